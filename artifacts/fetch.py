@@ -1,0 +1,213 @@
+"""Downloading a pinned file: resumed, retried, shown, and verified before it is moved into place.
+
+PRIVATE_AI_RELEASE_MIRROR may name a mirror with the same layout: host and path are kept below it, so that
+https://github.com/juanfont/headscale/... becomes MIRROR/github.com/juanfont/headscale/... Checksums hold there too.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from artifacts.cache import sha256_of
+from artifacts.errors import ArtifactError, ChecksumError, HttpStatusError, UnreachableError
+from artifacts.progress import Stage
+
+MIRROR_SETTING = "PRIVATE_AI_RELEASE_MIRROR"
+DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try; a try that brought data starts over
+TIMEOUT = 30.0  # seconds without a byte
+WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
+USER_AGENT = "private-ai"
+
+T = TypeVar("T")
+
+
+def mirrored(url: str) -> str:
+    """The URL to ask, on the mirror when one is set. Raises ArtifactError for a mirror that is not http(s)."""
+    mirror = os.environ.get(MIRROR_SETTING, "").rstrip("/")
+    if not mirror:
+        return url
+    if not mirror.startswith(("http://", "https://")):
+        raise ArtifactError(
+            f"{MIRROR_SETTING} is {mirror!r}; accepted: an address that begins with https:// or http://"
+        )
+    parts = urlsplit(url)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{mirror}/{parts.netloc}{parts.path}{query}"
+
+
+def request(url: str, headers: dict[str, str] | None = None, method: str = "GET") -> urllib.request.Request:
+    """A request to the mirror or the source. Credentials do not follow a redirect to another server."""
+    made = urllib.request.Request(mirrored(url), method=method, headers={"User-Agent": USER_AGENT})
+    for name, value in (headers or {}).items():
+        if name == "Authorization":
+            made.add_unredirected_header(name, value)
+        else:
+            made.add_header(name, value)
+    return made
+
+
+def why_unreachable(url: str, timeout: float = 2.0, headers: dict[str, str] | None = None) -> str:
+    """Empty when the URL answers within `timeout` seconds, else the reason in a few words. Never raises."""
+    reason = [f"no answer within {timeout:g} s"]
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(request(url, headers, "HEAD"), timeout=timeout):
+                reason[0] = ""
+        except urllib.error.HTTPError as error:
+            # 401 is how image registries greet; they hand out an anonymous token then.
+            reason[0] = "" if error.code == 401 else f"the server answers {error.code} {error.reason}"
+        except (OSError, http.client.HTTPException, ValueError, ArtifactError) as error:
+            reason[0] = str(getattr(error, "reason", "") or error)
+
+    # A thread, because looking up a name has its own, longer time-outs.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout)
+    return reason[0]
+
+
+def get_small(url: str, headers: dict[str, str] | None = None, limit: int = 4_000_000) -> tuple[bytes, dict[str, str]]:
+    """The body (at most `limit` bytes) and the headers, names in lower case. Errors as with `fetch`."""
+    return _retry(url, lambda: _get_small(url, headers, limit), DELAYS)
+
+
+def _get_small(url: str, headers: dict[str, str] | None, limit: int) -> tuple[bytes, dict[str, str]]:
+    with urllib.request.urlopen(request(url, headers), timeout=TIMEOUT) as response:
+        body: bytes = response.read(limit + 1)
+        if len(body) > limit:
+            raise ArtifactError(f"{url}: more than {limit} bytes where a small document was expected")
+        return body, {name.lower(): value for name, value in response.headers.items()}
+
+
+def fetch(
+    url: str,
+    target: Path,
+    sha256: str,
+    stage: Stage,
+    *,
+    headers: dict[str, str] | None = None,
+    delays: tuple[float, ...] = DELAYS,
+) -> Path:
+    """Bring the file at `url` to `target`; one that is there already with the right checksum is not asked for.
+
+    Raises ChecksumError (nothing kept), HttpStatusError, or UnreachableError (TARGET.part is kept and resumed by the
+    next call).
+    """
+    if target.is_file() and sha256_of(target) == sha256:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    resumed = part.is_file() and part.stat().st_size > 0
+    _download(url, part, stage, headers, delays)
+    actual = sha256_of(part)
+    if actual != sha256 and resumed:
+        # The old piece may be of another file; the new one alone decides.
+        _forget(part)
+        _download(url, part, stage, headers, delays)
+        actual = sha256_of(part)
+    if actual != sha256:
+        _forget(part)
+        raise ChecksumError(url, sha256, actual)
+    part.replace(target)
+    _forget(part)
+    return target
+
+
+def _download(url: str, part: Path, stage: Stage, headers: dict[str, str] | None, delays: tuple[float, ...]) -> None:
+    """Fill `part` to its end, going on where an earlier try stopped."""
+    _retry(
+        url,
+        lambda: _go_on(url, part, stage, headers),
+        delays,
+        lambda: part.stat().st_size if part.exists() else 0,
+    )
+
+
+def _go_on(url: str, part: Path, stage: Stage, headers: dict[str, str] | None) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    asked = dict(headers or {})
+    if have:
+        asked["Range"] = f"bytes={have}-"
+        if validator := _validator(part):
+            asked["If-Range"] = validator
+    try:
+        response = urllib.request.urlopen(request(url, asked), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        # Nothing is left to send: either the piece is the whole file or of another one. The checksum tells.
+        error.close()
+        if error.headers.get("Content-Range", "") == f"bytes */{have}":
+            return
+        _forget(part)
+        raise ConnectionError("the server has a shorter file than the piece that was kept") from error
+    with response:
+        if response.status == 206:
+            if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                _forget(part)
+                raise ConnectionError("the server sent another range than was asked for")
+        else:
+            have = 0  # a server without ranges, or with a changed file, sends all of it
+        length = int(response.headers.get("Content-Length") or 0)
+        stage.done, stage.total = have, have + length if length else 0
+        _remember(part, response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
+        with part.open("ab" if have else "wb") as file:
+            while chunk := response.read(1 << 18):
+                file.write(chunk)
+                stage.done += len(chunk)
+        if stage.total and stage.done != stage.total:
+            raise ConnectionError(f"the connection broke off at {stage.done} of {stage.total} bytes")
+
+
+def _retry(url: str, attempt: Callable[[], T], delays: tuple[float, ...], progress: Callable[[], int] = lambda: 0) -> T:
+    """Try until it works, an error is final, or len(delays) + 1 tries in a row brought nothing new."""
+    tried, reached = 0, progress()
+    while True:
+        try:
+            return attempt()
+        except urllib.error.HTTPError as error:
+            error.close()
+            failure: ArtifactError = HttpStatusError(url, error.code, error.reason)
+            if error.code not in WORTH_ANOTHER_TRY:
+                raise failure from error
+        except (OSError, http.client.HTTPException) as error:
+            failure = UnreachableError(f"{url}: {getattr(error, 'reason', '') or error}")
+        if progress() > reached:
+            tried, reached = 0, progress()
+        if tried == len(delays):
+            raise failure
+        time.sleep(delays[tried])
+        tried += 1
+
+
+def _validator(part: Path) -> str:
+    """What If-Range needs: a strong ETag or a date. Empty when the server gave neither."""
+    try:
+        return str(json.loads(_notes(part).read_text())["validator"])
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _remember(part: Path, etag: str, modified: str) -> None:
+    strong = etag if etag and not etag.startswith("W/") else ""
+    _notes(part).write_text(json.dumps({"validator": strong or modified}))
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _notes(part).unlink(missing_ok=True)
+
+
+def _notes(part: Path) -> Path:
+    return part.with_name(part.name + ".json")

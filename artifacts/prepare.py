@@ -1,0 +1,133 @@
+"""Filling the cache with programs: which source, in what order, and whether they run."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from artifacts import build, cache, image, packages, pins, release, run, store
+from artifacts.errors import ArtifactError
+from artifacts.fetch import why_unreachable
+from artifacts.progress import Board
+
+# llama-server takes longest, so Ollama comes first; the image mostly downloads, so it goes on beside the compilers.
+COMPILED = ("ollama", "headscale", "tailscale")
+BUILDERS: dict[str, Callable[[str, Path, Board], None]] = {
+    "ollama": build.build_ollama,
+    "headscale": build.build_headscale,
+    "tailscale": build.build_tailscale,
+    "openclaw": image.build_openclaw,
+}
+# How each program is asked for its version, to see that it runs on this CPU and is what it should be.
+VERSION_COMMANDS = {
+    "headscale": [["bin/headscale", "version"]],
+    "tailscale": [["bin/tailscale", "version"], ["bin/tailscaled", "--version"]],
+    "ollama": [["bin/ollama", "--version"]],
+    "openclaw": [],
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    cpu: str
+    source: str
+    gpu: bool
+
+
+def prepare(names: list[str], cpu: str, source: str, gpu: bool, board: Board) -> list[store.Program]:
+    """Put programs into the cache, in the pinned versions; those that are there already cost nothing.
+
+    Raises ArtifactError; the other programs are finished first when one fails.
+    """
+    jobs = [
+        Job(name, cpu, _choose(name, cpu, source, gpu and name == "ollama", board), gpu and name == "ollama")
+        for name in names
+        if not _ready(name, cpu, source, gpu, board)
+    ]
+    compiled = sorted((j for j in jobs if j.name in COMPILED), key=lambda j: COMPILED.index(j.name))
+    lanes = [
+        [job for job in compiled if job.source == "build"],
+        [job for job in jobs if job.name not in COMPILED or job.source == "release"],
+    ]
+    failures: list[ArtifactError] = []
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        running = [pool.submit(_lane, lane, board, failures) for lane in lanes]
+        try:
+            for future in running:
+                future.result()
+        except BaseException:
+            run.end_all()
+            raise
+    if failures:
+        raise ArtifactError("\n\n".join(str(failure) for failure in failures))
+    return [found for name in names if (found := store.find_program(name, cpu, source, gpu))]
+
+
+def _ready(name: str, cpu: str, source: str, gpu: bool, board: Board) -> bool:
+    found = store.find_program(name, cpu, source, gpu)
+    if found:
+        board.say(f"{name} {found.version} ({cpu}): in the cache ({found.source})")
+    return found is not None
+
+
+def _choose(name: str, cpu: str, source: str, gpu: bool, board: Board) -> str:
+    """The source of one program; "auto" asks the release site and says what came out."""
+    pin = pins.program(name, cpu)
+    chosen = source
+    if source == "auto":
+        reason = why_unreachable(pin.release[cpu].url)
+        chosen = "build" if reason else "release"
+        because = f"the release site cannot be reached: {reason}" if reason else "it can be reached"
+        board.say(f"{name} {pin.version} ({cpu}): source {chosen} ({because})")
+    if chosen == "build" and gpu:
+        raise ArtifactError(
+            "ollama with GPU libraries can only be had as a release (--source release), and the release cannot be "
+            "reached or was not asked for; next: try again with access to it, or without --gpu for a CPU-only Ollama"
+        )
+    return chosen
+
+
+def _lane(jobs: list[Job], board: Board, failures: list[ArtifactError]) -> None:
+    for job in jobs:
+        try:
+            _make(job, board)
+        except ArtifactError as error:
+            failures.append(error)
+
+
+def _make(job: Job, board: Board) -> None:
+    target = store.program_directory(job.name, job.cpu, job.source, job.gpu)
+    with cache.staging(target) as staged:
+        if job.source == "build":
+            BUILDERS[job.name](job.cpu, staged, board)
+        elif job.name == "openclaw":
+            with board.stage(f"{job.name} release") as stage:
+                image.fetch_openclaw(job.cpu, staged, stage)
+        else:
+            if job.name == "ollama":
+                run.ensure_packages(["zstd"], board)
+            with board.stage(f"{job.name} release") as stage:
+                release.prepare(job.name, job.cpu, staged, stage, job.gpu)
+        if job.cpu == packages.this_cpu():
+            _check_versions(job, staged)
+        made = store.publish_program(staged, job.name, job.cpu, job.source, job.gpu)
+    size = sum(file.size for file in made.files)
+    board.say(f"{job.name} {made.version} ({job.cpu}, {job.source}): {size / 1e6:,.1f} MB in {made.directory}")
+
+
+def _check_versions(job: Job, staged: Path) -> None:
+    """Raises ArtifactError when a program does not start here, or calls itself another version."""
+    version = pins.program(job.name, job.cpu).version
+    for command in VERSION_COMMANDS[job.name]:
+        program = str(staged / command[0])
+        try:
+            answer = subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ArtifactError(f"{job.name}: {command[0]} does not run on this machine: {error}") from error
+        said = (answer.stdout + answer.stderr).strip()
+        if version not in said:
+            raise ArtifactError(f"{job.name}: {' '.join(command)} says {said!r}; pinned is {version}")

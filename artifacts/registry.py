@@ -1,0 +1,92 @@
+"""The registry protocol that image registries and Ollama's registry share: manifests and blobs by digest.
+
+Everything is fetched through the mirror setting of artifacts/fetch.py too, with the paths of the protocol:
+MIRROR/ghcr.io/v2/openclaw/openclaw/manifests/sha256:... and .../blobs/sha256:...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from artifacts.errors import ArtifactError, ChecksumError
+from artifacts.fetch import TIMEOUT, fetch, get_small, request
+from artifacts.progress import Stage
+
+INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Repository:
+    """One repository of a registry; `base` is for example https://ghcr.io/v2/openclaw/openclaw."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base.rstrip("/")
+        self._headers: dict[str, str] | None = None
+
+    def manifest(self, reference: str) -> tuple[bytes, dict[str, Any]]:
+        """The manifest of a tag or digest, byte for byte and parsed.
+
+        Raises ChecksumError when a digest was asked for and other bytes came, ArtifactError for what is no manifest.
+        """
+        url = f"{self.base}/manifests/{reference}"
+        accept = {"Accept": ", ".join(INDEX_TYPES + MANIFEST_TYPES)}
+        body, _ = get_small(url, self._authorized(url) | accept)
+        if reference.startswith("sha256:"):
+            actual = hashlib.sha256(body).hexdigest()
+            if actual != reference.removeprefix("sha256:"):
+                raise ChecksumError(url, reference.removeprefix("sha256:"), actual)
+        try:
+            parsed = json.loads(body)
+        except ValueError as error:
+            raise ArtifactError(f"{url}: not a manifest: {error}") from error
+        if not isinstance(parsed, dict):
+            raise ArtifactError(f"{url}: not a manifest")
+        return body, parsed
+
+    def blob(self, digest: str, folder: Path, stage: Stage) -> Path:
+        """The blob as folder/sha256-<hex>, verified against its digest. Errors as with `fetch`."""
+        if not _DIGEST.fullmatch(digest):
+            raise ArtifactError(f"{self.base}: the manifest names a blob {digest!r}; accepted: sha256:<64 digits>")
+        url = f"{self.base}/blobs/{digest}"
+        hexadecimal = digest.removeprefix("sha256:")
+        target = folder / f"sha256-{hexadecimal}"
+        return fetch(url, target, hexadecimal, stage, headers=self._authorized(url))
+
+    def _authorized(self, url: str) -> dict[str, str]:
+        """Headers with an anonymous token, where the registry asks for one."""
+        if self._headers is None:
+            self._headers = {}
+            try:
+                with urllib.request.urlopen(request(url, method="HEAD"), timeout=TIMEOUT):
+                    pass
+            except urllib.error.HTTPError as error:
+                if error.code == 401:
+                    challenge = error.headers.get("WWW-Authenticate", "")
+                    self._headers = {"Authorization": f"Bearer {self._token(challenge)}"}
+            except OSError:
+                pass  # the request that follows retries, and reports what is wrong
+        return self._headers
+
+    def _token(self, challenge: str) -> str:
+        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        realm = fields.pop("realm", "")
+        # A registry may not send us, and what we carry, to another server for its token (CVE-2025-51471).
+        if not challenge.startswith("Bearer ") or urlsplit(realm).netloc != urlsplit(self.base).netloc:
+            raise ArtifactError(f"{self.base}: asks for a login that is not offered to everybody ({challenge!r})")
+        body, _ = get_small(f"{realm}?{urlencode(fields)}")
+        answer = json.loads(body)
+        return str(answer.get("token") or answer["access_token"])

@@ -1,0 +1,133 @@
+"""Official release files, unpacked into the uniform form: bin/ and lib/ as below a prefix."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.parse import urlsplit
+
+from artifacts import cache, pins
+from artifacts.errors import ArtifactError
+from artifacts.fetch import fetch
+from artifacts.progress import Stage
+
+# Folders of lib/ollama that only serve graphics cards: 4 GB unpacked, most of it CUDA.
+GPU_FOLDERS = ("cuda", "rocm", "vulkan", "mlx")
+
+
+def prepare(name: str, cpu: str, staged: Path, stage: Stage, gpu: bool = False) -> None:
+    """Download the official file of headscale, tailscale or ollama and unpack it below `staged`.
+
+    The archive stays in downloads/, so that an interrupted unpacking, or the variant with or without GPU, does not
+    download it again. Raises ArtifactError when a file that the program cannot do without is not in the archive.
+    """
+    file = pins.program(name, cpu).release[cpu]
+    archive = fetch(
+        file.url, cache.folder("downloads") / PurePosixPath(urlsplit(file.url).path).name, file.sha256, stage
+    )
+    stage.done = stage.total = 0
+    stage.text = "unpacking"
+    if name == "headscale":
+        unpack_headscale(archive, staged)
+    elif name == "tailscale":
+        unpack_tailscale(archive, staged)
+    else:
+        unpack_ollama(archive, staged, gpu)
+
+
+def unpack_headscale(archive: Path, staged: Path) -> None:
+    """Headscale's release is the bare program."""
+    (staged / "bin").mkdir()
+    shutil.copyfile(archive, staged / "bin/headscale")
+    (staged / "bin/headscale").chmod(0o755)
+
+
+def unpack_tailscale(archive: Path, staged: Path) -> None:
+    """Of the folder in Tailscale's archive only the two programs; the units in it are not ours."""
+
+    def place(path: PurePosixPath) -> str | None:
+        return f"bin/{path.name}" if path.name in ("tailscale", "tailscaled") and len(path.parts) == 2 else None
+
+    with tarfile.open(archive, "r:gz") as tar:
+        _extract(tar, staged, place)
+    _require(staged, archive, "bin/tailscale", "bin/tailscaled")
+
+
+def unpack_ollama(archive: Path, staged: Path, gpu: bool) -> None:
+    """Ollama's programs and libraries, without the folders for graphics cards unless `gpu`."""
+
+    def place(path: PurePosixPath) -> str | None:
+        if path.parts[:1] not in (("bin",), ("lib",)):
+            return None
+        in_folder = len(path.parts) > 3 and path.parts[:2] == ("lib", "ollama")
+        if in_folder and not gpu and path.parts[2].startswith(GPU_FOLDERS):
+            return None
+        return str(path)
+
+    with _unzstd(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        _extract(tar, staged, place)
+    # Without llama-server Ollama starts, lists models, and fails at the first message.
+    _require(staged, archive, "bin/ollama", "lib/ollama/llama-server")
+
+
+@contextmanager
+def _unzstd(archive: Path) -> Iterator[IO[bytes]]:
+    """The archive's content as a stream, so that what is left out is never written. Needs the program zstd."""
+    with subprocess.Popen(
+        ["zstd", "-dcq", "--", str(archive)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        yield process.stdout
+        while process.stdout.read(1 << 20):  # tar stops at its end mark; zstd still wants to check its sum
+            pass
+        complaint = process.stderr.read().decode(errors="replace").strip()
+        if process.wait():
+            raise ArtifactError(f"{archive}: cannot be unpacked: {complaint}")
+
+
+def _extract(tar: tarfile.TarFile, staged: Path, place: Callable[[PurePosixPath], str | None]) -> None:
+    """Write the members that `place` gives a path below `staged`: files and relative links that stay inside."""
+    for member in tar:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ArtifactError(f"the archive names a path outside its folder: {member.name!r}")
+        relative = place(path)
+        if relative is None or member.isdir():
+            continue
+        target = staged / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if member.isfile():
+            source = tar.extractfile(member)
+            assert source is not None
+            with source, target.open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+            target.chmod(0o755 if member.mode & 0o111 else 0o644)
+        elif member.issym() and _stays_inside(PurePosixPath(relative), member.linkname):
+            target.symlink_to(member.linkname)
+        elif member.islnk() and (staged / (place(PurePosixPath(member.linkname)) or "")).is_file():
+            shutil.copy2(staged / (place(PurePosixPath(member.linkname)) or ""), target)
+        else:
+            raise ArtifactError(f"the archive holds something that is neither file nor inner link: {member.name!r}")
+
+
+def _stays_inside(link: PurePosixPath, target: str) -> bool:
+    """Whether a relative link at `link` leads to a path below the same top folder."""
+    if target.startswith("/"):
+        return False
+    depth = len(link.parts) - 1
+    for part in PurePosixPath(target).parts:
+        depth += -1 if part == ".." else 1
+        if depth < 1:
+            return False
+    return True
+
+
+def _require(staged: Path, archive: Path, *paths: str) -> None:
+    missing = [path for path in paths if not (staged / path).is_file()]
+    if missing:
+        raise ArtifactError(f"{archive.name} has another layout than expected: {', '.join(missing)} not found in it")

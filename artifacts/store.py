@@ -1,0 +1,180 @@
+"""What the cache holds, for whoever deploys it: lookups without network, quick enough for every run.
+
+`find_program` and `find_model` answer None when something is missing, damaged in size, or made from other pins than
+today's; then `python -m artifacts prepare` or `python -m artifacts model` makes it. Contents were verified when they
+were put there; who sends a file to a host compares it with `sha256` after it arrived.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from artifacts import cache, pins
+
+
+@dataclass(frozen=True)
+class ProgramFile:
+    """`path` relative to the prefix ("bin/ollama"), `size` in bytes, `mode` octal ("0755").
+
+    `link` is empty for a file; else this is a symbolic link with that target, and sha256 is empty and size 0.
+    """
+
+    path: str
+    sha256: str
+    size: int
+    mode: str
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program's files under `directory`, laid out as below a prefix; `source` is "release" or "build"."""
+
+    name: str
+    version: str
+    cpu: str
+    source: str
+    directory: Path
+    files: tuple[ProgramFile, ...]
+
+
+@dataclass(frozen=True)
+class Blob:
+    """`digest` is "sha256:<hex>", `size` in bytes, `path` the file in the cache."""
+
+    digest: str
+    size: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in the form of Ollama's store; `manifest_sha256` is the digest that Ollama shows for the tag."""
+
+    name: str
+    source: str
+    manifest_path: Path
+    manifest_sha256: str
+    blobs: tuple[Blob, ...]
+
+
+def program_directory(name: str, cpu: str, source: str, gpu: bool = False) -> Path:
+    """Where a program lies, or will lie, in the cache."""
+    version = pins.program(name, cpu).version
+    variant = "-gpu" if gpu else ""
+    return cache.root() / "programs" / f"{name}-{version}-{cpu}-{source}{variant}"
+
+
+def model_directory(name: str) -> Path:
+    """Where a model lies, or will lie, in the cache; "qwen3:8b" in models/qwen3-8b."""
+    model, tag = split_model_name(name)
+    return cache.root() / "models" / f"{model.replace('/', '_')}-{tag}"
+
+
+def split_model_name(name: str) -> tuple[str, str]:
+    """("qwen3", "8b") of "qwen3:8b"; the tag is "latest" when none is given."""
+    model, _, tag = name.partition(":")
+    return model, tag or "latest"
+
+
+def find_program(name: str, cpu: str, source: str = "auto", gpu: bool = False) -> Program | None:
+    """The program in the pinned version, or None. `source` "auto" takes a release before a build.
+
+    `gpu` asks for Ollama with its GPU libraries; other programs have no such variant. A build has none either: it is
+    what "auto" gives only where no GPU is asked for. Raises PinError for a name, CPU type or source that is not known.
+    """
+    for wanted in pins.SOURCES if source == "auto" else (source,):
+        variant = gpu and name == "ollama"
+        made_from = pins.inputs(name, cpu, wanted, variant)
+        directory = program_directory(name, cpu, wanted, variant)
+        manifest = _read(directory / "manifest.json")
+        if manifest is None or manifest.get("inputs") != made_from:
+            continue
+        files = tuple(ProgramFile(**file) for file in manifest["files"])
+        if all(_intact(directory, file) for file in files):
+            return Program(name, manifest["version"], cpu, wanted, directory, files)
+    return None
+
+
+def find_model(name: str) -> Model | None:
+    """The model (name:tag as Ollama writes it), or None."""
+    directory = model_directory(name)
+    info = _read(directory / "info.json")
+    if info is None:
+        return None
+    blobs = tuple(
+        Blob(blob["digest"], blob["size"], directory / "blobs" / blob["digest"].replace(":", "-"))
+        for blob in info["blobs"]
+    )
+    manifest = directory / "manifest.json"
+    if not manifest.is_file() or not all(b.path.is_file() and b.path.stat().st_size == b.size for b in blobs):
+        return None
+    return Model(info["name"], info["source"], manifest, info["manifest_sha256"], blobs)
+
+
+def all_models() -> list[Model]:
+    """Every whole model of the cache, by name."""
+    names = []
+    for path in (cache.root() / "models").glob("*/info.json"):
+        info = _read(path)
+        if info is not None:
+            names.append(str(info["name"]))
+    return [model for name in sorted(names) if (model := find_model(name))]
+
+
+def publish_program(staged: Path, name: str, cpu: str, source: str, gpu: bool = False) -> Program:
+    """Describe the files under `staged`, write the manifest last, and rename the folder into place."""
+    files = []
+    for path in sorted(p for p in staged.rglob("*") if p.is_symlink() or p.is_file()):
+        relative = path.relative_to(staged).as_posix()
+        if path.is_symlink():
+            files.append(ProgramFile(relative, "", 0, "0777", str(path.readlink())))
+        else:
+            mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            path.chmod(mode)
+            files.append(ProgramFile(relative, cache.sha256_of(path), path.stat().st_size, f"{mode:04o}"))
+    version = pins.program(name, cpu).version
+    manifest = {
+        "name": name,
+        "version": version,
+        "cpu": cpu,
+        "source": source,
+        "inputs": pins.inputs(name, cpu, source, gpu),
+        "files": [asdict(file) for file in files],
+    }
+    (staged / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    directory = program_directory(name, cpu, source, gpu)
+    cache.put(staged, directory)
+    return Program(name, version, cpu, source, directory, tuple(files))
+
+
+def publish_model(staged: Path, name: str, source: str, manifest: bytes, blobs: list[tuple[str, int]]) -> None:
+    """Write manifest.json and info.json beside staged/blobs/ and rename the folder into place."""
+    info = {
+        "name": name,
+        "source": source,
+        "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
+        "blobs": [{"digest": digest, "size": size} for digest, size in blobs],
+    }
+    (staged / "manifest.json").write_bytes(manifest)
+    (staged / "info.json").write_text(json.dumps(info, indent=2) + "\n")
+    cache.put(staged, model_directory(name))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _intact(directory: Path, file: ProgramFile) -> bool:
+    path = directory / file.path
+    if file.link:
+        return path.is_symlink()
+    return path.is_file() and path.stat().st_size == file.size

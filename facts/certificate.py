@@ -1,0 +1,58 @@
+"""The house's certificate authority and a server's certificate, as they are on a host."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
+
+#: Where the coordinator keeps the authority. Only root enters.
+CA_FOLDER = "/var/lib/private-ai/ca"
+#: Renewal begins when fewer days remain.
+RENEW_DAYS = 30
+
+
+class CaCertificate(FactBase[str]):
+    """PEM text of the house's CA certificate on the coordinator, "" when there is none. Cost: one remote command."""
+
+    def command(self) -> str:
+        return f"cat {CA_FOLDER}/ca.crt 2>/dev/null; echo end"
+
+    def process(self, output: list[str]) -> str:
+        pem = "\n".join(output[:-1])
+        return f"{pem}\n" if pem else ""
+
+
+@dataclass(frozen=True)
+class ServerCertificate:
+    """`good`: present, key matches, signed by the CA in the host's store, names as asked, RENEW_DAYS left."""
+
+    good: bool
+    why_not: str
+
+
+class CertificateState(FactBase[ServerCertificate]):
+    """Whether a server's certificate needs to be made or renewed. Cost: one remote command."""
+
+    def command(self, certificate: str, key: str, names: str, authority: str) -> str:
+        crt, key, ca = shlex.quote(certificate), shlex.quote(key), shlex.quote(authority)
+        return "\n".join(
+            [
+                f"if ! test -s {crt} || ! test -s {key}; then echo missing",
+                f'elif [ "$(openssl x509 -in {crt} -noout -pubkey)" != "$(openssl pkey -in {key} -pubout)" ]; '
+                "then echo the key does not match",
+                f"elif ! openssl verify -CAfile {ca} {crt} >/dev/null 2>&1; then echo not signed by the CA",
+                f"elif ! openssl x509 -in {crt} -noout -checkend {RENEW_DAYS * 86400} >/dev/null; "
+                f"then echo fewer than {RENEW_DAYS} days left",
+                f'elif [ "$(openssl x509 -in {crt} -noout -ext subjectAltName | tail -n +2 | tr -d " ")" != '
+                f"{shlex.quote(names)} ]; then echo other names",
+                "else echo good; fi",
+            ]
+        )
+
+    def process(self, output: list[str]) -> ServerCertificate:
+        if len(output) != 1:
+            raise FactProcessError(f"the certificate's state is not understood: {output}")
+        return ServerCertificate(output[0] == "good", output[0])

@@ -1,0 +1,140 @@
+"""What a host has of what a component wants: one read-only remote command, parsed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
+
+from plan.want import Component, Have, SeenPath, SeenUnit
+
+#: Where the digest of a unit's inputs is kept after it has started well.
+STAMPS = "/var/lib/private-ai/stamps"
+
+
+def unit_call(unit_user: str, verb: str) -> str:
+    """`systemctl VERB`, in the system's manager or in that of an account."""
+    if unit_user:
+        return f"systemctl --user --machine={shlex.quote(unit_user)}@ {verb}"
+    return f"systemctl {verb}"
+
+
+def inputs_digest(inputs: Iterable[str]) -> str:
+    """A shell expression that prints one digest over the names and contents of `inputs`, missing ones included."""
+    quoted = " ".join(shlex.quote(path) for path in inputs)
+    if not quoted:
+        return "printf none"
+    # Link targets count: a program's link names its version and content.
+    return f"{{ sha256sum -- {quoted}; readlink -- {quoted}; }} 2>&1 | sha256sum | cut -c1-64"
+
+
+class ComponentState(FactBase[Have]):
+    """State of everything one component wants. Cost: one remote command."""
+
+    def command(self, component: Component) -> str:
+        lines: list[str] = []
+        if component.packages:
+            names = " ".join(map(shlex.quote, component.packages))
+            lines.append(
+                f"dpkg-query -W -f 'package ${{Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null || true"
+            )
+        for account in component.accounts:
+            name = shlex.quote(account.name)
+            lines.append(f"getent passwd {name} | sed 's/^/account /'")
+            if account.runs_containers:
+                lines.append(f"grep -qs ^{name}: /etc/subuid && echo subids {name}")
+                lines.append(f"test -e /var/lib/systemd/linger/{name} && echo lingering {name}")
+        paths = [d.path for d in component.directories] + [f.path for f in component.files]
+        paths += [secret.path for secret in component.secrets]
+        for program in component.programs:
+            paths.append(program.prefix)
+            paths.extend(link for link, _ in program.links)
+        if paths:
+            quoted = " ".join(map(shlex.quote, paths))
+            lines.append(f"stat -c 'path %n|%F|%U|%G|%04a|%s' -- {quoted} 2>/dev/null")
+        links = [link for program in component.programs for link, _ in program.links]
+        lines.extend(f"printf 'link %s|%s\\n' {shlex.quote(p)} \"$(readlink -- {shlex.quote(p)})\"" for p in links)
+        if component.files:
+            quoted = " ".join(shlex.quote(f.path) for f in component.files)
+            lines.append(f"sha256sum -- {quoted} 2>/dev/null | sed 's/^/sha256 /'")
+        for block in component.blocks:
+            path, begin, end = shlex.quote(block.path), block.begin, block.end
+            digest = f"sed -n '/^{begin}$/,/^{end}$/p' {path} | sha256sum | cut -c1-64"
+            lines.append(f"printf 'block %s|%s|%s\\n' {path} {shlex.quote(block.name)} \"$({digest})\"")
+        for unit in component.units:
+            name = shlex.quote(unit.name)
+            show = unit_call(unit.user, "show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload")
+            stamp = shlex.quote(f"{STAMPS}/{unit.name}")
+            lines.append(
+                f"printf 'unit %s|%s|%s|%s\\n' {name}"
+                f" \"$({show} {name} 2>/dev/null | tr '\\n' ' ')\""
+                f' "$({inputs_digest(unit.inputs)})" "$(cat {stamp} 2>/dev/null)"'
+            )
+        lines.append("echo end")
+        return "\n".join(lines)
+
+    def process(self, output: list[str]) -> Have:
+        if not output or output[-1] != "end":
+            raise FactProcessError(f"the state of a component was cut short: {output[-1:]}")
+        packages: set[str] = set()
+        accounts: dict[str, int] = {}
+        subids: set[str] = set()
+        lingering: set[str] = set()
+        raw: dict[str, list[str]] = {}
+        digests: dict[str, str] = {}
+        targets: dict[str, str] = {}
+        blocks: dict[tuple[str, str], str] = {}
+        units: dict[str, SeenUnit] = {}
+        for line in output[:-1]:
+            word, _, rest = line.partition(" ")
+            if word == "package":
+                name, _, status = rest.partition(" ")
+                if status == "installed":
+                    packages.add(name)
+            elif word == "account":
+                fields = rest.split(":")
+                accounts[fields[0]] = int(fields[2])
+            elif word == "subids":
+                subids.add(rest)
+            elif word == "lingering":
+                lingering.add(rest)
+            elif word == "path":
+                path, *details = rest.split("|")
+                raw[path] = details
+            elif word == "link":
+                path, _, target = rest.partition("|")
+                targets[path] = target
+            elif word == "sha256":
+                digest, _, path = rest.partition("  ")
+                digests[path] = digest
+            elif word == "block":
+                path, name, digest = rest.split("|")
+                blocks[path, name] = digest
+            elif word == "unit":
+                name, shown, digest, stamp = rest.split("|")
+                shows = dict(pair.split("=", 1) for pair in shown.split() if "=" in pair)
+                units[name] = SeenUnit(
+                    load=shows.get("LoadState", ""),
+                    active=shows.get("ActiveState", ""),
+                    enabled=shows.get("UnitFileState", ""),
+                    needs_reload=shows.get("NeedDaemonReload") == "yes",
+                    inputs_sha256=digest,
+                    stamp=stamp,
+                )
+            else:
+                raise FactProcessError(f"a line of the component's state is not understood: {line!r}")
+        paths = {
+            path: SeenPath(
+                kind=kind,
+                owner=owner,
+                group=group,
+                mode=mode.zfill(4),
+                size=int(size),
+                sha256=digests.get(path, ""),
+                target=targets.get(path, ""),
+            )
+            for path, (kind, owner, group, mode, size) in raw.items()
+        }
+        return Have(frozenset(packages), accounts, frozenset(subids), frozenset(lingering), paths, blocks, units)

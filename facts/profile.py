@@ -1,0 +1,211 @@
+"""The fact that reads a host's profile: one remote command, nothing written, no package needed."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from pyinfra.api.exceptions import FactProcessError
+from pyinfra.api.facts import FactBase
+from typing_extensions import override
+
+from plan.profile import Listener, Profile
+
+# Runs under dash on Debian 13 with systemd, openssh-server, python3-minimal, iproute2 and procps. All
+# sections but the listeners are printed even when a tool is missing; the parser decides what must be there.
+# The mirrors are read from their files, since 'apt-get indextargets' writes apt's cache. A process's control
+# group says which unit owns a socket; a socket that systemd itself holds is found in list-sockets.
+# sudo drops SSH_CONNECTION, so it is read from the nearest ancestor that has it.
+SCRIPT = r"""{
+LC_ALL=C; export LC_ALL
+s() { echo "@@ $1"; }
+s clock; date +%s.%N
+s uid; id -u
+s hostname; uname -n
+s os; cat /etc/os-release
+s machine; uname -m
+s kernel; uname -r
+s cpus; nproc
+s memory; grep ^MemTotal: /proc/meminfo
+s disk; for d in /var/lib /opt; do [ -d "$d" ] || d=/; df -Pk "$d" | tail -n 1; done
+s init; cat /proc/1/comm
+s systemd; systemctl --version | head -n 1
+s cgroup; cat /sys/fs/cgroup/cgroup.controllers
+s tun; [ -c /dev/net/tun ] && echo yes
+s addresses; ip -o addr show
+s routes; ip -4 route show default; ip -6 route show default
+l=$(ss -H -tulnp) && { s listeners; printf '%s\n' "$l"; }
+s groups; for p in $(printf '%s\n' "$l" | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do
+sed -n "s/^0::/$p /p" "/proc/$p/cgroup"; done
+s sockets; systemctl list-sockets --no-legend --no-pager --full
+s gpu; command -v nvidia-smi >/dev/null &&
+timeout 10 nvidia-smi --query-gpu=memory.total,name --format=csv,noheader,nounits
+s proxy; apt-config dump | grep -E '^Acquire::[a-z]+::Proxy[ :]'
+s mirrors; cd /etc/apt && grep -hsE '^(deb|URIs:|https?:)' sources.list sources.list.d/* mirrors/*.list
+s ssh; p=$$; while [ "${p:-0}" -gt 1 ]; do
+c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c" && break
+p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done
+s machine-id; cat /etc/machine-id
+s reboot; [ -e /run/reboot-required ] && echo yes
+s clock-end; date +%s.%N
+s end
+} 2>/dev/null"""
+
+_CPU = {"x86_64": "amd64", "aarch64": "arm64"}
+_UNIT = re.compile(r"[^/]+\.(?:service|socket|scope|slice)(?=/|$)")
+
+
+class HostProfile(FactBase[Profile]):
+    """The Profile of a host. Must run as root (sudo is enough). One remote command, well under a second.
+
+    Raises FactProcessError, which drops the host from the run, naming what was missing or unreadable.
+    """
+
+    _sent = 0.0
+
+    @override
+    def command(self) -> str:
+        self._sent = time.time()
+        return SCRIPT
+
+    @override
+    def process(self, output: list[str]) -> Profile:
+        return parse_profile(output, sent=self._sent, received=time.time())
+
+
+def parse_profile(output: list[str], *, sent: float, received: float) -> Profile:
+    """The Profile in the lines printed by SCRIPT; `sent` and `received` are the controller's clock around it.
+
+    Raises FactProcessError for output that was cut off, is not root's, or lacks something needed.
+    """
+    sections = _sections(output)
+    try:
+        if _line(sections, "uid") != "0":
+            raise FactProcessError("host profile: must be read as root; connect as root or set _sudo")
+        clock = (float(_line(sections, "clock")) + float(_line(sections, "clock-end"))) / 2
+        os_release = dict(_assignments(sections["os"]))
+        free = [int(line.split()[3]) // 1024 for line in sections["disk"]]
+        if len(free) != 2:
+            raise FactProcessError("host profile: 'disk' is missing /var/lib or /opt")
+        systemd = re.match(r"systemd (\d+)", " ".join(sections["systemd"]))
+        gpus = [line.split(",", 1) for line in sections["gpu"]]
+        machine = _line(sections, "machine")
+        return Profile(
+            hostname=_line(sections, "hostname"),
+            os_id=os_release["ID"],
+            os_version_id=os_release.get("VERSION_ID", ""),
+            os_pretty=os_release.get("PRETTY_NAME", os_release["ID"]),
+            cpu=_CPU.get(machine, machine),
+            cpus=int(_line(sections, "cpus")),
+            ram_mib=int(_line(sections, "memory").split()[1]) // 1024,
+            var_lib_free_mib=free[0],
+            opt_free_mib=free[1],
+            clock=clock,
+            clock_skew_s=clock - (sent + received) / 2,
+            systemd=_line(sections, "init") == "systemd",
+            systemd_version=int(systemd[1]) if systemd else 0,
+            cgroup_controllers=frozenset(" ".join(sections["cgroup"]).split()),
+            kernel=_line(sections, "kernel"),
+            tun=bool(sections["tun"]),
+            addresses=tuple(_addresses(sections["addresses"])),
+            default_routes=tuple(_default_routes(sections["routes"])),
+            listeners=tuple(_listeners(sections)),
+            gpus=tuple(name.strip() for _, name in gpus),
+            vram_mib=sum(int(size) for size, _ in gpus),
+            apt_proxies=tuple(_proxies(sections["proxy"])),
+            apt_mirrors=tuple(dict.fromkeys(_mirrors(sections["mirrors"]))),
+            ssh_client=sections["ssh"][0].split()[0] if sections["ssh"] else "",
+            machine_id=sections["machine-id"][0] if sections["machine-id"] else "",
+            reboot_required=bool(sections["reboot"]),
+        )
+    except KeyError as error:
+        raise FactProcessError(f"host profile: {error.args[0]!r} is missing from the output") from error
+    except (ValueError, IndexError) as error:
+        raise FactProcessError(f"host profile: cannot be read: {error}") from error
+
+
+def _sections(output: list[str]) -> dict[str, list[str]]:
+    sections: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in output:
+        if line.startswith("@@ "):
+            lines = sections.setdefault(line[3:].strip(), [])
+        elif line.strip():
+            lines.append(line.strip())
+    if "end" not in sections:
+        last = next(reversed(sections), "nothing")
+        raise FactProcessError(f"host profile: output was cut off after {last!r}")
+    return sections
+
+
+def _line(sections: Mapping[str, list[str]], name: str) -> str:
+    """The first line of a section that must have one; KeyError with the section's name otherwise."""
+    if not sections[name]:
+        raise KeyError(name)
+    return sections[name][0]
+
+
+def _assignments(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            yield name, "".join(shlex.split(value))
+
+
+def _addresses(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """From `2: eth0    inet 192.0.2.2/24 brd ...`; without a prefix (point to point) it gets a full one."""
+    for line in lines:
+        _, interface, family, address, *_ = line.split()
+        if family in ("inet", "inet6"):
+            yield interface.partition("@")[0], str(ipaddress.ip_interface(address))
+
+
+def _default_routes(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        words = line.split()
+        if "dev" in words:
+            via = words[words.index("via") + 1] if "via" in words else ""
+            yield words[words.index("dev") + 1], via
+
+
+def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
+    """From `tcp LISTEN 0 128 127.0.0.53%lo:53 0.0.0.0:* users:(("name",pid=1,fd=3))`."""
+    groups = dict(line.split(maxsplit=1) for line in sections["groups"] if " " in line)
+    sockets = {}
+    for line in sections["sockets"]:
+        words = line.split()
+        unit = next((word for word in words if word.endswith(".socket")), None)
+        if unit:
+            sockets[words[0]] = unit
+    for line in sections["listeners"]:
+        words = line.split(maxsplit=6)
+        proto: Literal["tcp", "udp"] = "tcp" if words[0] == "tcp" else "udp"
+        host, _, port = words[4].rpartition(":")
+        users = re.findall(r'\("(.*?)",pid=(\d+),', words[6]) if len(words) > 6 else []
+        # systemd keeps a socket that it has passed on, so whoever else holds it comes first.
+        process, pid = max(users, key=lambda user: user[1] != "1", default=("", ""))
+        if pid == "1":
+            # systemd prints [::]:22 for what ss calls *:22.
+            unit = sockets.get(words[4].replace("*:", "[::]:"), "")
+        else:
+            unit = next(reversed(_UNIT.findall(groups.get(pid, ""))), "")
+        yield Listener(proto, host.partition("%")[0].strip("[]"), int(port), process, unit)
+
+
+def _proxies(lines: list[str]) -> Iterator[str]:
+    for line in lines:
+        found = re.fullmatch(r'\S+ "(.+)";', line)
+        if found and found[1] != "DIRECT":
+            yield found[1]
+
+
+def _mirrors(lines: list[str]) -> Iterator[str]:
+    """From `deb [options] URL suite ...`, `URIs: URL ...` and mirror lists; disabled sources included."""
+    for line in lines:
+        words = re.sub(r"\[.*?\]", "", line).split()
+        urls = words[1:] if words[0] == "URIs:" else words[1:2] if words[0].startswith("deb") else words[:1]
+        yield from (url for url in urls if re.match(r"(https?|file):", url))

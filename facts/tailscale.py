@@ -1,0 +1,60 @@
+"""A host's own view of its place in the VPN."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
+
+_CUT = "--- prefs"
+
+
+@dataclass(frozen=True)
+class TailscaleState:
+    """`backend` is tailscaled's state ("Running" when joined, "" when there is no daemon). `addresses`: IPv4 first."""
+
+    backend: str
+    control: str
+    hostname: str
+    tags: frozenset[str]
+    addresses: tuple[str, ...]
+    accept_dns: bool
+
+    @property
+    def joined(self) -> bool:
+        return self.backend == "Running" and bool(self.addresses)
+
+
+class Tailscale(FactBase[TailscaleState]):
+    """What tailscaled says of this host. Cost: one remote command."""
+
+    def command(self) -> str:
+        return (
+            "test -S /run/tailscale/tailscaled.sock && command -v tailscale >/dev/null && "
+            f"tailscale status --json --peers=false && echo '{_CUT}' && tailscale debug prefs || true"
+        )
+
+    @staticmethod
+    def default() -> TailscaleState:
+        return TailscaleState("", "", "", frozenset(), (), False)
+
+    def process(self, output: list[str]) -> TailscaleState:
+        if _CUT not in output:
+            return self.default()
+        cut = output.index(_CUT)
+        try:
+            status = json.loads("\n".join(output[:cut]))
+            prefs = json.loads("\n".join(output[cut + 1 :]))
+        except ValueError as error:
+            raise FactProcessError(f"tailscale's answer is not understood: {error}") from error
+        self_ = status.get("Self") or {}
+        return TailscaleState(
+            backend=status.get("BackendState", ""),
+            control=prefs.get("ControlURL", ""),
+            hostname=prefs.get("Hostname", ""),
+            tags=frozenset(self_.get("Tags") or ()),
+            addresses=tuple(sorted(status.get("TailscaleIPs") or (), key=lambda address: ":" in address)),
+            accept_dns=bool(prefs.get("CorpDNS")),
+        )

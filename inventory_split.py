@@ -1,0 +1,8 @@
+"""The demo's virtual hosts in topology `split`: every server role on a host of its own. See inventory.py."""
+
+from lab.hosts import lab_host as _lab_host
+
+coordinator = [_lab_host("hub")]
+gateway = [_lab_host("gate")]
+model_hosts = [_lab_host("brain")]
+clients = [_lab_host("laptop")]

@@ -1,0 +1,134 @@
+"""Ways into a lab's hosts: SSH with known keys, and the process number to enter a host's namespaces with."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from lab.state import LabError, State, chosen_name, write_whole
+from lab.topology import Lab
+from plan.errors import SettingError
+
+
+def run_on(
+    host: str,
+    command: str | list[str],
+    input: str | None = None,
+    name: str | None = None,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a shell text or an argument list on a host as root, over SSH.
+
+    The lab is `name`, by default the one named by LAB. Returns exit status and both outputs, whatever the
+    status (255 when SSH itself failed). Raises SettingError if that lab is not up, TimeoutExpired after
+    `timeout` seconds.
+    """
+    text = command if isinstance(command, str) else shlex.join(command)
+    return subprocess.run(
+        [*ssh_command(name), host, text],
+        input=input,
+        stdin=subprocess.DEVNULL if input is None else None,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def ssh_command(name: str | None = None) -> list[str]:
+    """`ssh -F ...` for a lab; add host and command."""
+    name = name or chosen_name()
+    config = State.of(name).ssh_config
+    if not config.exists():
+        raise SettingError("LAB (--name)", name, "the name of a lab that is up", "bring it up with `make lab`")
+    return ["ssh", "-F", str(config)]
+
+
+def leader(host: str, name: str | None = None) -> int:
+    """A host's PID 1 as the machine sees it, for `nsenter --target`. LabError if the host does not run."""
+    record = State.of(name or chosen_name()).processes(host)
+    if "nspawn" in record and record["nspawn"].alive():
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+            except OSError:  # ended meanwhile
+                continue
+            if int(fields["PPid"]) == record["nspawn"].pid and fields["NSpid"].split()[-1:] == ["1"]:
+                return int(fields["Pid"])
+    raise LabError(f"host {host} does not run; see `python -m lab status`")
+
+
+def make_keys(lab: Lab, state: State) -> None:
+    """The login key, one host key per host, and known_hosts from them: nothing is trusted on first use."""
+    state.host_keys.mkdir(mode=0o700, exist_ok=True)
+    _make_key(state.ssh_key, f"lab-{lab.name}")
+    lines = []
+    for host in lab.hosts:
+        key = state.host_keys / host.name
+        _make_key(key, host.name)
+        kind, public, *_ = key.with_suffix(".pub").read_text().split()
+        lines.append(f"{host.name},{host.v4},{host.v6} {kind} {public}\n")
+    write_whole(state.known_hosts, "".join(lines))
+
+
+def _make_key(path: Path, comment: str) -> None:
+    if not path.with_suffix(".pub").exists():
+        path.unlink(missing_ok=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)], check=True)
+
+
+def write_ssh_config(lab: Lab, state: State) -> None:
+    """For ssh, rsync, testinfra. Shared connections live in a short private folder: socket paths are limited
+    to about 100 characters (unix(7)), and the repository may lie deep."""
+    sockets = _sockets(state)
+    if sockets is None or not sockets.is_dir():
+        sockets = Path(tempfile.mkdtemp(prefix="lab-"))
+    lines = [f"Host {host.name}\n  HostName {host.v4}\n" for host in lab.hosts]
+    lines.append(
+        f"""Host *
+  User root
+  IdentityFile "{state.ssh_key}"
+  IdentitiesOnly yes
+  IdentityAgent none
+  UserKnownHostsFile "{state.known_hosts}"
+  GlobalKnownHostsFile /dev/null
+  StrictHostKeyChecking yes
+  BatchMode yes
+  ConnectTimeout 5
+  ServerAliveInterval 5
+  ServerAliveCountMax 3
+  ControlMaster auto
+  ControlPath {sockets}/%C
+  ControlPersist 60
+"""
+    )
+    write_whole(state.ssh_config, "".join(lines))
+
+
+def close_connections(state: State, host: str | None = None) -> None:
+    """End the shared SSH connections (to one host, or to all with their folder)."""
+    if host is not None:
+        command = ["ssh", "-F", str(state.ssh_config), "-O", "exit", host]
+        subprocess.run(command, capture_output=True, check=False)
+        return
+    sockets = _sockets(state)
+    if sockets is None or not sockets.is_dir():
+        return
+    for socket in sockets.iterdir():
+        command = ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "any"]
+        subprocess.run(command, capture_output=True, check=False)
+    shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _sockets(state: State) -> Path | None:
+    try:
+        text = state.ssh_config.read_text()
+    except FileNotFoundError:
+        return None
+    for line in text.splitlines():
+        key, _, value = line.strip().partition(" ")
+        if key == "ControlPath":
+            return Path(value).parent
+    return None

@@ -1,0 +1,279 @@
+"""Bringing a lab up and taking it down. Both can be repeated, and both start from whatever they find."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab import access, cgroups, machine, network, proxy
+from lab.guest import guest, write_guest
+from lab.progress import console, stage
+from lab.state import REPOSITORY, LabError, Process, State
+from lab.topology import Host, Lab
+from plan.errors import SettingError
+
+BOOT_SECONDS = 90
+STOP_SECONDS = 25
+
+
+@contextmanager
+def only_one(state: State) -> Iterator[None]:
+    """Let one `up` or `down` of a lab work at a time."""
+    state.directory.parent.mkdir(exist_ok=True)
+    with (state.directory.parent / f"{state.directory.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def prepare() -> tuple[machine.Mirrors, Path]:
+    """Debian packages of the machine and the packed root; returns mirrors and root."""
+    missing = machine.missing_packages()
+    if missing:
+        with stage(f"Debian packages of this machine: {', '.join(missing)}"):
+            machine.install(missing)
+    mirrors = machine.find_mirrors()
+    recipe = machine.Recipe(machine.ROOT_SUITE, machine.ROOT_PACKAGES, mirrors.sources(machine.ROOT_SUITE))
+    root = machine.cache() / recipe.name
+    if not root.exists():
+        with stage(f"packed root of Debian {machine.ROOT_SUITE}") as tell:
+            machine.build_root(recipe, tell)
+    return mirrors, root
+
+
+def up(lab: Lab) -> None:
+    """Bring a lab up, or whatever is missing of it; returns when every host is `running` and answers SSH."""
+    state = State.of(lab.name)
+    with only_one(state):
+        _refuse_other(lab, state)
+        mirrors, packed = prepare()
+        network.refuse_clash(lab, state)
+        state.directory.mkdir(mode=0o700, exist_ok=True)
+        state.write_lab(lab)
+        access.make_keys(lab, state)
+        access.write_ssh_config(lab, state)
+        network.bring_up(lab, state)
+        _make_devices(state)
+        proxy.start(lab, state, mirrors)
+        bare = [host for host in lab.hosts if not state.root(host).exists()]
+        if bare:
+            with stage(f"roots of {_names(bare)}") as tell:
+                _each(bare, lambda host: _unpack(lab, state, host, packed), tell)
+        stopped = [host for host in lab.hosts if not _supervised(state, host)]
+        for host in stopped:
+            _start(lab, state, host)
+        with stage(f"{_names(lab.hosts)} running") as tell:
+            _each(lab.hosts, lambda host: wait_running(state, host), tell)
+        console.print(f"lab {lab.name} ({lab.topology}) is up: {lab.lan_v4}, {lab.lan_v6}", soft_wrap=True)
+
+
+def _refuse_other(lab: Lab, state: State) -> None:
+    there = state.read_lab()
+    if there is not None and there != lab:
+        name = "" if lab.name == "demo" else f"LAB={lab.name} "
+        raise SettingError(
+            f"lab {lab.name}",
+            f"topology {lab.topology}, subnet {lab.net}",
+            f"what it was brought up with: topology {there.topology}, subnet {there.net}",
+            f"take it down first with `{name}make down`, or choose another name and number for a second lab",
+        )
+
+
+def _make_devices(state: State) -> None:
+    state.devices.mkdir(exist_ok=True)
+    for name, minor in (("tun", 200), ("fuse", 229)):
+        node = state.devices / name
+        if not node.exists():
+            os.mknod(node, 0o666 | stat.S_IFCHR, os.makedev(10, minor))
+        node.chmod(0o666)
+
+
+def _unpack(lab: Lab, state: State, host: Host, packed: Path) -> None:
+    root = state.root(host)
+    part = root.with_name(f"{host.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    command = ["tar", "--extract", "--file", str(packed), "--directory", str(part)]
+    command += ["--preserve-permissions", "--numeric-owner", "--xattrs", "--xattrs-include=*"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"unpacking {packed} failed: {done.stderr.strip()}")
+    key = state.host_keys / host.name
+    pair = (key.read_text(), key.with_suffix(".pub").read_text())
+    login = state.ssh_key.with_suffix(".pub").read_text()
+    write_guest(part, guest(lab, host, uuid.uuid4().hex, pair, login))
+    part.rename(root)  # only now: a root that exists is a whole one
+
+
+def _supervised(state: State, host: Host) -> bool:
+    processes = state.processes(host.name)
+    if processes and not processes["supervisor"].alive() and processes["nspawn"].alive():
+        # Its supervisor is gone: it would not come back from a reboot, so it is started anew.
+        _stop([processes["nspawn"]])
+    return bool(processes) and processes["supervisor"].alive()
+
+
+def _start(lab: Lab, state: State, host: Host) -> None:
+    state.record(host.name).unlink(missing_ok=True)
+    with state.console(host.name).open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "lab.supervisor", lab.name, host.name],
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=lambda: cgroups.enter(state.label, "supervisors"),
+        )
+
+
+def wait_running(state: State, host: Host, seconds: float = BOOT_SECONDS) -> None:
+    """Wait until a host answers SSH and systemd says `running`; LabError tells what it says instead."""
+    end = time.monotonic() + seconds
+    said = ""
+    while time.monotonic() < end:
+        if state.console(host.name).exists() and not _starting_or_alive(state, host):
+            break
+        command = ["ssh", "-F", str(state.ssh_config), "-o", "ControlPath=none", host.name]
+        done = subprocess.run(
+            [*command, "systemctl is-system-running --wait"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+        said = done.stdout.strip() or done.stderr.strip()
+        if said == "running":
+            return
+        if said == "degraded":
+            failed = access.run_on(host.name, "systemctl --failed --no-legend", name=state.directory.name)
+            raise LabError(f"host {host.name} is degraded, failed units:\n{failed.stdout}")
+        time.sleep(0.3)
+    raise LabError(
+        f"host {host.name} did not come up: {said or 'no answer over SSH'}\n"
+        f"last lines of {state.console(host.name)}:\n{_tail(state.console(host.name))}"
+    )
+
+
+def _starting_or_alive(state: State, host: Host) -> bool:
+    # The record appears a moment after the supervisor was started.
+    for _ in range(100):
+        processes = state.processes(host.name)
+        if processes:
+            return processes["supervisor"].alive()
+        if "[lab] nspawn ended" in _tail(state.console(host.name), 1):
+            return False
+        time.sleep(0.05)
+    return False
+
+
+def _tail(path: Path, lines: int = 25) -> str:
+    """The last lines of a console, without the terminal's control sequences and empty lines."""
+    try:
+        text = path.read_bytes()[-20000:].decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    text = re.sub(r"\x1b[\[\]()][0-9;?]*[A-Za-z]?|\r", "", text)
+    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+
+
+def reboot(lab: Lab, name: str) -> None:
+    """Restart a host from inside, as an administrator would, and wait for it."""
+    state = State.of(lab.name)
+    host = lab.host(name)
+    before = state.processes(name).get("nspawn")
+    if before is None or not before.alive():
+        raise LabError(f"host {name} does not run; `python -m lab up` starts it")
+    with stage(f"reboot of {name}"):
+        access.run_on(name, "systemctl reboot", name=lab.name)
+        access.close_connections(state, name)
+        end = time.monotonic() + STOP_SECONDS
+        while state.processes(name).get("nspawn") == before:
+            if time.monotonic() > end:
+                raise LabError(f"host {name} did not shut down in {STOP_SECONDS} s")
+            time.sleep(0.1)
+        wait_running(state, host)
+
+
+def down(name: str) -> list[str]:
+    """Take a lab away, whatever state it is in; returns what could not be removed, one line each."""
+    state = State.of(name)
+    with only_one(state):
+        lab = state.read_lab()
+        if not state.directory.exists():
+            return []
+        with stage(f"lab {name} down") as tell:
+            tell("stopping hosts")
+            access.close_connections(state)
+            # Supervisors first: they shut their hosts down in order.
+            recorded = [state.processes(record.stem) for record in state.directory.glob("*.pids")]
+            processes = [process for roles in recorded for process in roles.values()]
+            _stop(roles["supervisor"] for roles in recorded if "supervisor" in roles)
+            _stop(processes)
+            cgroups.kill(state.label)
+            cgroups.remove(state.label)
+            tell("removing network and roots")
+            if lab is not None:
+                network.take_down(lab, state)
+            for mount in network.mounts_below(state.directory):
+                subprocess.run(["umount", mount], capture_output=True, check=False)
+            left = _left(lab, state, processes)
+            # Deleting through a mount would delete somebody else's files.
+            if not network.mounts_below(state.directory):
+                shutil.rmtree(state.directory)
+        return left
+
+
+def _stop(processes: Iterable[Process]) -> None:
+    """End processes we started: asked first, forced after a while."""
+    wanted = list(processes)
+    for process in wanted:
+        process.signal(signal.SIGTERM)
+    if not _wait(lambda: not any(process.alive() for process in wanted), STOP_SECONDS):
+        for process in wanted:
+            process.signal(signal.SIGKILL)
+
+
+def _left(lab: Lab | None, state: State, processes: Iterable[Process]) -> list[str]:
+    left = [f"process {process.pid}" for process in processes if process.alive()]
+    left += [f"process {pid}" for pid in cgroups.members(state.label)]
+    left += [f"mount {mount}" for mount in network.mounts_below(state.directory)]
+    if lab is not None and network.leg_exists(lab, state):
+        left.append(f"interface {lab.interface}")
+    return left
+
+
+def _wait(true: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _each(hosts: Iterable[Host], work: Callable[[Host], None], tell: Callable[[str], None]) -> None:
+    """Do the same for every host at once; the first error is raised after all have ended."""
+    hosts = list(hosts)
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        jobs = {host.name: pool.submit(work, host) for host in hosts}
+        for name, job in jobs.items():
+            job.exception()
+            tell(name)
+        for job in jobs.values():
+            job.result()
+
+
+def _names(hosts: Iterable[Host]) -> str:
+    return ", ".join(host.name for host in hosts)

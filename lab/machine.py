@@ -1,0 +1,210 @@
+"""What the machine that carries the lab must have: Debian packages, and the root that hosts are made from."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lab.state import LabError
+from plan.errors import SettingError
+
+# nspawn, the root's builder, bridge rules, package proxy; the rest is on nearly every Debian already.
+MACHINE_PACKAGES = (
+    "systemd-container",
+    "mmdebstrap",
+    "debian-archive-keyring",
+    "nftables",
+    "tinyproxy-bin",
+    "iproute2",
+    "openssh-client",
+    "util-linux",
+    "mount",
+)
+
+# What a freshly installed server has. Anything else the deployment must bring itself, and so it is tested.
+ROOT_PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "libpam-systemd",
+    "openssh-server",
+    "python3-minimal",
+    "sudo",
+    "iproute2",
+    "ca-certificates",
+    "procps",
+)
+ROOT_SUITE = "trixie"
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """Where this machine gets Debian from: URLs of the main archive and, if it has one, of security."""
+
+    main: str
+    security: str | None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return (self.main, self.security) if self.security else (self.main,)
+
+    def sources(self, suite: str) -> tuple[str, ...]:
+        """apt's one-line entries for a suite and its updates."""
+        lines = [f"deb {self.main} {suite} main", f"deb {self.main} {suite}-updates main"]
+        if self.security:
+            lines.append(f"deb {self.security} {suite}-security main")
+        return tuple(lines)
+
+
+def parse_mirrors(listing: str, codename: str) -> Mirrors:
+    """Debian's URLs out of `apt-get indextargets`, one line `RELEASE COMPONENT URL` per index.
+
+    Other people's repositories have other releases or components. SettingError if there is no such line, or
+    if the URL is not HTTP: hosts without an uplink get packages through an HTTP proxy.
+    """
+    found: dict[str, str] = {}
+    for line in listing.splitlines():
+        release, component, url = line.split(" ", 2)
+        if component == "main":
+            found.setdefault(release, url.strip().rstrip("/"))
+    if codename not in found:
+        raise SettingError(
+            "apt sources of this machine",
+            sorted(found),
+            f"one for Debian {codename}, component main",
+            "add Debian's own archive to /etc/apt/sources.list.d and run `apt-get update`",
+        )
+    mirrors = Mirrors(found[codename], found.get(f"{codename}-security"))
+    for url in mirrors.urls:
+        if not re.match(r"https?://[^/@]+", url):
+            raise SettingError(
+                "apt sources of this machine", url, "http:// or https://", "name a mirror by its URL there"
+            )
+    return mirrors
+
+
+def find_mirrors() -> Mirrors:
+    """The mirrors that apt uses on this machine."""
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    if release.get("ID") != "debian":
+        raise SettingError(
+            "operating system of this machine",
+            release.get("PRETTY_NAME", "unknown").strip('"'),
+            "Debian 12 or newer",
+            "run the demo on Debian; your own hosts can be deployed to from any system",
+        )
+    form = ["--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"]
+    listing = _output(["apt-get", "indextargets", *form])
+    listing = re.sub(r"mirror\+file:(\S+)", lambda match: _first_mirror(Path(match[1].rstrip("/"))), listing)
+    return parse_mirrors(listing, release["VERSION_CODENAME"].strip('"'))
+
+
+def _first_mirror(file: Path) -> str:
+    # Debian's cloud images name their mirrors in a file (apt-transport-mirror(1)).
+    return file.read_text().split()[0]
+
+
+def missing_packages() -> list[str]:
+    """Which of the machine's packages are not installed."""
+    form = "${Package} ${db:Status-Status}\n"
+    done = subprocess.run(
+        ["dpkg-query", "-W", "-f", form, *MACHINE_PACKAGES], capture_output=True, text=True, check=False
+    )
+    installed = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" installed")}
+    return [name for name in MACHINE_PACKAGES if name not in installed]
+
+
+def install(packages: list[str]) -> None:
+    """Install Debian packages on this machine; apt's own progress goes to the terminal."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+        done = subprocess.run(["apt-get", "-q", *command], env=environment, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise LabError(f"apt-get {' '.join(command)} failed, see above; repair it and run again")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what is in the root; its hash is the root's name, so a change makes a new one."""
+
+    suite: str
+    packages: tuple[str, ...]
+    sources: tuple[str, ...]
+    # Nobody reads manuals in a virtual host: half the size, so half the time to unpack.
+    excluded: tuple[str, ...] = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+    # Every host gets its own keys and its own identity.
+    removed: tuple[str, ...] = ("/etc/ssh/ssh_host_*", "/etc/machine-id", "/etc/hostname", "/etc/resolv.conf")
+
+    @property
+    def name(self) -> str:
+        digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
+        return f"{self.suite}-{digest[:16]}.tar"
+
+    def command(self, target: Path) -> list[str]:
+        """mmdebstrap's command line. apt's lists are removed by mmdebstrap itself."""
+        remove = " ".join(f'"$1"{pattern}' for pattern in self.removed)
+        return [
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=minbase",
+            "--format=tar",
+            "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
+            f"--include={','.join(self.packages)}",
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in self.excluded),
+            f"--customize-hook=rm -f {remove}",
+            self.suite,
+            str(target),
+            *self.sources,
+        ]
+
+
+def cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "private-ai" / "lab"
+
+
+def build_root(recipe: Recipe, tell: Tell) -> Path:
+    """The packed root, from the cache or built now (a minute and a half); only a whole one gets its name."""
+    target = cache() / recipe.name
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / "lock").open("w") as lock:
+        # Two labs that come up at once build it once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.exists():
+            return target
+        part = target.with_name(f"{target.stem}.part.tar")
+        last = ""
+        with subprocess.Popen(
+            recipe.command(part), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as builder:
+            assert builder.stderr is not None
+            lines = []
+            for line in builder.stderr:
+                lines.append(line.rstrip())
+                if line.startswith("I: ") and "hook" not in line:
+                    last = line[3:].strip()
+                    tell(last)
+        if builder.returncode:
+            part.unlink(missing_ok=True)
+            tail = "\n".join(lines[-15:])
+            raise LabError(f"mmdebstrap failed (exit {builder.returncode}) after {last!r}:\n{tail}")
+        part.rename(target)
+    return target
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,160 @@
+"""The lab's network: a namespace without uplink, a bridge in it, and one leg for the controller."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from ipaddress import ip_network
+from pathlib import Path
+
+from lab.state import LabError, State
+from lab.topology import Lab
+from plan.errors import SettingError
+
+BRIDGE = "lab0"
+CONTROLLER_PORT = "ctl"  # the bridge's end of the controller's leg
+PROXY_PORT = 8888
+
+
+def rules(lab: Lab) -> str:
+    """What may cross from the hosts to the machine they run on, as nft's text.
+
+    Replies, and packages through the proxy; nothing else. Written without connection tracking and without
+    reject, which the bridge family lacks on many kernels: an opening TCP packet passes to the proxy only, a
+    UDP packet passes only if the controller asked that very port within the last minute.
+    """
+    controller = lab.controller
+    return f"""\
+table bridge lab
+delete table bridge lab
+table bridge lab {{
+    set asked_v4 {{
+        type ipv4_addr . inet_service . inet_service
+        flags dynamic,timeout
+        timeout 1m
+        size 65535
+    }}
+    set asked_v6 {{
+        type ipv6_addr . inet_service . inet_service
+        flags dynamic,timeout
+        timeout 1m
+        size 65535
+    }}
+    chain to_hosts {{
+        ether type ip udp dport 0-65535 update @asked_v4 {{ ip daddr . udp dport . udp sport }}
+        ether type ip6 udp dport 0-65535 update @asked_v6 {{ ip6 daddr . udp dport . udp sport }}
+    }}
+    chain to_controller {{
+        ether type arp accept
+        icmp type {{ echo-request, echo-reply, destination-unreachable, time-exceeded }} accept
+        icmpv6 type {{ echo-request, echo-reply, destination-unreachable, time-exceeded }} accept
+        icmpv6 type {{ packet-too-big, nd-neighbor-solicit, nd-neighbor-advert }} accept
+        ip daddr {controller.v4} tcp dport {PROXY_PORT} accept
+        ip6 daddr {controller.v6} tcp dport {PROXY_PORT} accept
+        meta l4proto tcp tcp flags & (syn | ack) != syn accept
+        ip saddr . udp sport . udp dport @asked_v4 accept
+        ip6 saddr . udp sport . udp dport @asked_v6 accept
+        counter drop
+    }}
+    chain forward {{
+        type filter hook forward priority 0; policy accept;
+        iifname "{CONTROLLER_PORT}" jump to_hosts
+        oifname "{CONTROLLER_PORT}" jump to_controller
+    }}
+}}
+"""
+
+
+def is_up(state: State) -> bool:
+    """Whether the lab's namespace stands."""
+    return str(state.namespace) in mounts_below(state.directory)
+
+
+def inside(state: State, *command: str) -> list[str]:
+    """That command, run in the lab's network.
+
+    Not `ip netns exec`: it mounts a new /sys, in which nspawn does not find the control groups.
+    """
+    return ["nsenter", f"--net={state.namespace}", *command]
+
+
+def bring_up(lab: Lab, state: State) -> None:
+    """Make namespace, bridge, leg and rules, or what is missing of them."""
+    if not is_up(state):
+        state.namespace.touch()
+        _run(["unshare", f"--net={state.namespace}", "true"])
+    links = {link["ifname"] for link in json.loads(_run(inside(state, "ip", "-j", "link")))}
+    if BRIDGE not in links:
+        # No spanning tree wait, and no multicast snooping: it loses neighbour discovery on quiet bridges.
+        options = ["forward_delay", "0", "mcast_snooping", "0"]
+        _run(inside(state, "ip", "link", "add", BRIDGE, "type", "bridge", *options))
+        _run(inside(state, "ip", "link", "set", BRIDGE, "addrgenmode", "none", "up"))
+    if CONTROLLER_PORT not in links:
+        _add_leg(lab, state)
+    _run(inside(state, "nft", "-f", "-"), input=rules(lab))
+
+
+def _add_leg(lab: Lab, state: State) -> None:
+    leg = lab.interface
+    peer = ["peer", "name", CONTROLLER_PORT, "netns", str(state.namespace)]
+    _run(["ip", "link", "add", leg, "type", "veth", *peer])
+    _run(["ip", "link", "set", leg, "alias", _alias(state)])
+    # A host of the lab must not be able to give the machine addresses or routes.
+    Path(f"/proc/sys/net/ipv6/conf/{leg}/accept_ra").write_text("0")
+    _run(["ip", "address", "add", f"{lab.controller.v4}/24", "dev", leg])
+    _run(["ip", "address", "add", f"{lab.controller.v6}/64", "dev", leg, "nodad"])
+    _run(["ip", "link", "set", leg, "up"])
+    _run(inside(state, "ip", "link", "set", CONTROLLER_PORT, "master", BRIDGE))
+    _run(inside(state, "ip", "link", "set", CONTROLLER_PORT, "addrgenmode", "none", "up"))
+
+
+def refuse_clash(lab: Lab, state: State) -> None:
+    """SettingError if the machine already uses the lab's network for something else."""
+    if leg_exists(lab, state):
+        return
+    for family, lan in (("-4", lab.lan_v4), ("-6", lab.lan_v6)):
+        for route in json.loads(_run(["ip", "-j", family, "route", "show", "table", "all"])):
+            if "/" not in route["dst"]:
+                continue
+            if route.get("dev") != "lo" and ip_network(route["dst"], strict=False).overlaps(lan):
+                raise SettingError(
+                    "LAB_NET (--net)",
+                    lab.net,
+                    f"a number whose network 10.N.0.0/24 is free (here {route['dst']} is on {route['dev']})",
+                    "choose another number, or end the lab that uses it with `make down`",
+                )
+
+
+def take_down(lab: Lab, state: State) -> None:
+    """Remove leg, bridge and namespace; what does not exist is passed over."""
+    if leg_exists(lab, state):
+        _run(["ip", "link", "delete", lab.interface])
+    while is_up(state):
+        _run(["umount", str(state.namespace)])
+
+
+def leg_exists(lab: Lab, state: State) -> bool:
+    """Whether this lab's leg stands; another program's interface of the same name is not ours."""
+    try:
+        return Path(f"/sys/class/net/{lab.interface}/ifalias").read_text().strip() == _alias(state)
+    except FileNotFoundError:
+        return False
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Mount points at or under a directory, the deepest first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    # Blanks in paths are written as \040.
+    points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
+    return sorted((p for p in points if Path(p).is_relative_to(directory)), reverse=True)
+
+
+def _alias(state: State) -> str:
+    return f"private-ai-lab {state.label}"
+
+
+def _run(command: list[str], input: str | None = None) -> str:
+    done = subprocess.run(command, input=input, capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"{' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout

@@ -1,0 +1,59 @@
+"""Shows what is being done and how long it took: alive on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+console = Console(highlight=False)
+
+QUIET_SECONDS = 10
+
+
+@contextmanager
+def stage(title: str) -> Iterator[Callable[[str], None]]:
+    """Time a stage; the yielded function tells what it is at. Repeats itself now and then while nothing is told."""
+    begin = time.monotonic()
+    told = ""
+    news = threading.Event()
+    over = threading.Event()
+
+    def seconds() -> str:
+        return f"{time.monotonic() - begin:.0f} s"
+
+    def tell(text: str) -> None:
+        nonlocal told
+        told = text
+        news.set()
+        show(f"  {text} ({seconds()})")
+
+    def show(line: str) -> None:
+        if console.is_terminal:
+            status.update(f"{title}{line}")
+        else:
+            console.print(line, soft_wrap=True)
+
+    def repeat() -> None:
+        # On a terminal the seconds run; in a log a line now and then says that it lives.
+        while not over.is_set():
+            if not news.wait(1 if console.is_terminal else QUIET_SECONDS) and not over.is_set():
+                show(f"  {told} ({seconds()})" if told else f"  ({seconds()})")
+            news.clear()
+
+    if not console.is_terminal:
+        console.print(f"{title} ...", soft_wrap=True)
+    clock = threading.Thread(target=repeat, daemon=True)
+    status = console.status(title)
+    with status:
+        clock.start()
+        try:
+            yield tell
+        finally:
+            over.set()
+            news.set()
+            clock.join()
+    console.print(f"{title}: {time.monotonic() - begin:.1f} s", soft_wrap=True)

@@ -1,0 +1,125 @@
+"""The private CA and the certificates it signs. Private keys never leave the host that uses them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+
+from pyinfra import host, inventory, logger
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+
+from facts.certificate import CA_FOLDER, CaCertificate, CertificateState
+from operations.remote import RemoteError, run_on
+
+#: CA/Browser Forum's limit of 2020-09: what Apple's devices still accept.
+SERVER_DAYS = 397
+CA_DAYS = 3650
+
+
+@operation()
+def authority(common_name: str, permitted: tuple[str, ...]) -> Generator[StringCommand, None, None]:
+    """Own the CA in CA_FOLDER of this host: made once, never replaced.
+
+    `permitted` are name constraints in openssl's form (`DNS:house.internal`, `IP:ADDRESS/MASK`), critical: a device
+    that trusts this CA trusts it for nothing else. A second run costs one remote command.
+    """
+    if host.get_fact(CaCertificate):
+        host.noop("the authority exists")
+        return
+    constraints = ",".join(f"permitted;{name}" for name in permitted)
+    yield StringCommand(
+        "\n".join(
+            [
+                "set -e; umask 077",
+                f"install -d -m 0700 {CA_FOLDER}; cd {CA_FOLDER}",
+                "openssl ecparam -name prime256v1 -genkey -noout -out ca.key",
+                f"openssl req -x509 -new -key ca.key -sha256 -days {CA_DAYS} -subj {shlex.quote(f'/CN={common_name}')} "
+                "-addext basicConstraints=critical,CA:TRUE,pathlen:0 -addext keyUsage=critical,keyCertSign,cRLSign "
+                f"-addext {shlex.quote(f'nameConstraints=critical,{constraints}')} -out ca.crt.new",
+                # The certificate last: its presence says that the authority is complete.
+                "mv -f ca.crt.new ca.crt",
+            ]
+        )
+    )
+
+
+@operation()
+def server_certificate(
+    folder: str, owner: str, names: tuple[str, ...], coordinator: str, authority_file: str
+) -> Generator[FunctionCommand, None, None]:
+    """Own `folder`/cert.pem (with chain) and key.pem, readable by `owner` alone, for the DNS `names`.
+
+    The key and the request are made on this host, the request is signed on `coordinator`. Signed anew when names or CA
+    changed or few days remain. A second run costs one remote command.
+    """
+    wanted = ",".join(f"DNS:{name}" for name in names)
+    seen = host.get_fact(
+        CertificateState,
+        certificate=f"{folder}/cert.pem",
+        key=f"{folder}/key.pem",
+        names=wanted,
+        authority=authority_file,
+    )
+    if seen.good:
+        host.noop(f"{folder}/cert.pem is good")
+        return
+    yield FunctionCommand(_issue, (folder, owner, wanted, inventory.get_host(coordinator)), {})
+
+
+def _issue(state: State, host: Host, folder: str, owner: str, names: str, coordinator: Host) -> bool:
+    try:
+        request = run_on(host, request_script(folder, owner, names))
+        signed = run_on(coordinator, sign_script(names), stdin=request)
+        run_on(host, install_script(folder, owner), stdin=signed)
+    except RemoteError as error:
+        logger.error(f"{host.print_prefix}no certificate for {names}: {error}")
+        return False
+    return True
+
+
+def request_script(folder: str, owner: str, names: str) -> str:
+    """Make the key where there is none; print a signing request for `names`."""
+    directory, first = shlex.quote(folder), names.split(",")[0].removeprefix("DNS:")
+    return "\n".join(
+        [
+            "set -e; umask 077",
+            f"install -d -o {owner} -g {owner} -m 0500 {directory}; cd {directory}",
+            "if ! test -s key.pem; then openssl ecparam -name prime256v1 -genkey -noout -out key.new",
+            f"chown {owner}:{owner} key.new; chmod 0400 key.new; mv -f key.new key.pem; fi",
+            f"openssl req -new -key key.pem -subj {shlex.quote(f'/CN={first}')} "
+            f"-addext {shlex.quote(f'subjectAltName={names}')}",
+        ]
+    )
+
+
+def sign_script(names: str) -> str:
+    """Sign the request on standard input for `names` and nothing else it may ask for; print certificate and CA."""
+    extensions = (
+        f"subjectAltName={names}\\nbasicConstraints=critical,CA:FALSE\\nkeyUsage=critical,digitalSignature\\n"
+        "extendedKeyUsage=serverAuth\\nsubjectKeyIdentifier=hash\\nauthorityKeyIdentifier=keyid\\n"
+    )
+    return "\n".join(
+        [
+            f"set -e; umask 077; cd {CA_FOLDER}",
+            "work=$(mktemp -d); trap 'rm -rf \"$work\"' EXIT",
+            "cat > $work/csr",
+            f"printf {shlex.quote(extensions)} > $work/ext",
+            "openssl req -in $work/csr -noout -verify >/dev/null 2>&1",
+            f"openssl x509 -req -in $work/csr -CA ca.crt -CAkey ca.key -days {SERVER_DAYS} -sha256 "
+            "-set_serial 0x$(openssl rand -hex 16) -extfile $work/ext -out $work/crt 2>$work/said "
+            "|| { cat $work/said >&2; exit 1; }",
+            "cat $work/crt ca.crt",
+        ]
+    )
+
+
+def install_script(folder: str, owner: str) -> str:
+    """Put the certificate on standard input into place in one rename."""
+    directory = shlex.quote(folder)
+    return "\n".join(
+        [
+            f"set -e; umask 077; cd {directory}",
+            "cat > cert.new; openssl x509 -in cert.new -noout",
+            f"chown {owner}:{owner} cert.new; chmod 0440 cert.new; mv -f cert.new cert.pem",
+        ]
+    )

@@ -1,0 +1,199 @@
+"""Make a host have what a component wants: the one operation that most of the deployment is made of."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+import tarfile
+from collections.abc import Callable, Generator
+
+from pyinfra import host, state
+from pyinfra.api import FileUploadCommand, OperationError, StringCommand, operation
+
+from facts.have import STAMPS, ComponentState, inputs_digest, unit_call
+from plan.difference import Difference, difference
+from plan.want import Account, Block, Component, Directory, File, Program, Secret, Unit
+
+INCOMING = "/var/lib/private-ai/incoming"
+
+
+class NotYet(Exception):
+    """A want cannot be known before an earlier operation has run; only fine while planning."""
+
+
+@operation()
+def component(want: Callable[[], Component]) -> Generator[StringCommand | FileUploadCommand, None, None]:
+    """Bring one component on one host to what `want()` says.
+
+    Owns the named packages (present), accounts, program folders, links, files, directories' owner and mode, and units.
+    `want` is called when the operation runs, so it may ask facts that earlier operations made true; while
+    planning it may raise `NotYet`. A second run costs one remote command and changes nothing.
+    Raises OperationError when `want` still raises `NotYet` while executing.
+    """
+    try:
+        wanted = want()
+    except NotYet as reason:
+        if state.is_executing:
+            raise OperationError(f"{host.name}: {reason}") from reason
+        yield StringCommand(f": {shlex.quote(f'known during the run: {reason}')}")
+        return
+    todo = difference(wanted, host.get_fact(ComponentState, component=wanted))
+    if not todo:
+        host.noop("as wanted")
+        return
+    if state.is_executing:
+        host.log_styled(f"    {todo.words()}", fg="yellow")
+    yield from _commands(todo)
+
+
+def _commands(todo: Difference) -> Generator[StringCommand | FileUploadCommand, None, None]:
+    if todo.packages:
+        yield StringCommand(install_packages(todo.packages))
+    for account in todo.accounts:
+        yield StringCommand(make_account(account))
+    for program in todo.programs:
+        yield StringCommand(f"install -d -m 0755 /opt/private-ai && install -d -m 0700 {INCOMING}")
+        for part in program.parts:
+            if part.link:
+                continue
+            yield FileUploadCommand(str(part.local), f"{INCOMING}/{part.sha256}")
+        yield StringCommand(install_program(program))
+    for link, target in todo.links:
+        yield StringCommand(f"ln -sfnT {shlex.quote(target)} {shlex.quote(link)}")
+    if todo.directories or todo.files:
+        yield StringCommand(install_files(todo.directories, todo.files), _stdin=pack(todo.directories, todo.files))
+    for secret in todo.secrets:
+        yield StringCommand(make_secret(secret))
+    for block in todo.blocks:
+        yield StringCommand(install_block(block), _stdin=block.text)
+    for command in todo.after:
+        yield StringCommand(command)
+    for unit in todo.units:
+        yield StringCommand(stop_unit(unit) if unit.stopped else start_unit(unit))
+
+
+def install_packages(names: tuple[str, ...]) -> str:
+    """Install Debian packages without what they merely recommend; the index is read anew only when it must be."""
+    quoted = " ".join(map(shlex.quote, names))
+    apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
+    install = f"{apt} install --yes --no-install-recommends {quoted} >/dev/null"
+    # A bare host has no index at all, and an old one names files that the mirror no longer has.
+    return f"{install} 2>/dev/null || {{ {apt} update && {install}; }}"
+
+
+def make_account(account: Account) -> str:
+    """Create a system account; for containers also subordinate ids and a lingering user manager."""
+    name, home = shlex.quote(account.name), shlex.quote(account.home)
+    subids = "--add-subids-for-system " if account.runs_containers else ""
+    lines = [
+        f"getent passwd {name} >/dev/null || useradd --system --user-group {subids}"
+        f"--home-dir {home} --no-create-home --shell /usr/sbin/nologin {name}"
+    ]
+    if account.runs_containers:
+        lines.append(
+            f"install -d -o {name} -g {name} -m 0750 {home} && loginctl enable-linger {name} && "
+            f'for i in $(seq 50); do test -S "/run/user/$(id -u {name})/bus" && break; sleep 0.2; done; '
+            f'test -S "/run/user/$(id -u {name})/bus"'
+        )
+    return " && ".join(lines)
+
+
+def install_program(program: Program) -> str:
+    """Check what was uploaded against its digests, then move the whole folder into place at once."""
+    incoming = f"{INCOMING}/{program.name}"
+    lines = ["set -e", f"rm -rf {shlex.quote(incoming)}", f"mkdir {shlex.quote(incoming)}"]
+    for part in program.parts:
+        if part.link:
+            link = shlex.quote(f"{incoming}/{part.path}")
+            lines.append(f"mkdir -p $(dirname {link}); ln -s {shlex.quote(part.link)} {link}")
+            continue
+        uploaded, target = f"{INCOMING}/{part.sha256}", shlex.quote(f"{incoming}/{part.path}")
+        lines.append(f"echo {part.sha256} {uploaded} | sha256sum --check --quiet")
+        lines.append(f"install -D -o root -g root -m {part.mode} {uploaded} {target}")
+        lines.append(f"rm {uploaded}")
+    lines.append(f"chmod 0755 {shlex.quote(incoming)}")
+    lines.append(f"mv -T {shlex.quote(incoming)} {shlex.quote(program.prefix)}")
+    return "\n".join(lines)
+
+
+def pack(directories: tuple[Directory, ...], files: tuple[File, ...]) -> str:
+    """A tar archive as base64 lines: directories as they are, files under the name `PATH.new`."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for directory in directories:
+            entry = tarfile.TarInfo(directory.path.lstrip("/"))
+            entry.type, entry.mode = tarfile.DIRTYPE, int(directory.mode, 8)
+            entry.uname, entry.gname = directory.owner, directory.group
+            tar.addfile(entry)
+        for file in files:
+            entry = tarfile.TarInfo(f"{file.path.lstrip('/')}.new")
+            content = file.content.encode()
+            entry.size, entry.mode = len(content), int(file.mode, 8)
+            entry.uname, entry.gname = file.owner, file.group
+            tar.addfile(entry, io.BytesIO(content))
+    return base64.encodebytes(data.getvalue()).decode()
+
+
+def install_files(directories: tuple[Directory, ...], files: tuple[File, ...]) -> str:
+    """Unpack standard input beside the targets, check each file, then rename each over the old one."""
+    news = [shlex.quote(f"{file.path}.new") for file in files]
+    clean = f"trap 'rm -f {' '.join(news)}' EXIT\n" if news else ""
+    lines = ["set -e", f"{clean}umask 022", "base64 -d | tar -x -p -m --no-overwrite-dir -C / -f -"]
+    for directory in directories:
+        path = shlex.quote(directory.path)
+        # tar leaves the owner and mode of directories that exist; these are ours.
+        lines.append(f"chown {directory.owner}:{directory.group} {path}; chmod {directory.mode} {path}")
+    for file, new in zip(files, news, strict=True):
+        if file.check:
+            lines.append(file.check.replace("{}", new))
+    lines.extend(f"mv -fT {new} {shlex.quote(file.path)}" for file, new in zip(files, news, strict=True))
+    return "\n".join(lines)
+
+
+def make_secret(secret: Secret) -> str:
+    """Make a random secret where there is none; an existing one only gets its owner and mode back."""
+    path = shlex.quote(secret.path)
+    return (
+        f"umask 077; test -s {path} || {{ head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' > {path}.new "
+        f"&& mv -fT {path}.new {path}; }} && "
+        f"chown {secret.owner}:{secret.group} {path} && chmod {secret.mode} {path}"
+    )
+
+
+def install_block(block: Block) -> str:
+    """Replace the block in its file by standard input, at the end of the file, in one rename."""
+    path = shlex.quote(block.path)
+    return (
+        f"set -e; cp -p {path} {path}.new; sed '/^{block.begin}$/,/^{block.end}$/d' {path} > {path}.new; "
+        f"cat >> {path}.new; mv -fT {path}.new {path}"
+    )
+
+
+def start_unit(unit: Unit) -> str:
+    """Start or restart a unit, wait until it is ready, then remember the digest of its inputs."""
+    name, stamp = shlex.quote(unit.name), shlex.quote(f"{STAMPS}/{unit.name}")
+    lines = ["set -e", unit_call(unit.user, "daemon-reload")]
+    if unit.enable:
+        lines.append(unit_call(unit.user, f"enable --quiet {name}"))
+    said = unit_call(unit.user, f"status --no-pager --lines=30 {name}")
+    # A service of an account writes to the account's journal, which `status` run by root does not show.
+    log = f"journalctl --no-pager --lines=20 _SYSTEMD_USER_UNIT={name} || true; " if unit.user else ""
+    lines.append(f"{unit_call(unit.user, f'restart {name}')} || {{ {said} >&2; {log} false; }}")
+    if unit.ready:
+        lines.append(
+            f"end=$(( $(date +%s) + {unit.ready_seconds} )); "
+            f"until {{ {unit.ready}; }} >/dev/null 2>&1; do "
+            f'if [ "$(date +%s)" -ge "$end" ]; then '
+            f"echo {shlex.quote(f'{unit.name} was not ready within {unit.ready_seconds} s')} >&2; "
+            f"{said} >&2; {log} exit 1; fi; sleep 0.3; done"
+        )
+    lines.append(unit_call(unit.user, f"is-active --quiet {name}"))
+    lines.append(f"install -d -m 0755 {STAMPS}; {{ {inputs_digest(unit.inputs)}; }} > {stamp}")
+    return "\n".join(lines)
+
+
+def stop_unit(unit: Unit) -> str:
+    """Stop and disable a unit and forget its stamp."""
+    name = shlex.quote(unit.name)
+    return f"{unit_call(unit.user, f'disable --now --quiet {name}')}; rm -f {shlex.quote(f'{STAMPS}/{unit.name}')}"

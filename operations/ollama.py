@@ -1,0 +1,79 @@
+"""Lay a model down in Ollama's store, and have it answer."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.api import FileUploadCommand, StringCommand, operation
+
+from facts.ollama import STORE, Ollama
+from operations.component import INCOMING
+
+
+@operation()
+def model(
+    model_name: str,
+    manifest: str,
+    manifest_file: Path,
+    manifest_sha256: str,
+    blobs: Sequence[tuple[str, int, Path]],
+    port: int,
+) -> Generator[StringCommand | FileUploadCommand, None, None]:
+    """Own one model in Ollama's store: its blobs, given as (sha256-HEX, bytes, file), and its manifest.
+
+    `manifest` is the path below the store's manifests folder. Every blob is checked against its digest on the host before
+    it is moved into place, the manifest last. A second run costs one remote command; an interrupted one goes on with
+    the blobs that are missing.
+    """
+    seen = host.get_fact(Ollama, manifest=manifest, port=port)
+    missing = [(digest, size, file) for digest, size, file in blobs if seen.blobs.get(digest) != size]
+    if not missing and seen.manifest == manifest_sha256:
+        host.noop(f"{model_name} is there")
+        return
+    yield StringCommand(f"install -d -m 0700 {INCOMING}; install -d -o ollama -g ollama -m 0755 {STORE} {STORE}/blobs")
+    for digest, _, file in missing:
+        yield FileUploadCommand(str(file), f"{INCOMING}/{digest}")
+        yield StringCommand(
+            f"echo {shlex.quote(digest.removeprefix('sha256-'))} {INCOMING}/{digest} | sha256sum --check --quiet && "
+            f"chown ollama:ollama {INCOMING}/{digest} && chmod 0644 {INCOMING}/{digest} && "
+            f"mv -fT {INCOMING}/{digest} {STORE}/blobs/{digest}"
+        )
+    target = shlex.quote(f"{STORE}/manifests/{manifest}")
+    yield FileUploadCommand(str(manifest_file), f"{INCOMING}/manifest")
+    folders = " ".join(
+        shlex.quote(f"{STORE}/manifests/{parent}") for parent in reversed(Path(manifest).parents) if str(parent) != "."
+    )
+    yield StringCommand(
+        f"echo {manifest_sha256} {INCOMING}/manifest | sha256sum --check --quiet && "
+        f"install -d -o ollama -g ollama -m 0755 {STORE}/manifests {folders} && "
+        f"install -o ollama -g ollama -m 0644 {INCOMING}/manifest {target} && rm {INCOMING}/manifest"
+    )
+
+
+@operation()
+def answers(model_name: str, manifest: str, context: int, port: int) -> Generator[StringCommand, None, None]:
+    """Have the model in memory with `context` tokens, shown by one token that it generates.
+
+    Ollama answers its health check also when it cannot run any model. A second run costs one remote command.
+    """
+    if host.get_fact(Ollama, manifest=manifest, port=port).loaded.get(model_name) == context:
+        host.noop(f"{model_name} is loaded with a context of {context}")
+        return
+    asked = {
+        "model": model_name,
+        "prompt": "Hello",
+        "stream": False,
+        "keep_alive": -1,
+        "options": {"num_ctx": context, "num_predict": 1},
+    }
+    yield StringCommand(
+        f"said=$(curl --silent --show-error --max-time 600 http://127.0.0.1:{port}/api/generate "
+        f"-d {shlex.quote(json.dumps(asked))}); "
+        # eval_count is the number of tokens the model made.
+        """printf %s "$said" | grep -q '"eval_count":[1-9]' || """
+        f'{{ echo {shlex.quote(f"Ollama does not answer with {model_name}:")} "$said" >&2; exit 1; }}'
+    )

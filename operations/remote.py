@@ -1,0 +1,24 @@
+"""Run a script on any host of the inventory from inside an operation, with its output as a value."""
+
+from __future__ import annotations
+
+from pyinfra.api import Host, StringCommand
+
+
+class RemoteError(RuntimeError):
+    """A script failed on a host; the message holds what it wrote, never what it was given."""
+
+
+def run_on(target: Host, script: str, stdin: str | None = None) -> str:
+    """Standard output of `script` run by sh on `target`. `stdin` may hold secrets: it is never shown.
+
+    Connects to a host outside `--limit` first. Raises RemoteError when the script fails.
+    """
+    if not target.connected:
+        target.connect(reason="needed by another host", raise_exceptions=True)
+    # pyinfra applies the data's global arguments to operations and facts, but not to raw commands.
+    sudo = bool(target.data.get("_sudo", False))
+    good, output = target.run_shell_command(StringCommand(script), _stdin=stdin, _sudo=sudo)
+    if not good:
+        raise RemoteError(f"{target.name}: {output.stderr.strip() or output.stdout.strip()}")
+    return str(output.stdout)

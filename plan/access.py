@@ -1,0 +1,110 @@
+"""The access table: who may talk to whom, on which port, over which network, and why.
+
+Firewall rules, the Headscale policy, what services bind to, and the checks of the verification all follow from it;
+no other place repeats a port number.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from plan.errors import SettingError
+
+SETTING = "group_data/all.py: access_table"
+
+#: Inventory groups, in the order in which they are deployed.
+ROLES = ("coordinator", "gateway", "model_hosts", "clients")
+#: Roles that are servers; their own way out is closed.
+SERVERS = frozenset({"coordinator", "gateway", "model_hosts"})
+#: Who may stand on the left besides the roles: the administrators' addresses, or anyone on the local network.
+SOURCES = ("admin", "lan", *ROLES)
+TARGETS = ("all", *ROLES)
+#: Rows that the components look up by their id; a table without them has no working house.
+NEEDED = ("ssh", "headscale", "stun", "wireguard", "openclaw", "ollama")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One permission. `protocol` is tcp or udp; `over` is lan (plain network) or vpn (inside WireGuard)."""
+
+    id: str
+    source: str
+    target: str
+    port: int
+    protocol: Literal["tcp", "udp"]
+    over: str
+    why: str
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else "see docs/access-table.md"
+
+
+def parse_access(raw: object) -> tuple[Row, ...]:
+    """The rows of the table. Raises SettingError for the first thing that is wrong."""
+    if not isinstance(raw, list) or not raw:
+        raise SettingError(SETTING, raw, "a list of rows", "restore the table from the project")
+    rows = tuple(_row(number, entry) for number, entry in enumerate(raw, 1))
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            raise SettingError(f"{SETTING} id", row.id, "every id once", "rename one of the two rows")
+        seen.add(row.id)
+    for needed in NEEDED:
+        if needed not in seen:
+            raise SettingError(
+                f"{SETTING} ids",
+                sorted(seen),
+                f"a table with a row {needed!r}",
+                "restore the row from the project",
+            )
+    return rows
+
+
+def _row(number: int, entry: object) -> Row:
+    where = f"{SETTING} row {number}"
+    if not isinstance(entry, Mapping):
+        raise SettingError(where, entry, "a mapping with id, from, to, port, over, why", "see docs/access-table.md")
+    keys = {"id", "from", "to", "port", "over", "why"}
+    for key in entry:
+        if key not in keys:
+            raise SettingError(f"{where} key", key, f"one of {sorted(keys)}", _near(str(key), keys))
+    for key in sorted(keys - entry.keys()):
+        raise SettingError(f"{where} {key}", None, f"a value for {key!r}", "add it to the row")
+    where = f"{SETTING} row {entry['id']!r}"
+    for key, known in (("from", SOURCES), ("to", TARGETS), ("over", ("lan", "vpn"))):
+        if entry[key] not in known:
+            raise SettingError(
+                f"{where} {key}", entry[key], f"one of {', '.join(known)}", _near(str(entry[key]), known)
+            )
+    found = re.fullmatch(r"(\d{1,5})/(tcp|udp)", str(entry["port"]))
+    if not found or not 0 < int(found[1]) < 65536:
+        raise SettingError(f"{where} port", entry["port"], "'NUMBER/tcp' or 'NUMBER/udp', 1 to 65535", "correct it")
+    if entry["over"] == "vpn" and entry["from"] in ("admin", "lan"):
+        raise SettingError(
+            f"{where} from",
+            entry["from"],
+            f"over the VPN only {', '.join(ROLES)}",
+            "use over: lan, or a role",
+        )
+    if entry["over"] == "lan" and entry["from"] in ROLES:
+        raise SettingError(
+            f"{where} from",
+            entry["from"],
+            "over the local network only admin or lan",
+            "use over: vpn, or admin or lan",
+        )
+    return Row(
+        id=str(entry["id"]),
+        source=str(entry["from"]),
+        target=str(entry["to"]),
+        port=int(found[1]),
+        protocol="tcp" if found[2] == "tcp" else "udp",
+        over=str(entry["over"]),
+        why=str(entry["why"]),
+    )

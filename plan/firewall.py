@@ -1,0 +1,158 @@
+"""The nftables rules of one host, from the access table. One own table for both families, replaced as a whole."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from plan.access import Row
+from plan.house import House, Member
+
+TABLE = "private_ai"
+VPN_INTERFACE = "tailscale0"
+
+
+@dataclass(frozen=True)
+class Apt:
+    """How a host gets Debian packages: proxies as (address or name, port); none means mirrors on 80 and 443."""
+
+    proxies: tuple[tuple[str, int], ...] = ()
+
+
+def ruleset(house: House, member: Member, apt: Apt) -> str:
+    """The content of the nftables file of one host; loading it replaces our table atomically and no other."""
+    lines = [
+        "# Written by the deployment from the access table; edits are overwritten.",
+        f"table inet {TABLE}",
+        f"delete table inet {TABLE}",
+        f"table inet {TABLE} {{",
+        "  chain input {",
+        "    type filter hook input priority filter - 5; policy drop;",
+        *(f"    {rule}" for rule in _input(house, member)),
+        "  }",
+        "  chain forward {",
+        "    type filter hook forward priority filter - 5; policy accept;",
+        # With Tailscale's own rules off, nothing may be routed into or out of the VPN.
+        f'    iifname "{VPN_INTERFACE}" counter drop',
+        f'    oifname "{VPN_INTERFACE}" counter drop',
+        "  }",
+        "  chain output {",
+        "    type filter hook output priority filter - 5; policy accept;",
+        *(f"    {rule}" for rule in _output(house, member, apt)),
+        "  }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _input(house: House, member: Member) -> list[str]:
+    rules = [
+        "ct state established,related accept",
+        "ct state invalid drop",
+        'iifname "lo" accept',
+        # With netfilter-mode=off this is ours to do: VPN addresses come out of the tunnel only.
+        f'ip saddr {house.vpn_v4} iifname != "{VPN_INTERFACE}" counter drop',
+        f'ip6 saddr {house.vpn_v6} iifname != "{VPN_INTERFACE}" counter drop',
+        "icmp type echo-request accept",
+        "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept",
+        "icmpv6 type { mld-listener-query, mld-listener-report } accept",
+        # Replies to DHCP come from an address that connection tracking did not see us ask.
+        f'iifname != "{VPN_INTERFACE}" udp sport 67 udp dport 68 accept',
+        f'iifname != "{VPN_INTERFACE}" ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept',
+    ]
+    for row in house.access:
+        if row.target == "all" or row.target in member.roles:
+            rules.extend(_accept(house, member, row))
+    rules.append("counter reject with icmpx admin-prohibited")
+    return rules
+
+
+def _accept(house: House, member: Member, row: Row) -> list[str]:
+    port, note = f"{row.protocol} dport {row.port}", f'comment "{row.id}"'
+    if row.over == "vpn":
+        if all(source == member for source in house.with_role(row.source)):
+            return []  # nobody but the host itself, and that goes over loopback
+        return [f'iifname "{VPN_INTERFACE}" {port} accept {note}']
+    if row.source == "lan":
+        return [f'iifname != "{VPN_INTERFACE}" {port} accept {note}']
+    networks = [ipaddress.ip_network(text) for text in house.admin_networks]
+    return [
+        f'iifname != "{VPN_INTERFACE}" {family} saddr {{ {", ".join(found)} }} {port} accept {note}'
+        for family, version in (("ip", 4), ("ip6", 6))
+        if (found := [str(network) for network in networks if network.version == version])
+    ]
+
+
+def _output(house: House, member: Member, apt: Apt) -> list[str]:
+    # A client's own way out belongs to its owner; servers get a closed list.
+    if not member.is_server:
+        return []
+    rules = ["ct state established,related accept"]
+    for user, allowed in service_egress(house, member).items():
+        rules.extend(f'meta skuid "{user}" {rule} accept' for rule in allowed)
+        rules.append(f'meta skuid "{user}" counter reject with icmpx admin-prohibited comment "egress {user}"')
+    rules += [
+        'oifname "lo" accept',
+        "icmp type echo-request accept",
+        "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept",
+        "icmpv6 type { mld-listener-report, mld2-listener-report } accept",
+        # tailscaled runs as root; its WireGuard packets leave from the port of the access table.
+        f"meta skuid 0 udp sport {house.port('wireguard')} accept",
+    ]
+    for address in house.coordinator.addresses:
+        family = "ip6" if ":" in address else "ip"
+        rules.append(f"{family} daddr {address} tcp dport {house.port('headscale')} meta skuid 0 accept")
+        rules.append(f"{family} daddr {address} udp dport {house.port('stun')} meta skuid 0 accept")
+    rules += [
+        *_apt_rules(apt),
+        "udp sport 68 udp dport 67 accept",
+        "udp sport 546 udp dport 547 accept",
+        # Time: whatever daemon keeps it runs as a system user, and the services of ours were refused above.
+        "meta skuid 0-999 udp dport 123 accept",
+        'counter reject with icmpx admin-prohibited comment "egress"',
+    ]
+    return [rule for rule in rules if rule]
+
+
+def service_egress(house: House, member: Member) -> dict[str, tuple[str, ...]]:
+    """Service user -> the only connections it may begin, as nftables matches."""
+    ollama = house.port("ollama")
+    egress: dict[str, tuple[str, ...]] = {}
+    if "coordinator" in member.roles:
+        egress["headscale"] = ()
+    if "model_hosts" in member.roles:
+        # Ollama talks to its model runner on a loopback port of the kernel's choice.
+        egress["ollama"] = ('oifname "lo" ip daddr 127.0.0.1 tcp dport 32768-60999',)
+        egress["ollama-vpn"] = (f'oifname "lo" ip daddr 127.0.0.1 tcp dport {ollama}',)
+    if "gateway" in member.roles:
+        local = "model_hosts" in member.roles
+        remote = any(other != member for other in house.with_role("model_hosts"))
+        egress["openclaw"] = tuple(
+            rule
+            for wanted, rule in (
+                (local, f'oifname "lo" ip daddr 127.0.0.1 tcp dport {ollama}'),
+                (remote, f'oifname "{VPN_INTERFACE}" tcp dport {ollama}'),
+            )
+            if wanted
+        )
+    return egress
+
+
+def _apt_rules(apt: Apt) -> Sequence[str]:
+    user = 'meta skuid "_apt"'
+    if not apt.proxies:
+        return [
+            f"{user} tcp dport {{ 80, 443 }} accept",
+            f"{user} meta l4proto {{ tcp, udp }} th dport 53 accept",
+        ]
+    rules = []
+    for name, port in apt.proxies:
+        try:
+            family = "ip6" if ipaddress.ip_address(name).version == 6 else "ip"
+            rules.append(f"{user} {family} daddr {name} tcp dport {port} accept")
+        except ValueError:
+            # nftables would look a name up once and for ever; only apt's user may use the port.
+            rules.append(f"{user} tcp dport {port} accept")
+            rules.append(f"{user} meta l4proto {{ tcp, udp }} th dport 53 accept")
+    return rules

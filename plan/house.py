@@ -1,0 +1,268 @@
+"""One house: its hosts with their roles and addresses, its settings, checked. Built from inventory and group data."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plan.access import ROLES, SERVERS, Row, parse_access
+from plan.errors import SettingError
+
+#: Every setting of group_data/all.py and host data, with the default that holds when it is left out.
+SETTINGS: dict[str, Any] = {
+    "house_name": "house",
+    "house_domain": "house.internal",
+    "access_table": None,
+    "admin_networks": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"],
+    "artifacts_source": "auto",
+    "headscale_users": ["people"],
+    "headscale_node_expiry": "180d",
+    "tailscale_user": None,
+    "ollama_model": None,
+    "ollama_context": None,
+    "lan_addresses": None,
+}
+#: Read by pyinfra itself rather than by us.
+_PYINFRA = re.compile(r"_[a-z_]+|ssh_[a-z_]+")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One host of the inventory. `addresses` are those on the local network, IPv4 before IPv6."""
+
+    name: str
+    roles: frozenset[str]
+    addresses: tuple[str, ...]
+    #: Headscale user that owns the node when the host is nothing but a client.
+    user: str
+
+    @property
+    def is_server(self) -> bool:
+        return bool(self.roles & SERVERS)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Headscale tags of the node; a host that is only a client has none and belongs to a user."""
+        names = {"coordinator": "coordinator", "gateway": "gateway", "model_hosts": "model-host"}
+        return tuple(f"tag:{names[role]}" for role in ROLES if role in self.roles and role in names)
+
+
+@dataclass(frozen=True)
+class House:
+    """The whole house, after its settings have been checked."""
+
+    name: str
+    domain: str
+    members: tuple[Member, ...]
+    access: tuple[Row, ...]
+    admin_networks: tuple[str, ...]
+    users: tuple[str, ...]
+    node_expiry: str
+    artifacts_source: str
+    vpn_v4: str = "100.64.0.0/10"
+    vpn_v6: str = "fd7a:115c:a1e0::/48"
+
+    @property
+    def vpn_domain(self) -> str:
+        """MagicDNS domain. Beside the control server's name, never above it: Headscale refuses that."""
+        return f"vpn.{self.domain}"
+
+    @property
+    def headscale_name(self) -> str:
+        return f"headscale.{self.domain}"
+
+    def vpn_name(self, member: Member) -> str:
+        return f"{member.name}.{self.vpn_domain}"
+
+    def with_role(self, role: str) -> tuple[Member, ...]:
+        return tuple(member for member in self.members if role in member.roles)
+
+    @property
+    def coordinator(self) -> Member:
+        return self.with_role("coordinator")[0]
+
+    @property
+    def gateway(self) -> Member:
+        return self.with_role("gateway")[0]
+
+    def member(self, name: str) -> Member:
+        return next(member for member in self.members if member.name == name)
+
+    def port(self, row_id: str) -> int:
+        """The port of a row of the access table, by the row's id."""
+        return next(row.port for row in self.access if row.id == row_id)
+
+
+@dataclass(frozen=True)
+class HostEntry:
+    """What the inventory says about one host: its groups without `all` and the file's own, and its data."""
+
+    name: str
+    groups: tuple[str, ...]
+    data: Mapping[str, Any]
+
+
+def check_setting_names(data: Mapping[str, Any], where: str) -> None:
+    """Refuse a setting that nobody reads, naming the nearest that somebody does."""
+    for key in data:
+        if key in SETTINGS or _PYINFRA.fullmatch(key):
+            continue
+        close = difflib.get_close_matches(key, SETTINGS, n=1)
+        raise SettingError(
+            f"{where}: {key}",
+            data[key],
+            f"one of {', '.join(SETTINGS)}",
+            f"did you mean {close[0]!r}?" if close else "remove it or see docs/settings.md",
+        )
+
+
+def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
+    """The house of an inventory. `groups` are the names of all groups that the inventory file defines.
+
+    Raises SettingError for the first thing that is wrong: unknown or missing group, two coordinators, a host without
+    a role, a bad domain, address, user or setting name.
+    """
+    _check_groups(entries, groups)
+    for entry in entries:
+        check_setting_names(entry.data, f"host {entry.name} or group_data")
+    settings = {**SETTINGS, **(entries[0].data if entries else {})}
+    domain = _domain(settings["house_domain"])
+    users = _users(settings["headscale_users"])
+    source = settings["artifacts_source"]
+    if source not in ("auto", "release", "build"):
+        raise SettingError("group_data/all.py: artifacts_source", source, "auto, release or build", "correct it")
+    return House(
+        name=_label("group_data/all.py: house_name", settings["house_name"]),
+        domain=domain,
+        members=tuple(_member(entry, users) for entry in entries),
+        access=parse_access(settings["access_table"]),
+        admin_networks=_networks(settings["admin_networks"]),
+        users=users,
+        node_expiry=_expiry(settings["headscale_node_expiry"]),
+        artifacts_source=source,
+    )
+
+
+def _check_groups(entries: Sequence[HostEntry], groups: Sequence[str]) -> None:
+    for group in groups:
+        if group not in ROLES:
+            close = difflib.get_close_matches(group, ROLES, n=1)
+            raise SettingError(
+                "inventory: group",
+                group,
+                f"one of {', '.join(ROLES)}",
+                f"did you mean {close[0]!r}?" if close else "rename or remove the group (helpers begin with '_')",
+            )
+    for role, most in (("coordinator", 1), ("gateway", 1), ("model_hosts", None)):
+        names = [entry.name for entry in entries if role in entry.groups]
+        accepted = "exactly one host" if most else "at least one host"
+        if not names:
+            raise SettingError(f"inventory: {role}", names, accepted, f"put a host into the group {role!r}")
+        if most and len(names) > most:
+            raise SettingError(f"inventory: {role}", names, accepted, "leave one host in the group")
+    for entry in entries:
+        if not set(entry.groups) & set(ROLES):
+            raise SettingError(
+                f"inventory: host {entry.name}",
+                list(entry.groups),
+                f"a host in at least one of {', '.join(ROLES)}",
+                "put it into a group or remove it",
+            )
+
+
+def _member(entry: HostEntry, users: tuple[str, ...]) -> Member:
+    where = f"inventory: host {entry.name}"
+    _label(where, entry.name)
+    raw = entry.data.get("lan_addresses") or [entry.data.get("ssh_hostname") or entry.name]
+    addresses = []
+    for text in raw:
+        try:
+            addresses.append(ipaddress.ip_address(text))
+        except ValueError as error:
+            raise SettingError(
+                f"{where}: lan_addresses",
+                text,
+                "IPv4 and IPv6 addresses of the host on its local network",
+                "add 'lan_addresses': ['192.168.1.10'] to the host's data",
+            ) from error
+    user = entry.data.get("tailscale_user") or users[0]
+    if user not in users:
+        raise SettingError(
+            f"{where}: tailscale_user",
+            user,
+            f"one of headscale_users: {', '.join(users)}",
+            "add the user or correct it",
+        )
+    ordered = sorted(addresses, key=lambda address: address.version)
+    roles = frozenset(entry.groups) & frozenset(ROLES)
+    return Member(entry.name, roles, tuple(str(address) for address in ordered), str(user))
+
+
+def _label(where: str, value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(_LABEL, value):
+        raise SettingError(where, value, "lower-case letters, digits and '-', 63 at most", "rename it")
+    return value
+
+
+def _domain(value: object) -> str:
+    accepted = "a domain of your own or below .internal, two labels or more, lower case"
+    where = "group_data/all.py: house_domain"
+    if not isinstance(value, str) or not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})+", value) or len(value) > 200:
+        raise SettingError(where, value, accepted, "use for example 'house.internal'")
+    if value.endswith(".local"):
+        # .local belongs to multicast DNS (RFC 6762): resolvers never ask a server for it.
+        raise SettingError(where, value, accepted, "use .internal instead of .local, which is multicast DNS")
+    if not value.endswith(".internal"):
+        # Ollama on loopback answers only to *.internal, *.local and *.localhost.
+        raise SettingError(
+            where,
+            value,
+            "a domain that ends in .internal (Ollama's host check refuses others)",
+            "use 'house.internal'",
+        )
+    return value
+
+
+def _users(value: object) -> tuple[str, ...]:
+    where = "group_data/all.py: headscale_users"
+    if not isinstance(value, list) or not value:
+        raise SettingError(where, value, "a list with at least one name", "use ['people']")
+    for name in value:
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9-]{1,62}", name):
+            raise SettingError(where, name, "two or more lower-case letters, digits, '-', a letter first", "rename it")
+    return tuple(value)
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    where = "group_data/all.py: admin_networks"
+    if not isinstance(value, list) or not value:
+        raise SettingError(
+            where,
+            value,
+            "at least one network in CIDR form, else nobody could reach SSH",
+            "use ['192.168.0.0/16']",
+        )
+    networks = []
+    for text in value:
+        try:
+            networks.append(ipaddress.ip_network(text))
+        except (ValueError, TypeError) as error:
+            raise SettingError(where, text, "networks in CIDR form such as 192.168.1.0/24", "correct it") from error
+    return tuple(str(network) for network in networks)
+
+
+def _expiry(value: object) -> str:
+    # Headscale only warns about a duration that it cannot parse, and then nodes never expire.
+    if not isinstance(value, str) or not re.fullmatch(r"0|[1-9][0-9]*[hdwy]", value):
+        raise SettingError(
+            "group_data/all.py: headscale_node_expiry",
+            value,
+            "'0' for never, or such as '24h', '180d'",
+            "correct it",
+        )
+    return value

@@ -1,0 +1,385 @@
+"""Which model a host gets, with which context, and why; and what the gateway is told about it.
+
+need = weights + cache + compute buffers + process, in GiB (llama.cpp and Ollama 0.32, one slot, f16 cache):
+
+- weights: the download; memory-mapping is off on a processor since Ollama 0.30, so all of it is resident;
+- cache: kv_kib_per_token x context / 2^20;
+- compute buffers at batch size 512: 0.3 up to 4B, 0.5 up to 15B, 0.6 above (measured range 0.3-0.6);
+- process: 0.2, on a GPU 0.5 for the CUDA context.
+
+It fits when need <= 0.75 x RAM from 16 GiB on, RAM - 2 GiB below (the system, OpenClaw's Node process and
+the page cache live in the rest), or 0.92 x VRAM. Just under 16 GiB the budget stays at 12 GiB, as at 16,
+because the kernel of a "16 GB" machine shows about 15.5.
+
+The context. OpenClaw's set-up uses 32768 tokens, calls 16384 the practical minimum and warns below 8192.
+Its system prompt under this project's configuration was measured at 2447 tokens, so 8192 leaves more
+than 5000 for the conversation: that is the minimum here. 32768 is wanted, and is reduced in steps.
+
+What gives way first. The context, down to 16384: a larger model follows instructions and calls tools
+more reliably, and few household conversations pass 16384 tokens. Below 16384 both hurt: a smaller model with
+16384 is taken if it has at least three fifths of the parameters (27B instead of 32B on a 24 GB GPU),
+otherwise the larger model keeps its place (7B instead of 4B on 8 GB). A context that the user asks
+for is never reduced: then the model gives way.
+
+On a processor a token takes as long as reading the active weights from memory: at 40 GB/s (two channels of
+DDR4) dense 14B makes about 4 tokens a second and 27B about 2, and reading a prompt scales likewise. So above
+15B only mixtures of experts are chosen by themselves there; a larger dense model can be named.
+
+The classes people know (7-8B at Q4 for 8 GB, 13-14B for 16 GB, 32-34B for 36 GB) count weights at a short
+context. With the arithmetic above: 7.6B fits 8 GiB with 16384, 14.8B fits 16 GiB with 16384, dense 32.8B fits
+36 GiB with 24576; chosen there is the 35B mixture, which has 32768, more parameters and ten times the speed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from plan.catalogue import CATALOGUE, CatalogueEntry, Place
+from plan.errors import SettingError
+
+MIN_CONTEXT = 8192
+COMFORTABLE_CONTEXT = 16384
+CONTEXT_STEPS = (32768, 24576, COMFORTABLE_CONTEXT, 12288, MIN_CONTEXT)
+COMFORTABLE_SHARE = 0.6
+
+CPU_ACTIVE_LIMIT_B = 15.0
+GPU_WORTH_B = 4.0
+"""A GPU decides alone when a model of this size (the smallest with fair tool use) fits into it."""
+
+DISK_RESERVE_GIB = 2.0
+"""Kept free beside the model: logs, package updates, the store's own files."""
+
+MODEL_SETTING = "group_data/all.py: ollama_model"
+CONTEXT_SETTING = "group_data/all.py: ollama_context"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a model host has, GiB. `ram_gib` is what the kernel calls MemTotal, `vram_gib` the GPUs' total
+    (not the free part: on a second run our own model is in it), `disk_free_gib` that of the model store."""
+
+    ram_gib: float
+    disk_free_gib: float
+    vram_gib: float = 0.0
+    cpus: int = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model, its context in tokens, need and budget in GiB of `place`, the disk space still needed in GiB
+    (0 when the model is on the host already), one sentence why, one on the next larger model."""
+
+    entry: CatalogueEntry
+    context: int
+    place: Place
+    need_gib: float
+    budget_gib: float
+    disk_need_gib: float
+    why: str
+    next_larger: str
+
+
+@dataclass(frozen=True)
+class GatewayLimits:
+    """What the gateway's model entry says. None means: leave the model's own default.
+
+    `context` goes to contextWindow, contextTokens and params.num_ctx, and to Ollama's unit;
+    `max_tokens` to maxTokens and params.num_predict; `context_injection` to
+    agents.defaults.contextInjection; `tools` to compat.supportsTools.
+    """
+
+    context: int
+    max_tokens: int
+    temperature: float | None
+    repeat_penalty: float | None
+    context_injection: Literal["never"] | None
+    tools: bool
+    reasoning: bool
+
+
+@dataclass(frozen=True)
+class _Fit:
+    entry: CatalogueEntry
+    place: Place
+    context: int
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        return _rank(self.entry)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """The arguments of choose(), with what follows from them directly."""
+
+    hardware: Hardware
+    wanted_context: int | None
+    registry_reachable: bool
+    present: Collection[str]
+    catalogue: Sequence[CatalogueEntry]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return ("VRAM", "RAM") if self.hardware.vram_gib > 0 else ("RAM",)
+
+    def size(self, place: Place) -> float:
+        return self.hardware.ram_gib if place == "RAM" else self.hardware.vram_gib
+
+    def budget(self, place: Place) -> float:
+        return ram_budget_gib(self.size(place)) if place == "RAM" else 0.92 * self.size(place)
+
+    def obtainable(self, entry: CatalogueEntry) -> bool:
+        return self.registry_reachable or entry.source == "package" or entry.name in self.present
+
+    def disk_need(self, entry: CatalogueEntry) -> float:
+        return 0.0 if entry.name in self.present else entry.download_gib + DISK_RESERVE_GIB
+
+    def disk_holds(self, entry: CatalogueEntry) -> bool:
+        return self.disk_need(entry) <= self.hardware.disk_free_gib
+
+    def fit(self, entry: CatalogueEntry, place: Place) -> _Fit | None:
+        """The model with the largest context that fits; only with the wanted one if there is a wish."""
+        for context in CONTEXT_STEPS if self.wanted_context is None else (self.wanted_context,):
+            if context <= entry.max_context and entry.need_gib(context, place) <= self.budget(place):
+                return _Fit(entry, place, context)
+        return None
+
+
+def ram_budget_gib(ram_gib: float) -> float:
+    """GiB of RAM a model may take; see the module's docstring."""
+    return max(0.0, min(ram_gib - 2.0, 12.0)) if ram_gib < 16 else 0.75 * ram_gib
+
+
+def smallest_ram_gib(catalogue: Sequence[CatalogueEntry] = CATALOGUE) -> float:
+    """GiB of RAM below which no model of the catalogue fits."""
+    return min(entry.need_gib(MIN_CONTEXT, "RAM") for entry in catalogue) + 2.0
+
+
+def smallest_with_tools(catalogue: Sequence[CatalogueEntry] = CATALOGUE) -> CatalogueEntry:
+    """The demo's model where Ollama's registry is within reach."""
+    return min((entry for entry in catalogue if entry.tools), key=lambda entry: entry.parameters_b)
+
+
+def choose(
+    hardware: Hardware,
+    *,
+    wanted_context: int | None,
+    named: str | None,
+    registry_reachable: bool,
+    present: Collection[str] = (),
+    catalogue: Sequence[CatalogueEntry] = CATALOGUE,
+) -> Choice:
+    """The model for this host.
+
+    `wanted_context` (tokens) and `named` are the user's wishes, None for none; a wish is kept or refused,
+    never bent. `present` names the models the host holds already: they need neither registry nor disk, so a
+    second run chooses as the first did. Raises SettingError when nothing fits or a wish cannot be met.
+    """
+    if wanted_context is not None and wanted_context < MIN_CONTEXT:
+        raise SettingError(
+            CONTEXT_SETTING,
+            wanted_context,
+            f"at least {MIN_CONTEXT} tokens: the agent's own prompt takes about 2500",
+            f"set {MIN_CONTEXT} or more, or remove the setting",
+        )
+    ask = _Question(hardware, wanted_context, registry_reachable, present, catalogue)
+    if named is not None:
+        fit = _named_fit(named, ask)
+        reason = f"{fit.entry.title()} is named in the settings and fits"
+    else:
+        fit = _largest_fit(ask)
+        reason = _reason(fit, ask)
+    entry, place = fit.entry, fit.place
+    slow = "" if _fast_enough(entry, place) else "; it will be slow on a processor"
+    return Choice(
+        entry=entry,
+        context=fit.context,
+        place=place,
+        need_gib=entry.need_gib(fit.context, place),
+        budget_gib=ask.budget(place),
+        disk_need_gib=ask.disk_need(entry),
+        why=f"{reason}: {_sum(fit)}, of {ask.budget(place):.1f} GiB that {ask.size(place):.1f} GiB {place} "
+        f"leave for a model{slow}.",
+        next_larger=_next_larger(fit, ask),
+    )
+
+
+def gateway_limits(choice: Choice) -> GatewayLimits:
+    """What the gateway is told about the chosen model.
+
+    Below 0.5B: the values under which SmolLM2-135M answers and stops (measured; with default values it
+    rambles until the context is full). Below 3B: the model's own sampling, a short answer, and no workspace
+    files in the prompt. Above: an answer may fill an eighth of the context, 4096 tokens at most (OpenClaw's
+    own example for 32768).
+    """
+    entry, context = choice.entry, choice.context
+    tiny, small = entry.parameters_b < 0.5, entry.parameters_b < 3
+    return GatewayLimits(
+        context=context,
+        max_tokens=96 if tiny else min(1024 if small else 4096, context // 8),
+        temperature=0.1 if tiny else None,
+        repeat_penalty=1.15 if tiny else None,
+        context_injection="never" if small else None,
+        tools=entry.tools,
+        reasoning=entry.reasoning,
+    )
+
+
+def markdown_table(sizes_gib: Sequence[float] = (4, 8, 16, 24, 36, 64, 128)) -> str:
+    """The table of docs/model-choice.md: one row for each RAM size, without a GPU, with ample disk."""
+    rows = ["| RAM | model | parameters | context | needs, of | download |", "|---|---|---|---|---|---|"]
+    for size in sizes_gib:
+        hardware = Hardware(ram_gib=size, disk_free_gib=1000)
+        choice = choose(hardware, wanted_context=None, named=None, registry_reachable=True)
+        rows.append(
+            f"| {size:g} GB | `{choice.entry.name}` | {choice.entry.parameters()} | {choice.context} "
+            f"| {choice.need_gib:.1f} of {choice.budget_gib:.1f} GiB | {choice.entry.download_gib:.1f} GiB |"
+        )
+    return "\n".join(rows)
+
+
+def _rank(entry: CatalogueEntry) -> tuple[bool, float]:
+    return entry.tools, entry.parameters_b
+
+
+def _fast_enough(entry: CatalogueEntry, place: Place) -> bool:
+    return place == "VRAM" or entry.active_parameters_b <= CPU_ACTIVE_LIMIT_B
+
+
+def _largest_fit(ask: _Question) -> _Fit:
+    candidates = [entry for entry in ask.catalogue if ask.obtainable(entry) and ask.disk_holds(entry)]
+    found = [fit for place in ask.places if (fit := _best(candidates, place, ask)) is not None]
+    if not found:
+        raise _nothing_fits(ask)
+    for fit in found:
+        if fit.place == "VRAM" and fit.entry.parameters_b >= GPU_WORTH_B:
+            return fit
+    return max(found, key=lambda fit: fit.rank)
+
+
+def _best(candidates: Sequence[CatalogueEntry], place: Place, ask: _Question) -> _Fit | None:
+    fits = [fit for entry in candidates if _fast_enough(entry, place) and (fit := ask.fit(entry, place)) is not None]
+    if not fits:
+        return None
+    largest = max(fits, key=lambda fit: fit.rank)
+    share = COMFORTABLE_SHARE * largest.entry.parameters_b
+    roomy = [fit for fit in fits if fit.context >= COMFORTABLE_CONTEXT and fit.rank >= (largest.entry.tools, share)]
+    return max(roomy or [largest], key=lambda fit: fit.rank)
+
+
+def _named_fit(named: str, ask: _Question) -> _Fit:
+    entry = next((entry for entry in ask.catalogue if entry.name == named), None)
+    if entry is None:
+        names = [entry.name for entry in ask.catalogue]
+        raise SettingError(
+            MODEL_SETTING,
+            named,
+            "a model of plan/catalogue.py, nearest: "
+            + ", ".join(difflib.get_close_matches(named, names, n=3, cutoff=0.5) or names),
+            "correct the name, or add the model with its numbers to plan/catalogue.py (docs/model-choice.md)",
+        )
+    if not ask.obtainable(entry):
+        packaged = ", ".join(other.name for other in ask.catalogue if other.source == "package")
+        raise SettingError(
+            MODEL_SETTING,
+            named,
+            f"a model that can be had without Ollama's registry, which cannot be reached: {packaged}",
+            "make the registry reachable for this run, or name one of these",
+        )
+    if ask.wanted_context is not None and ask.wanted_context > entry.max_context:
+        raise SettingError(
+            CONTEXT_SETTING,
+            ask.wanted_context,
+            f"at most {entry.max_context} tokens, which is what {named} was made for",
+            "lower the context, or name a model with a larger one",
+        )
+    if not ask.disk_holds(entry):
+        raise SettingError(
+            MODEL_SETTING,
+            named,
+            f"a model the disk can hold: {named} needs {ask.disk_need(entry):.1f} GiB "
+            f"({entry.download_gib:.1f} GiB download, {DISK_RESERVE_GIB:.1f} GiB kept free), "
+            f"{ask.hardware.disk_free_gib:.1f} GiB are free",
+            "free disk space, name a smaller model, or remove the setting",
+        )
+    for place in ask.places:
+        if (fit := ask.fit(entry, place)) is not None:
+            return fit
+    context = MIN_CONTEXT if ask.wanted_context is None else ask.wanted_context
+    numbers = "; ".join(
+        f"{_sum(_Fit(entry, place, context))} but {ask.size(place):.1f} GiB {place} leave {ask.budget(place):.1f} GiB"
+        for place in ask.places
+    )
+    raise SettingError(
+        MODEL_SETTING,
+        named,
+        f"a model that fits this host: {named} needs {numbers}",
+        f"use {_memory_for(entry, context)}, a smaller model, or remove the setting and let it be chosen",
+    )
+
+
+def _nothing_fits(ask: _Question) -> SettingError:
+    if ask.wanted_context is not None:
+        # Raises the other error itself when this host gets no model at all.
+        without = _largest_fit(replace(ask, wanted_context=None))
+        return SettingError(
+            CONTEXT_SETTING,
+            ask.wanted_context,
+            "a context that some model on this host can have; without the setting it would get "
+            f"{without.entry.name} with {without.context}",
+            "lower the context or remove the setting",
+        )
+    smallest = min(ask.catalogue, key=lambda entry: entry.need_gib(MIN_CONTEXT, "RAM"))
+    return SettingError(
+        "model host: RAM and disk",
+        f"{ask.hardware.ram_gib:.1f} GiB RAM, {ask.hardware.vram_gib:.1f} GiB VRAM, "
+        f"{ask.hardware.disk_free_gib:.1f} GiB disk free",
+        f"at least what the smallest model, {smallest.name}, needs: {_memory_for(smallest, MIN_CONTEXT)}, "
+        f"{ask.disk_need(smallest):.1f} GiB disk",
+        "put another host into the group model_hosts, or free disk space",
+    )
+
+
+def _reason(fit: _Fit, ask: _Question) -> str:
+    title = fit.entry.title()
+    if not ask.registry_reachable:
+        where = "which comes in a package" if fit.entry.source == "package" else "which is on the host already"
+        return f"Ollama's registry cannot be reached, so {title} is taken, {where}"
+    if fit.place == "RAM" and len(ask.places) > 1:
+        return f"{title} is the largest that fits in RAM; the GPU holds none of {GPU_WORTH_B:g}B or more"
+    if fit.context >= COMFORTABLE_CONTEXT and ask.wanted_context is None:
+        return f"{title} is the largest that fits with a context of at least {COMFORTABLE_CONTEXT}"
+    return f"{title} is the largest that fits"
+
+
+def _next_larger(fit: _Fit, ask: _Question) -> str:
+    larger = [entry for entry in ask.catalogue if _rank(entry) > fit.rank and _fast_enough(entry, fit.place)]
+    if not larger:
+        return "No larger model stands in the catalogue for this kind of hardware."
+    entry = min(larger, key=_rank)
+    context = min(fit.context, entry.max_context)
+    missing = "" if ask.obtainable(entry) else ", and Ollama's registry within reach"
+    return (
+        f"The next larger one, {entry.title()}, would need with a context of {context} "
+        f"{_memory_for(entry, context)}, and {ask.disk_need(entry):.1f} GiB of free disk "
+        f"(this host has {ask.hardware.disk_free_gib:.1f}){missing}."
+    )
+
+
+def _memory_for(entry: CatalogueEntry, context: int) -> str:
+    in_ram = entry.need_gib(context, "RAM")
+    ram = math.ceil(in_ram + 2.0 if in_ram <= 12 else in_ram / 0.75)
+    return f"{ram} GiB RAM or {math.ceil(entry.need_gib(context, 'VRAM') / 0.92)} GiB VRAM"
+
+
+def _sum(fit: _Fit) -> str:
+    entry = fit.entry
+    return (
+        f"{entry.download_gib:.1f} GiB weights + {entry.cache_gib(fit.context):.1f} GiB cache for a "
+        f"context of {fit.context} + {entry.buffers_gib(fit.place):.1f} GiB buffers = "
+        f"{entry.need_gib(fit.context, fit.place):.1f} GiB"
+    )

@@ -1,0 +1,184 @@
+"""OpenClaw's configuration: one gateway, local models only, everything that runs commands or phones home off.
+
+Source of the keys: OpenClaw 2026.9.6's configuration reference; every object of it refuses unknown keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plan.models import Choice, GatewayLimits, gateway_limits
+
+#: Plugins that come with OpenClaw and that `plugins.allow` alone leaves on.
+DENIED_PLUGINS = (
+    "a2a",
+    "alibaba",
+    "anthropic",
+    "azure-speech",
+    "bonjour",
+    "browser",
+    "clawrouter",
+    "copilot-proxy",
+    "deepgram",
+    "elevenlabs",
+    "fal",
+    "geolocation",
+    "github",
+    "github-copilot",
+    "google",
+    "huggingface",
+    "litellm",
+    "lmstudio",
+    "microsoft",
+    "microsoft-foundry",
+    "minimax",
+    "nvidia",
+    "openai",
+    "opencode-go",
+    "openrouter",
+    "reef",
+    "runway",
+    "senseaudio",
+    "sglang",
+    "telegram",
+    "together",
+    "tts-local-cli",
+    "vllm",
+    "xai",
+)
+
+
+@dataclass(frozen=True)
+class ModelServer:
+    """One Ollama as the gateway sees it: the provider's id, its base URL without /v1, and the model it serves."""
+
+    provider: str
+    url: str
+    choice: Choice
+
+
+def openclaw_config(port: int, origins: Sequence[str], servers: Sequence[ModelServer]) -> dict[str, Any]:
+    """The content of openclaw.json. `origins` are the exact URLs people open the Control UI by."""
+    limits = [gateway_limits(server.choice) for server in servers]
+    names = [f"{server.provider}/{server.choice.entry.name}" for server in servers]
+    defaults: dict[str, Any] = {
+        "model": {"primary": names[0], "fallbacks": names[1:]},
+        "workspace": "/home/node/.openclaw/workspace",
+        "skipBootstrap": True,
+        "timeoutSeconds": 900,
+        # One model that answers one after the other.
+        "maxConcurrent": 1,
+        "subagents": {"maxConcurrent": 1},
+        "heartbeat": {"every": "0m"},
+        # The container is the sandbox; this feature would want an engine's socket.
+        "sandbox": {"mode": "off"},
+    }
+    if limits[0].context_injection:
+        defaults["contextInjection"] = limits[0].context_injection
+    return {
+        "gateway": _gateway(port, origins),
+        "secrets": {"providers": {"token": {"source": "file", "path": "/etc/openclaw/token", "mode": "singleValue"}}},
+        "models": {
+            "mode": "replace",
+            "catalogRefresh": {"enabled": False},
+            "providers": {
+                server.provider: _provider(server, limit) for server, limit in zip(servers, limits, strict=True)
+            },
+        },
+        "agents": {"defaults": defaults},
+        "memory": {"search": {"enabled": False}},
+        "tools": {
+            "profile": "minimal",
+            "deny": ["group:runtime", "group:fs", "group:web", "group:ui", "group:automation", "group:nodes"],
+            "web": {"search": {"enabled": False}, "fetch": {"enabled": False}},
+            "exec": {"host": "gateway", "mode": "deny"},
+            "elevated": {"enabled": False},
+            "fs": {"workspaceOnly": True},
+            "sessions": {"visibility": "self"},
+            "agentToAgent": {"enabled": False},
+            "links": {"enabled": False},
+        },
+        "plugins": {"allow": ["ollama"], "slots": {"memory": "none"}, "deny": list(DENIED_PLUGINS)},
+        "browser": {"enabled": False},
+        "cron": {"enabled": False},
+        "hooks": {"enabled": False},
+        "acp": {"enabled": False},
+        "desktop": {"host": {"enabled": False}},
+        "discovery": {"mdns": {"mode": "off"}},
+        "update": {"checkOnStart": False, "auto": {"enabled": False}},
+        "telemetry": {"enabled": False},
+        "skills": {"allowBundled": []},
+        "commands": dict.fromkeys(("config", "mcp", "plugins", "debug", "bash", "restart"), False),
+        "logging": {"level": "info", "consoleStyle": "json"},
+    }
+
+
+def _gateway(port: int, origins: Sequence[str]) -> dict[str, Any]:
+    return {
+        "mode": "local",
+        "port": port,
+        # All interfaces of the container; which of the host's get here is the firewall's business.
+        "bind": "lan",
+        "auth": {
+            "mode": "token",
+            "allowTailscale": False,
+            "token": {"source": "file", "provider": "token", "id": "value"},
+            "rateLimit": {"maxAttempts": 10, "windowMs": 60000, "lockoutMs": 300000, "exemptLoopback": False},
+        },
+        "tls": {
+            "enabled": True,
+            "autoGenerate": False,
+            "certPath": "/etc/openclaw/tls/cert.pem",
+            "keyPath": "/etc/openclaw/tls/key.pem",
+        },
+        "controlUi": {
+            "enabled": True,
+            "allowedOrigins": list(origins),
+            "communityInvite": False,
+            "automaticallyFetchFavicons": False,
+        },
+        "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
+        "nodes": {"browser": {"mode": "off"}, "pairing": {"autoApproveLocal": False, "sshVerify": False}},
+        "terminal": {"enabled": False},
+        "cliAgents": {"enabled": False},
+        "tailscale": {"mode": "off"},
+        "reload": {"mode": "off"},
+    }
+
+
+def _provider(server: ModelServer, limits: GatewayLimits) -> dict[str, Any]:
+    params: dict[str, Any] = {
+        "num_ctx": limits.context,
+        # As the server's own setting: another value would replace it.
+        "keep_alive": -1,
+        # OpenClaw does not send maxTokens to Ollama; without this a small model fills the whole context.
+        "num_predict": limits.max_tokens,
+    }
+    if limits.temperature is not None:
+        params["temperature"] = limits.temperature
+    if limits.repeat_penalty is not None:
+        params["repeat_penalty"] = limits.repeat_penalty
+    name = server.choice.entry.name
+    return {
+        # The native API: the OpenAI dialect has no way to say num_ctx, and breaks tool calls.
+        "api": "ollama",
+        "baseUrl": server.url,
+        # A marker that means "no key", not a secret.
+        "apiKey": "ollama-local",
+        "timeoutSeconds": 600,
+        "models": [
+            {
+                "id": name,
+                "name": name,
+                "reasoning": limits.reasoning,
+                "input": ["text"],
+                "contextWindow": limits.context,
+                "contextTokens": limits.context,
+                "maxTokens": limits.max_tokens,
+                "compat": {"supportsTools": limits.tools},
+                "params": params,
+            }
+        ],
+    }

@@ -1,0 +1,62 @@
+"""What a host is, as plain data. Read by facts/profile.py, judged by plan/preflight.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket that accepts: `address` without brackets or interface, '*' for every address of both families.
+
+    `process` and `unit` are empty when the kernel names none. `unit` is the innermost systemd unit, for
+    sockets held by systemd itself the .socket unit.
+    """
+
+    proto: Literal["tcp", "udp"]
+    address: str
+    port: int
+    process: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One host at one moment. Units: MiB, seconds.
+
+    `cpu` is 'amd64', 'arm64' or the kernel's own word. The `*_free_mib` are what root may still write to the
+    file system that holds /var/lib and /opt. `clock` is the host's time (seconds since 1970) in the middle of
+    the reading; `clock_skew_s` is host minus controller, to within half the time the reading took. `systemd`
+    says whether systemd is PID 1, `systemd_version` is 0 without it. `cgroup_controllers` are those of
+    cgroup v2. `addresses` are (interface, address/prefix), `default_routes` (interface, gateway or '').
+    `vram_mib` is the sum over `gpus`, 0 without nvidia-smi. `apt_proxies` and `apt_mirrors` are URLs.
+    `ssh_client` is the controller's address as the host sees it, '' when not over SSH.
+    """
+
+    hostname: str
+    os_id: str
+    os_version_id: str
+    os_pretty: str
+    cpu: str
+    cpus: int
+    ram_mib: int
+    var_lib_free_mib: int
+    opt_free_mib: int
+    clock: float
+    clock_skew_s: float
+    systemd: bool
+    systemd_version: int
+    cgroup_controllers: frozenset[str]
+    kernel: str
+    tun: bool
+    addresses: tuple[tuple[str, str], ...]
+    default_routes: tuple[tuple[str, str], ...]
+    listeners: tuple[Listener, ...]
+    gpus: tuple[str, ...]
+    vram_mib: int
+    apt_proxies: tuple[str, ...]
+    apt_mirrors: tuple[str, ...]
+    ssh_client: str
+    machine_id: str
+    reboot_required: bool

@@ -1,0 +1,187 @@
+"""What a component wants on a host, as plain data: packages, accounts, programs, files, links, units.
+
+Nothing here knows a host. `facts.have` reports what a host has, `plan.difference` compares the two, and
+`operations.component` carries the difference out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Account:
+    """A system account without a password or a login shell. Owns: its existence, subordinate ids, lingering."""
+
+    name: str
+    home: str
+    #: Rootless containers need subordinate ids and a systemd user manager that runs without a login.
+    runs_containers: bool = False
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory with its owner and mode. Its content is not managed."""
+
+    path: str
+    owner: str = "root"
+    group: str = "root"
+    mode: str = "0755"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file with exactly this content. `check` is a shell command that must succeed for `{}`, the new file
+    in its place beside the old one, before the old one is replaced."""
+
+    path: str
+    content: str = field(repr=False)
+    owner: str = "root"
+    group: str = "root"
+    mode: str = "0644"
+    check: str = ""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A file with 256 random bits as text, made on the host that uses it and never read by the deployment."""
+
+    path: str
+    owner: str
+    group: str
+    mode: str = "0400"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines of a file that others own too, between two marker lines. Owns: what stands between the markers."""
+
+    path: str
+    name: str
+    lines: tuple[str, ...]
+
+    @property
+    def begin(self) -> str:
+        return f"# private-ai {self.name}: begin"
+
+    @property
+    def end(self) -> str:
+        return f"# private-ai {self.name}: end"
+
+    @property
+    def text(self) -> str:
+        return "\n".join((self.begin, *self.lines, self.end)) + "\n"
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ProgramPart:
+    """One file of a program: where it goes below the prefix, where it is on the controller. `link`: a symbolic link."""
+
+    path: str
+    local: Path
+    sha256: str
+    size: int
+    mode: str
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A versioned, never changing folder below /opt/private-ai, and links to it from the usual places."""
+
+    name: str
+    version: str
+    parts: tuple[ProgramPart, ...]
+    #: Path of the link on the host -> path below the prefix.
+    links: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def prefix(self) -> str:
+        """The folder's name holds a digest of its content, so another build of the same version is another folder."""
+        digest = hashlib.sha256("".join(f"{p.path} {p.sha256}{p.link}\n" for p in self.parts).encode())
+        return f"/opt/private-ai/{self.name}-{self.version}-{digest.hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A systemd unit that is enabled and running, and was started after the last change of its `inputs`.
+
+    `inputs` are paths on the host. Their digest is kept in a stamp once the unit has started well, so a run that
+    was interrupted between writing a file and restarting the unit is finished by the next one.
+    `ready` is a shell command tried until it succeeds, for `ready_seconds` at most. `user` names the account whose
+    systemd manager owns the unit. Generated units (Quadlet) cannot be enabled: `enable=False`.
+    """
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    ready: str = ""
+    ready_seconds: int = 60
+    enable: bool = True
+    user: str = ""
+    #: Stopped and disabled rather than running.
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Component:
+    """Everything a component wants on one host, applied in the order of the fields."""
+
+    packages: tuple[str, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    programs: tuple[Program, ...] = ()
+    directories: tuple[Directory, ...] = ()
+    files: tuple[File, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    #: Shell commands run once after files of the given path prefix changed, before units: (path prefix, command).
+    after: tuple[tuple[str, str], ...] = ()
+    units: tuple[Unit, ...] = ()
+
+
+@dataclass(frozen=True)
+class SeenPath:
+    """A path as it is: `kind` as `stat -c %F` says it, `mode` as four octal digits."""
+
+    kind: str
+    owner: str
+    group: str
+    mode: str
+    size: int
+    sha256: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class SeenUnit:
+    """A unit as it is; `inputs_sha256` over its inputs now, `stamp` the same when it was last started well."""
+
+    load: str
+    active: str
+    enabled: str
+    needs_reload: bool
+    inputs_sha256: str
+    stamp: str
+
+
+@dataclass(frozen=True)
+class Have:
+    """What a host has of what was asked; absent things are missing from the mappings."""
+
+    packages: frozenset[str] = frozenset()
+    accounts: dict[str, int] = field(default_factory=dict)
+    subids: frozenset[str] = frozenset()
+    lingering: frozenset[str] = frozenset()
+    paths: dict[str, SeenPath] = field(default_factory=dict)
+    #: Path and name of a block -> digest of it with its markers.
+    blocks: dict[tuple[str, str], str] = field(default_factory=dict)
+    units: dict[str, SeenUnit] = field(default_factory=dict)

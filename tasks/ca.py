@@ -1,0 +1,48 @@
+"""CA: the house's own certificate authority, trusted by every host and good for the house's names only."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from pyinfra import inventory
+
+from facts.certificate import CaCertificate
+from operations.certificate import authority
+from operations.component import NotYet, component
+from plan.house import House
+from plan.want import Component, File
+from tasks.this import This
+
+
+def certificate_path(house: House) -> str:
+    """The CA's certificate in every host's own folder, from where the system's store is made."""
+    return f"/usr/local/share/ca-certificates/private-ai-{house.name}.crt"
+
+
+def deploy_authority(this: This) -> None:
+    """On the coordinator: make the authority once."""
+    networks = [ipaddress.ip_network(text) for text in (this.house.vpn_v4, this.house.vpn_v6)]
+    # With any address listed, all others are forbidden; our certificates hold names only.
+    addresses = [f"IP:{network.network_address}/{network.netmask}" for network in networks]
+    authority(
+        name="CA | Authority of the house",
+        common_name=f"Private AI {this.house.name} CA",
+        permitted=(f"DNS:{this.house.domain}", *addresses),
+    )
+
+
+def deploy_trust(this: This) -> None:
+    """On every host: trust it. Services that read the store at start restart on their own account."""
+    coordinator = this.house.coordinator.name
+    path = certificate_path(this.house)
+
+    def wanted() -> Component:
+        certificate = inventory.get_host(coordinator).get_fact(CaCertificate)
+        if not certificate:
+            raise NotYet("the CA is made on the coordinator first")
+        return Component(
+            files=(File(path, certificate),),
+            after=((path, "update-ca-certificates >/dev/null"),),
+        )
+
+    component(name="CA | Trust it", want=wanted)

@@ -1,0 +1,78 @@
+"""Headscale: the control server, with its own relay and STUN, and nobody else's."""
+
+from __future__ import annotations
+
+import json
+
+from operations.certificate import server_certificate
+from operations.component import component
+from operations.headscale import users
+from plan.policy import policy
+from plan.want import Component, Directory, File, Unit
+from tasks.ca import certificate_path
+from tasks.render import render
+from tasks.this import This, program
+from tasks.wanted import program_want
+
+CONFIG = "/etc/headscale/config.yaml"
+POLICY = "/etc/headscale/policy.json"
+UNIT = "/etc/systemd/system/headscale.service"
+TLS = "/etc/headscale/tls"
+BINARY = "/usr/local/bin/headscale"
+
+#: A running server judges the new policy against its users and nodes; the first one is judged by the start itself.
+POLICY_CHECK = "if systemctl is-active --quiet headscale; then headscale policy check --file {} >/dev/null; fi"
+
+
+def deploy(this: This) -> None:
+    """Program, certificate, configuration, policy, unit, users."""
+    house = this.house
+    found = program_want(program("headscale", this.profile.cpu, house), ((BINARY, "bin/headscale"),))
+    port, stun = house.port("headscale"), house.port("stun")
+    addresses = [("ipv6" if ":" in address else "ipv4", address) for address in house.coordinator.addresses]
+    config = render(
+        "headscale/config.yaml.j2",
+        name=house.headscale_name,
+        port=port,
+        stun=stun,
+        house=house.name,
+        vpn_v4=house.vpn_v4,
+        vpn_v6=house.vpn_v6,
+        vpn_domain=house.vpn_domain,
+        expiry=house.node_expiry,
+        addresses=addresses,
+    )
+    program_only = Component(
+        programs=(found,), directories=(Directory("/etc/headscale", group="headscale", mode="0750"),)
+    )
+    component(name="Headscale | Program", want=lambda: program_only)
+    server_certificate(
+        name="Headscale | Certificate",
+        folder=TLS,
+        owner="headscale",
+        names=(house.headscale_name,),
+        coordinator=house.coordinator.name,
+        authority_file=certificate_path(house),
+    )
+    service = Component(
+        files=(
+            File(CONFIG, config, group="headscale", mode="0640"),
+            File(
+                POLICY,
+                json.dumps(policy(house), indent=2) + "\n",
+                group="headscale",
+                mode="0640",
+                check=POLICY_CHECK,
+            ),
+            File(UNIT, render("headscale/headscale.service.j2")),
+        ),
+        units=(
+            Unit(
+                "headscale.service",
+                inputs=(CONFIG, POLICY, UNIT, BINARY, f"{TLS}/cert.pem", f"{TLS}/key.pem"),
+                ready=f"curl --silent --fail --max-time 5 https://{house.headscale_name}:{port}/health | grep -q pass",
+            ),
+        ),
+    )
+    component(name="Headscale | Configuration, policy, service", want=lambda: service)
+    users(name="Headscale | Users", names=house.users)

@@ -1,0 +1,83 @@
+"""Ollama: the model server, on loopback; for a gateway on another host also on the VPN address."""
+
+from __future__ import annotations
+
+from operations.component import component
+from operations.ollama import answers
+from operations.ollama import model as lay_down
+from plan.want import Component, Directory, File, Unit
+from tasks.render import render
+from tasks.this import This, choice_of, model, program, vpn_of
+from tasks.wanted import program_want
+
+UNIT = "/etc/systemd/system/ollama.service"
+SOCKET = "/etc/systemd/system/ollama-vpn.socket"
+FORWARD = "/etc/systemd/system/ollama-vpn.service"
+BINARY = "/usr/local/bin/ollama"
+
+
+def manifest_path(name: str) -> str:
+    """Where Ollama keeps the manifest of a model from its library, below the store's manifests folder."""
+    base, _, tag = name.partition(":")
+    return f"registry.ollama.ai/library/{base}/{tag or 'latest'}"
+
+
+def deploy(this: This) -> None:
+    """Program, unit, model; then one token, since a server without a working runner looks healthy."""
+    port, choice = this.house.port("ollama"), choice_of(this.member)
+    found = program_want(program("ollama", this.profile.cpu, this.house), ((BINARY, "bin/ollama"),))
+    unit = render("ollama/ollama.service.j2", port=port, context=choice.context, gpu=choice.place == "VRAM")
+    service = Component(
+        programs=(found,),
+        directories=(Directory("/var/lib/ollama", "ollama", "ollama", "0750"),),
+        files=(File(UNIT, unit),),
+        units=(
+            Unit(
+                "ollama.service",
+                inputs=(UNIT, BINARY),
+                ready=f"curl --silent --fail --max-time 5 http://127.0.0.1:{port}/api/version",
+            ),
+        ),
+    )
+    component(name="Ollama | Program, service", want=lambda: service)
+    name = choice.entry.name
+    files = model(name)
+    lay_down(
+        name=f"Ollama | Model {name}",
+        model_name=name,
+        manifest=manifest_path(name),
+        manifest_file=files.manifest_path,
+        manifest_sha256=files.manifest_sha256,
+        blobs=[(blob.digest.replace(":", "-"), blob.size, blob.path) for blob in files.blobs],
+        port=port,
+    )
+    answers(
+        name="Ollama | One token",
+        model_name=name,
+        manifest=manifest_path(name),
+        context=choice.context,
+        port=port,
+    )
+    _forward(this, port)
+
+
+def _forward(this: This, port: int) -> None:
+    """A gateway elsewhere comes in over the VPN; a gateway here uses loopback and no socket stays behind."""
+    needed = not this.has("gateway")
+
+    def wanted() -> Component:
+        if not needed:
+            return Component(units=(Unit("ollama-vpn.socket", stopped=True),))
+        addresses = [
+            f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+            for address in vpn_of(this.member).addresses
+        ]
+        return Component(
+            files=(
+                File(SOCKET, render("ollama/ollama-vpn.socket.j2", addresses=addresses)),
+                File(FORWARD, render("ollama/ollama-vpn.service.j2", port=port)),
+            ),
+            units=(Unit("ollama-vpn.socket", inputs=(SOCKET, FORWARD)),),
+        )
+
+    component(name="Ollama | Forward from the VPN", want=wanted)

@@ -1,0 +1,109 @@
+"""OpenClaw: the gateway, in a rootless container that reaches Ollama and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+from pyinfra import host
+
+from facts.have import ComponentState
+from operations.certificate import server_certificate
+from operations.component import NotYet, component
+from operations.openclaw import image
+from plan.openclaw import ModelServer, openclaw_config
+from plan.want import Account, Component, Directory, File, Secret, Unit
+from tasks.ca import certificate_path
+from tasks.render import render
+from tasks.this import This, choice_of, program, vpn_of
+
+ACCOUNT = "openclaw"
+CONFIG = "/etc/openclaw/openclaw.json"
+TOKEN = "/etc/openclaw/token"
+TLS = "/etc/openclaw/tls"
+#: Node's heap limit is 1.5 GiB; the rest is buffers and native code.
+MEMORY = "2g"
+PIDS = 512
+
+
+def deploy(this: This) -> None:
+    """Image, token, certificate, configuration, container."""
+    house, port = this.house, this.house.port("openclaw")
+    found = program("openclaw", this.profile.cpu, house)
+    archive = found.files[0]
+    name = f"localhost/openclaw:{found.version}-{archive.sha256[:12]}"
+    image(
+        name="OpenClaw | Image",
+        image_name=name,
+        archived_as=f"localhost/openclaw:{found.version}",
+        archive=found.directory / archive.path,
+        sha256=archive.sha256,
+        account=ACCOUNT,
+    )
+    secrets = Component(
+        directories=(
+            Directory("/etc/openclaw", group=ACCOUNT, mode="0750"),
+            Directory("/var/lib/openclaw/state", ACCOUNT, ACCOUNT, "0700"),
+        ),
+        secrets=(Secret(TOKEN, ACCOUNT, ACCOUNT),),
+    )
+    component(name="OpenClaw | Folders, token", want=lambda: secrets)
+    server_certificate(
+        name="OpenClaw | Certificate",
+        folder=TLS,
+        owner=ACCOUNT,
+        names=(house.vpn_name(this.member),),
+        coordinator=house.coordinator.name,
+        authority_file=certificate_path(house),
+    )
+    component(name="OpenClaw | Configuration, container", want=lambda: _container(this, name, port))
+
+
+def _container(this: This, image_name: str, port: int) -> Component:
+    house, ollama = this.house, this.house.port("ollama")
+    account = Account(ACCOUNT, "/var/lib/openclaw")
+    uid = host.get_fact(ComponentState, component=Component(accounts=(account,))).accounts.get(ACCOUNT)
+    if uid is None:
+        raise NotYet(f"the account {ACCOUNT} has no number before it is made")
+    servers: list[ModelServer] = []
+    hosts: list[tuple[str, str]] = []
+    for member in house.with_role("model_hosts"):
+        choice, here = choice_of(member), member == this.member
+        if not here:
+            hosts += [(house.vpn_name(member), address) for address in vpn_of(member).addresses[:1]]
+        url = f"http://{'127.0.0.1' if here else house.vpn_name(member)}:{ollama}"
+        servers.append(ModelServer("ollama" if not servers else f"ollama-{member.name}", url, choice))
+    config = openclaw_config(port, [f"https://{house.vpn_name(this.member)}:{port}"], servers)
+    controllers = this.profile.cgroup_controllers
+    quadlet = f"/etc/containers/systemd/users/{uid}/openclaw.container"
+    container = render(
+        "openclaw/openclaw.container.j2",
+        image=image_name,
+        port=port,
+        forward=ollama if this.has("model_hosts") else "none",
+        hosts=hosts,
+        # Where the kernel offers no such controller, Podman refuses to start a container with a limit.
+        pids=PIDS if "pids" in controllers else 0,
+        memory=MEMORY if "memory" in controllers else "",
+    )
+    return Component(
+        directories=(
+            Directory("/etc/containers/systemd/users"),
+            Directory(f"/etc/containers/systemd/users/{uid}"),
+        ),
+        files=(
+            File(CONFIG, json.dumps(config, indent=2) + "\n", ACCOUNT, ACCOUNT, "0400"),
+            File(quadlet, container),
+        ),
+        units=(
+            Unit(
+                "openclaw.service",
+                inputs=(CONFIG, quadlet, TOKEN, f"{TLS}/cert.pem", f"{TLS}/key.pem"),
+                # It says ready:false with status 200 at first, and the web page answers any unknown path.
+                ready=f"curl --silent --max-time 5 --resolve {house.vpn_name(this.member)}:{port}:127.0.0.1 "
+                f"https://{house.vpn_name(this.member)}:{port}/readyz | grep -q '\"ready\":true'",
+                ready_seconds=240,
+                enable=False,
+                user=ACCOUNT,
+            ),
+        ),
+    )

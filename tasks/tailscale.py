@@ -1,0 +1,45 @@
+"""Tailscale: every host joins the house's own network, with a key that is good once and for minutes."""
+
+from __future__ import annotations
+
+from operations.component import component
+from operations.headscale import joined
+from plan.want import Component, File, Unit
+from tasks.ca import certificate_path
+from tasks.render import render
+from tasks.this import This, program
+from tasks.wanted import program_want
+
+DEFAULTS = "/etc/default/tailscaled"
+UNIT = "/etc/systemd/system/tailscaled.service"
+CLI = "/usr/local/bin/tailscale"
+DAEMON = "/usr/local/sbin/tailscaled"
+
+
+def deploy(this: This) -> None:
+    """Program, unit, membership. Servers are tagged; a client belongs to a person and uses MagicDNS."""
+    house = this.house
+    found = program_want(
+        program("tailscale", this.profile.cpu, house), ((CLI, "bin/tailscale"), (DAEMON, "bin/tailscaled"))
+    )
+    service = Component(
+        programs=(found,),
+        files=(
+            File(DEFAULTS, render("tailscale/tailscaled.default.j2", port=house.port("wireguard"))),
+            File(UNIT, render("tailscale/tailscaled.service.j2")),
+        ),
+        units=(
+            # tailscaled reads the system's certificates once, at start.
+            Unit("tailscaled.service", inputs=(DEFAULTS, UNIT, DAEMON, certificate_path(house))),
+        ),
+    )
+    component(name="Tailscale | Program, service", want=lambda: service)
+    port = house.port("headscale")
+    joined(
+        name="Tailscale | Join the house",
+        control=f"https://{house.headscale_name}:{port}",
+        coordinator=house.coordinator.name,
+        tags=this.member.tags,
+        user=this.member.user,
+        accept_dns=not this.member.is_server,
+    )

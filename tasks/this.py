@@ -1,0 +1,160 @@
+"""The house of this run and what is known of each host, asked once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pyinfra import host, inventory, logger, state
+from pyinfra.api.exceptions import PyinfraError
+
+from artifacts.models import registry_reachable
+from artifacts.store import Model, Program, find_model, find_program
+from facts.ollama import InstalledModels
+from facts.profile import HostProfile
+from facts.tailscale import Tailscale, TailscaleState
+from operations.component import NotYet
+from plan.errors import SettingError
+from plan.house import HostEntry, House, Member, build_house
+from plan.models import Choice, Hardware, choose
+from plan.profile import Profile
+from tasks.run import RUN
+
+
+class WrongInput(PyinfraError):
+    """Something is wrong with the inventory, a setting or a host. Nothing has been changed on any host."""
+
+
+@dataclass(frozen=True)
+class This:
+    """The host being deployed, and its house."""
+
+    house: House
+    member: Member
+    profile: Profile
+
+    def has(self, role: str) -> bool:
+        return role in self.member.roles
+
+
+_houses: dict[int, House] = {}
+_profiles: dict[str, Profile] = {}
+_choices: dict[str, Choice] = {}
+
+
+def the_house() -> House:
+    """The house of the inventory, built and checked once for all hosts. Raises WrongInput."""
+    key = id(inventory._get_module() if hasattr(inventory, "_get_module") else inventory)
+    if key not in _houses:
+        own = {"all", Path(RUN.inventory).stem}
+        entries = [
+            HostEntry(each.name, tuple(group for group in each.groups if group not in own), each.data.dict())
+            for each in sorted(inventory, key=lambda each: str(each.name))
+        ]
+        try:
+            _check_limit(entries)
+            _houses[key] = build_house(entries, [group for group in inventory.groups if group not in own])
+        except SettingError as error:
+            raise WrongInput(f"{error} (nothing was changed)") from error
+    return _houses[key]
+
+
+def _check_limit(entries: list[HostEntry]) -> None:
+    names = [entry.name for entry in entries]
+    for pattern in RUN.limit:
+        if pattern not in inventory.groups and not any(fnmatch(name, pattern) for name in names):
+            raise SettingError(
+                "--limit",
+                pattern,
+                f"a host ({', '.join(names)}) or a group ({', '.join(inventory.groups)})",
+                "correct it",
+            )
+
+
+def check_reached() -> None:
+    """Stop before any change when a host of this run could not be reached."""
+    wanted = [each for each in inventory if state.is_host_in_limit(each)]
+    missing = sorted(each.name for each in wanted if not each.connected)
+    if missing:
+        raise WrongInput(
+            f"{', '.join(missing)} could not be reached over SSH (nothing was changed). Next: see that the host is up "
+            "and that `ssh` works from here, or leave it out with --limit"
+        )
+
+
+def profile_of(name: str) -> Profile:
+    """What a host is, asked once per run, also of a host outside --limit."""
+    if name not in _profiles:
+        _profiles[name] = inventory.get_host(name).get_fact(HostProfile)
+    return _profiles[name]
+
+
+def this() -> This:
+    """The current host and its house."""
+    house = the_house()
+    return This(house, house.member(host.name), profile_of(host.name))
+
+
+def vpn_of(member: Member) -> TailscaleState:
+    """A member's place in the VPN. Raises NotYet while it has none."""
+    seen = inventory.get_host(member.name).get_fact(Tailscale)
+    if not seen.joined:
+        raise NotYet(f"{member.name} has no VPN address before it has joined")
+    return seen
+
+
+def choice_of(member: Member) -> Choice:
+    """The model of a model host, decided once per run. Raises WrongInput when none fits."""
+    if member.name not in _choices:
+        profile = profile_of(member.name)
+        here = inventory.get_host(member.name)
+        hardware = Hardware(
+            ram_gib=profile.ram_mib / 1024,
+            vram_gib=profile.vram_mib / 1024,
+            disk_free_gib=profile.var_lib_free_mib / 1024,
+            cpus=profile.cpus,
+        )
+        try:
+            _choices[member.name] = choose(
+                hardware,
+                wanted_context=here.data.get("ollama_context"),
+                named=here.data.get("ollama_model"),
+                registry_reachable=registry_reachable(),
+                present=here.get_fact(InstalledModels),
+            )
+        except SettingError as error:
+            raise WrongInput(f"host {member.name}: {error} (nothing was changed)") from error
+    return _choices[member.name]
+
+
+def program(name: str, cpu: str, house: House) -> Program:
+    """A program for a CPU type from the controller's cache, obtained first when it is not there."""
+    found = find_program(name, cpu, house.artifacts_source)
+    if found is None:
+        _obtain("prepare", "--cpu", cpu, "--source", house.artifacts_source, name)
+        found = find_program(name, cpu, house.artifacts_source)
+    if found is None:
+        raise WrongInput(f"{name} for {cpu} is not in the cache after it was obtained (nothing was changed)")
+    return found
+
+
+def model(name: str) -> Model:
+    """A model from the controller's cache, obtained first when it is not there."""
+    found = find_model(name)
+    if found is None:
+        _obtain("model", name)
+        found = find_model(name)
+    if found is None:
+        raise WrongInput(f"the model {name} is not in the cache after it was obtained (nothing was changed)")
+    return found
+
+
+def _obtain(*arguments: str) -> None:
+    logger.info(f"--> Obtaining {arguments[-1]}...")
+    # A process of its own: its progress goes straight to the terminal, and gevent has no part in it.
+    done = subprocess.run([sys.executable, "-m", "artifacts", *arguments], stdout=sys.stderr, check=False)
+    if done.returncode:
+        raise WrongInput(f"obtaining {arguments[-1]} failed, see above (nothing was changed)")

@@ -1,0 +1,175 @@
+"""The lab's plan: names, addresses, rules and files, without any host."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv6Network, ip_network
+
+import pytest
+
+from lab.guest import guest
+from lab.hosts import lab_host
+from lab.machine import Mirrors, Recipe, parse_mirrors
+from lab.network import rules
+from lab.proxy import configuration, filters
+from lab.topology import NUMBERS, Lab, parse_net
+from plan.errors import SettingError
+
+MIRRORS = Mirrors("http://mirror.example/debian", "http://mirror.example/debian-security")
+
+
+def test_topologies_have_their_hosts_and_both_outsiders() -> None:
+    assert [h.name for h in Lab().hosts] == ["home", "laptop", "stranger", "internet"]
+    split = Lab(topology="split").hosts
+    assert [h.name for h in split] == ["hub", "gate", "brain", "laptop", "stranger", "internet"]
+
+
+def test_addresses_are_fixed_and_match_in_both_families() -> None:
+    lab = Lab("a", 91, "split")
+    places = {h.name: (str(h.v4), str(h.v6)) for h in (*lab.hosts, lab.controller)}
+    assert places == {
+        "hub": ("10.91.0.11", "fd4c:4142:91::11"),
+        "gate": ("10.91.0.12", "fd4c:4142:91::12"),
+        "brain": ("10.91.0.13", "fd4c:4142:91::13"),
+        "laptop": ("10.91.0.20", "fd4c:4142:91::20"),
+        "stranger": ("10.91.0.66", "fd4c:4142:91::66"),
+        "internet": ("10.91.0.254", "fd4c:4142:91::fe"),
+        "controller": ("10.91.0.1", "fd4c:4142:91::1"),
+    }
+
+
+def test_no_two_labs_meet_and_none_takes_others_addresses() -> None:
+    labs = [Lab("x", net) for net in range(1, 255)]
+    assert len({lab.lan_v4 for lab in labs}) == len({lab.lan_v6 for lab in labs}) == 254
+    for lab in labs:
+        assert lab.lan_v6.subnet_of(IPv6Network("fd00::/8"))  # RFC 4193
+        assert not lab.lan_v6.overlaps(IPv6Network("fd7a:115c:a1e0::/48"))  # Tailscale's
+        for taken in ("100.64.0.0/10", "203.0.113.0/24"):
+            assert not lab.lan_v4.overlaps(ip_network(taken))
+        assert len(lab.interface) <= 15
+
+
+@pytest.mark.parametrize(
+    ("values", "setting"),
+    [
+        (("Demo", 77, "single"), "LAB (--name)"),
+        (("", 77, "single"), "LAB (--name)"),
+        (("../x", 77, "single"), "LAB (--name)"),
+        (("a" * 17, 77, "single"), "LAB (--name)"),
+        (("demo", 0, "single"), "LAB_NET (--net)"),
+        (("demo", 255, "single"), "LAB_NET (--net)"),
+        (("demo", 77, "both"), "TOPOLOGY (--topology)"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(values: tuple[str, int, str], setting: str) -> None:
+    with pytest.raises(SettingError) as error:
+        Lab(*values)
+    assert error.value.setting == setting
+
+
+def test_a_subnet_number_must_be_a_number() -> None:
+    with pytest.raises(SettingError, match="LAB_NET"):
+        parse_net("10.77.0.0/24")
+
+
+def test_a_host_of_the_other_topology_is_refused_with_those_there_are() -> None:
+    with pytest.raises(SettingError, match="home, laptop, stranger, internet"):
+        Lab().host("brain")
+
+
+def test_inventory_data_is_plain_and_works_without_a_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB", "nosuchlab")
+    monkeypatch.setenv("LAB_NET", "93")
+    for name in NUMBERS:
+        host, data = lab_host(name)
+        assert host == name
+        assert json.loads(json.dumps(data)) == data
+        assert data["ssh_strict_host_key_checking"] == "yes"
+    data = lab_host("home")[1]
+    assert data["lan_addresses"] == ["10.93.0.11", "fd4c:4142:93::11"]
+    assert data["admin_networks"] == ["10.93.0.1/32", "fd4c:4142:93::1/128"]
+    assert data["ssh_key"].endswith("/.lab/nosuchlab/ssh_key")
+    with pytest.raises(SettingError, match="'homes'"):
+        lab_host("homes")
+
+
+LISTING = """\
+nodistro main https://other.example/node/
+bookworm stable https://other.example/docker/
+bookworm main http://mirror.example/debian/
+bookworm-updates main http://mirror.example/debian/
+bookworm-security main http://mirror.example/debian-security/
+"""
+
+
+def test_the_mirror_is_the_machines_own() -> None:
+    mirrors = parse_mirrors(LISTING, "bookworm")
+    assert mirrors == MIRRORS
+    assert mirrors.sources("trixie") == (
+        "deb http://mirror.example/debian trixie main",
+        "deb http://mirror.example/debian trixie-updates main",
+        "deb http://mirror.example/debian-security trixie-security main",
+    )
+
+
+def test_without_a_security_archive_there_are_two_sources() -> None:
+    assert len(parse_mirrors("bookworm main http://mirror.example/debian", "bookworm").sources("trixie")) == 2
+
+
+@pytest.mark.parametrize("listing", ["", "trixie main http://m.example/debian", "bookworm main file:/srv/debian"])
+def test_unusable_sources_are_refused(listing: str) -> None:
+    with pytest.raises(SettingError, match="apt sources of this machine"):
+        parse_mirrors(listing, "bookworm")
+
+
+def test_the_proxy_serves_the_mirror_and_nothing_else() -> None:
+    text = configuration(Lab(), MIRRORS, "/x/filter").splitlines()
+    assert {"ConnectPort 0", "FilterDefaultDeny Yes", "Allow 10.77.0.0/24", "User nobody"} <= set(text)
+    assert [line for line in text if line.startswith("Listen")] == [
+        "Listen 10.77.0.1",
+        "Listen fd4c:4142:77::1",
+    ]
+    assert filters(MIRRORS) == ("^http://mirror\\.example/debian/\n^http://mirror\\.example/debian-security/\n")
+
+
+def test_a_mirror_over_https_may_be_connected_to_by_name() -> None:
+    mirrors = Mirrors("https://a-mirror.example/debian", None)
+    assert "ConnectPort 443" in configuration(Lab(), mirrors, "/x")
+    assert filters(mirrors) == "^a-mirror\\.example:443$\n"
+
+
+def test_rules_let_the_hosts_open_only_the_proxy() -> None:
+    text = rules(Lab())
+    opened = [line.strip() for line in text.splitlines() if "tcp dport" in line]
+    assert opened == [
+        "ip daddr 10.77.0.1 tcp dport 8888 accept",
+        "ip6 daddr fd4c:4142:77::1 tcp dport 8888 accept",
+    ]
+    assert text.split("chain to_controller {")[1].split("}\n    chain")[0].rstrip().endswith("counter drop")
+
+
+def test_a_root_has_a_name_of_its_own_for_every_recipe() -> None:
+    one = Recipe("trixie", ("systemd",), MIRRORS.sources("trixie"))
+    two = Recipe("trixie", ("systemd", "dbus"), MIRRORS.sources("trixie"))
+    assert one.name != two.name
+    assert one.name == Recipe("trixie", ("systemd",), MIRRORS.sources("trixie")).name
+
+
+def test_every_host_routes_through_the_internet_host_which_routes_nowhere() -> None:
+    lab = Lab()
+    files = {h.name: guest(lab, h, "0" * 32, ("private", "public"), "login") for h in lab.hosts}
+    network = "etc/systemd/network/10-lab.network"
+    assert "Gateway=10.77.0.254\n" in files["home"].texts[network][0]
+    assert "Gateway=fd4c:4142:77::fe\n" in files["home"].texts[network][0]
+    assert "Gateway" not in files["internet"].texts[network][0]
+    assert "Address=198.51.100.10/32\n" in files["internet"].texts[network][0]
+    assert "Address=2001:db8:198::10/128\n" in files["internet"].texts[network][0]
+    assert "etc/systemd/system/lab-web.service" not in files["stranger"].texts
+
+
+def test_a_host_lets_root_in_by_key_only_and_keeps_its_key_to_itself() -> None:
+    lab = Lab()
+    texts = guest(lab, lab.host("home"), "0" * 32, ("private", "public"), "login").texts
+    assert texts["etc/ssh/ssh_host_ed25519_key"] == ("private", 0o600)
+    assert texts["root/.ssh/authorized_keys"] == ("login", 0o600)
+    assert "PasswordAuthentication no" in texts["etc/ssh/sshd_config.d/10-lab.conf"][0]

@@ -1,0 +1,203 @@
+"""The model choice: promised classes, context, refusals with numbers, and the page that shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from plan.catalogue import CATALOGUE
+from plan.errors import SettingError
+from plan.models import (
+    COMFORTABLE_CONTEXT,
+    MIN_CONTEXT,
+    Choice,
+    Hardware,
+    choose,
+    gateway_limits,
+    markdown_table,
+    ram_budget_gib,
+    smallest_ram_gib,
+    smallest_with_tools,
+)
+
+PAGE = Path(__file__).parents[2] / "docs" / "model-choice.md"
+
+
+def pick(
+    ram: float,
+    vram: float = 0.0,
+    disk: float = 1000.0,
+    context: int | None = None,
+    named: str | None = None,
+    registry: bool = True,
+    present: tuple[str, ...] = (),
+) -> Choice:
+    hardware = Hardware(ram_gib=ram, vram_gib=vram, disk_free_gib=disk, cpus=4)
+    return choose(hardware, wanted_context=context, named=named, registry_reachable=registry, present=present)
+
+
+@pytest.mark.parametrize(
+    ("ram", "vram", "name", "context"),
+    [
+        (3, 0, "smollm2:135m", 8192),
+        (4, 0, "qwen3.5:0.8b", 32768),
+        (6, 0, "qwen3.5:4b", 8192),
+        (7.6, 0, "qwen2.5:7b", 8192),
+        (8, 0, "qwen2.5:7b", 16384),
+        (12, 0, "qwen3.5:9b", 32768),
+        (15.5, 0, "qwen3:14b", 16384),
+        (16, 0, "qwen3:14b", 16384),
+        (24, 0, "gpt-oss:20b", 32768),
+        (36, 0, "qwen3.6:35b", 32768),
+        (64, 0, "qwen3.6:35b", 32768),
+        (96, 0, "gpt-oss:120b", 32768),
+        (128, 0, "qwen3.5:122b", 32768),
+        (64, 4, "qwen3.6:35b", 32768),
+        (64, 6, "qwen3.5:4b", 32768),
+        (64, 8, "qwen2.5:7b", 32768),
+        (64, 12, "qwen3.5:9b", 32768),
+        (64, 16, "gpt-oss:20b", 24576),
+        (64, 24, "qwen3.6:27b", 32768),
+        (64, 32, "qwen3.6:35b", 32768),
+        (64, 80, "gpt-oss:120b", 32768),
+    ],
+)
+def test_choice_by_memory(ram: float, vram: float, name: str, context: int) -> None:
+    choice = pick(ram, vram)
+    assert (choice.entry.name, choice.context) == (name, context)
+    assert choice.need_gib <= choice.budget_gib
+    assert name in choice.why
+    assert f"{choice.need_gib:.1f} GiB" in choice.why
+    assert str(context) in choice.why
+
+
+@pytest.mark.parametrize(("ram", "low", "high"), [(8, 7, 8), (16, 13, 15), (36, 32, 36)])
+def test_promised_classes(ram: float, low: float, high: float) -> None:
+    assert low <= pick(ram).entry.parameters_b <= high
+
+
+def test_dense_32b_fits_36_gib_when_named() -> None:
+    choice = pick(36, named="qwen3:32b")
+    assert (choice.context, round(choice.need_gib, 1), choice.budget_gib) == (24576, 25.4, 27.0)
+    assert "slow on a processor" in choice.why
+
+
+def test_need_by_hand() -> None:
+    # 9.3e9 bytes = 8.661 GiB; 160 KiB x 16384 = 2.5 GiB; 0.5 + 0.2 GiB buffers.
+    assert pick(16).need_gib == pytest.approx(8.661 + 2.5 + 0.7, abs=0.001)
+
+
+def test_more_ram_never_means_less() -> None:
+    sizes = [size / 4 for size in range(12, 600)]
+    budgets = [ram_budget_gib(size) for size in sizes]
+    assert budgets == sorted(budgets)
+    parameters = [pick(size).entry.parameters_b for size in sizes]
+    # One exception, wanted: where a larger model would have less than a comfortable context.
+    drops = [size for size, a, b in zip(sizes[1:], parameters, parameters[1:], strict=False) if b < a]
+    assert all(pick(size - 0.25).context < pick(size).context for size in drops)
+
+
+@pytest.mark.parametrize(
+    ("ram", "context", "name"),
+    [
+        (16, 32768, "qwen3.5:9b"),
+        (16, 65536, "qwen3.5:9b"),
+        (36, 131072, "qwen3.6:35b"),
+        (8, 65536, "qwen3.5:4b"),
+    ],
+)
+def test_a_wanted_context_is_kept_and_the_model_gives_way(ram: float, context: int, name: str) -> None:
+    choice = pick(ram, context=context)
+    assert (choice.entry.name, choice.context) == (name, context)
+
+
+def test_small_disk_means_a_smaller_model_and_says_so() -> None:
+    choice = pick(36, disk=8.0)
+    assert choice.entry.download_gib + 2 <= 8.0
+    assert choice.disk_need_gib <= 8.0
+    assert "this host has 8.0" in choice.next_larger
+
+
+def test_next_larger_names_model_memory_and_disk() -> None:
+    assert "gpt-oss:20b" in pick(16).next_larger
+    assert "GiB RAM or" in pick(16).next_larger
+    assert pick(128).next_larger.startswith("No larger model")
+
+
+def test_without_registry_the_packaged_model_or_what_is_there() -> None:
+    choice = pick(64, registry=False)
+    assert choice.entry.name == "smollm2:135m"
+    assert "registry cannot be reached" in choice.why
+    assert "registry within reach" in choice.next_larger
+    assert pick(64, registry=False, present=("qwen3:14b",)).entry.name == "qwen3:14b"
+
+
+def test_a_second_run_on_a_full_disk_keeps_its_model() -> None:
+    choice = pick(16, disk=1.0, registry=False, present=("qwen3:14b",))
+    assert (choice.entry.name, choice.disk_need_gib) == ("qwen3:14b", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"ram": 16, "named": "qwen3:32b"}, ["ollama_model", "21.4 GiB", "12.0 GiB", "29 GiB RAM"]),
+        ({"ram": 16, "vram": 8, "named": "qwen3:32b"}, ["RAM leave 12.0", "VRAM leave 7.4"]),
+        ({"ram": 16, "disk": 5, "named": "qwen3:14b"}, ["10.7 GiB", "5.0 GiB are free"]),
+        ({"ram": 64, "context": 65536, "named": "qwen3:14b"}, ["ollama_context", "65536", "40960"]),
+        ({"ram": 16, "context": 32768, "named": "qwen3:14b"}, ["5.0 GiB cache", "14.4 GiB"]),
+        ({"ram": 16, "named": "qwen3:14"}, ["nearest: qwen3:14b"]),
+        ({"ram": 16, "named": "nonsense"}, ["nearest: ", "docs/model-choice.md"]),
+        ({"ram": 16, "named": "qwen3:14b", "registry": False}, ["cannot be reached", "smollm2:135m"]),
+        ({"ram": 16, "context": 4096}, ["ollama_context", "4096", "8192"]),
+        ({"ram": 16, "context": 10**7}, ["ollama_context", "qwen3:14b with 16384"]),
+        ({"ram": 16, "context": 32768, "registry": False}, ["ollama_context", "smollm2:135m with 8192"]),
+        ({"ram": 2}, ["RAM and disk", "2.0 GiB RAM", "smollm2:135m", "model_hosts"]),
+        ({"ram": 2, "context": 16384}, ["RAM and disk"]),
+        ({"ram": 64, "disk": 1}, ["1.0 GiB disk free"]),
+    ],
+)
+def test_refusals_give_the_numbers(keywords: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(SettingError) as caught:
+        pick(**keywords)  # type: ignore[arg-type]
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_limits_for_the_gateway() -> None:
+    tiny = gateway_limits(pick(64, registry=False))
+    assert (tiny.context, tiny.max_tokens, tiny.temperature, tiny.repeat_penalty) == (8192, 96, 0.1, 1.15)
+    assert (tiny.context_injection, tiny.tools) == ("never", False)
+    small = gateway_limits(pick(4))
+    assert (small.max_tokens, small.temperature, small.context_injection) == (1024, None, "never")
+    large = gateway_limits(pick(16))
+    assert (large.context, large.max_tokens, large.context_injection) == (16384, 2048, None)
+
+
+@pytest.mark.parametrize("ram", [3, 4, 8, 16, 24, 36, 64, 128])
+def test_an_answer_leaves_room_for_the_question(ram: float) -> None:
+    choice = pick(ram)
+    limits = gateway_limits(choice)
+    assert limits.context == choice.context
+    assert 0 < limits.max_tokens <= choice.context // 8
+
+
+def test_catalogue_is_sound() -> None:
+    names = [entry.name for entry in CATALOGUE]
+    assert len(set(names)) == len(names)
+    sizes = [entry.parameters_b for entry in CATALOGUE]
+    assert sizes == sorted(sizes)
+    for entry in CATALOGUE:
+        assert entry.max_context >= MIN_CONTEXT
+        assert 0 < entry.active_parameters_b <= entry.parameters_b
+        # Four to nine bits a parameter, vision projector included: catches a size in the wrong unit.
+        assert 0.45 < entry.download_gib / entry.parameters_b < 1.3
+    for low, high in ((7, 8), (13, 15), (32, 34)):
+        assert any(low <= entry.parameters_b <= high for entry in CATALOGUE)
+    assert COMFORTABLE_CONTEXT > MIN_CONTEXT
+    assert smallest_with_tools().name == "qwen3.5:0.8b"
+    assert 2.5 < smallest_ram_gib() < 3
+
+
+def test_the_page_shows_what_the_code_chooses() -> None:
+    assert markdown_table() in PAGE.read_text(encoding="utf-8")

@@ -1,0 +1,221 @@
+"""The profile's parser, on what the script printed on a Debian 13 host under systemd (names replaced)."""
+
+from __future__ import annotations
+
+import pytest
+from pyinfra.api.exceptions import FactProcessError
+
+from facts.profile import SCRIPT, HostProfile, parse_profile
+from plan.profile import Listener, Profile
+
+RECORDED = r"""
+@@ clock
+1795377040.287046461
+@@ uid
+0
+@@ hostname
+home
+@@ os
+PRETTY_NAME="Debian GNU/Linux 13 (trixie)"
+NAME="Debian GNU/Linux"
+VERSION_ID="13"
+VERSION="13 (trixie)"
+VERSION_CODENAME=trixie
+DEBIAN_VERSION_FULL=13.7
+ID=debian
+@@ machine
+x86_64
+@@ kernel
+6.12.48+deb13-amd64
+@@ cpus
+2
+@@ memory
+MemTotal:       24684092 kB
+@@ disk
+/dev/vda         264212084 22176044  73325220      24% /
+/dev/vda         264212084 22176044  73325220      24% /
+@@ init
+systemd
+@@ systemd
+systemd 257 (257.13-1~deb13u1)
+@@ cgroup
+@@ tun
+yes
+@@ addresses
+1: lo    inet 127.0.0.1/8 scope host lo\       valid_lft forever preferred_lft forever
+1: lo    inet6 ::1/128 scope host noprefixroute \       valid_lft forever preferred_lft forever
+3: host0    inet 10.77.0.11/24 scope global host0\       valid_lft forever preferred_lft forever
+3: host0    inet6 fd77::11/64 scope global nodad \       valid_lft forever preferred_lft forever
+3: host0    inet6 fe80::c0f6:ecff:feea:3562/64 scope link proto kernel_ll \  valid_lft forever
+@@ routes
+default via 10.77.0.1 dev host0
+default via fd77::1 dev host0 metric 1024 pref medium
+@@ listeners
+udp UNCONN 0      0              *:3478        *:* users:(("python3",pid=127,fd=3))
+tcp LISTEN 0      4096   127.0.0.1:11434 0.0.0.0:* users:(("systemd",pid=1,fd=37))
+tcp LISTEN 0      4096           *:22          *:* users:(("sshd",pid=92,fd=3),("systemd",pid=1,fd=95))
+@@ groups
+1 /init.scope
+127 /system.slice/stun.service
+92 /system.slice/ssh.service
+@@ sockets
+127.0.0.1:11434                     ollama-vpn.socket               ollama-vpn.service
+[::]:22                             ssh.socket                      ssh.service
+route 1361                          systemd-networkd.socket         systemd-networkd.service
+@@ gpu
+@@ proxy
+Acquire::http::Proxy "http://10.77.0.1:8888";
+@@ mirrors
+deb http://mirror.example/debian trixie main
+deb http://mirror.example/debian trixie-updates main
+deb http://security.mirror.example/debian-security trixie-security main
+@@ ssh
+10.77.0.1 50514 10.77.0.11 22
+@@ machine-id
+00112233445566778899aabbccddeeff
+@@ reboot
+@@ clock-end
+1795377040.368171870
+@@ end
+"""
+
+# A host with GPUs, mirror lists, a user unit, interface names in addresses, and a socket of the kernel's own.
+RICHER = {
+    "gpu": "24564, NVIDIA GeForce RTX 4090\n8192, NVIDIA GeForce RTX 3070",
+    "cgroup": "cpuset cpu io memory pids",
+    "reboot": "yes",
+    "routes": "default proto static\n\tnexthop via 192.0.2.1 dev eth0 weight 1\ndefault dev wg0 scope link",
+    "addresses": "7: veth0@if6    inet 192.0.2.2/24 scope global veth0\n"
+    "9: ppp0    inet 198.51.100.7 peer 198.51.100.1/32 scope global ppp0",
+    "mirrors": "deb [arch=amd64 signed-by=/a.gpg] https://a.example/debian trixie main\n"
+    "deb cdrom:[Debian] trixie main\nURIs: http://b.example/x http://c.example/y\n"
+    "deb mirror+file:/etc/apt/mirrors/debian.list trixie main\nhttps://d.example/debian",
+    "proxy": 'Acquire::http::Proxy "http://192.0.2.1:3142";\nAcquire::http::Proxy::a.example "DIRECT";',
+    "listeners": 'udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:* users:(("systemd-resolve",pid=40,fd=17))\n'
+    "udp UNCONN 0 0 *:51820 *:*\n"
+    'tcp LISTEN 0 128 [fe80::1]%eth0:18789 [::]:* users:(("pasta (x)",pid=50,fd=9))',
+    "groups": "40 /system.slice/systemd-resolved.service\n"
+    "50 /user.slice/user-1001.slice/user@1001.service/app.slice/openclaw.service/libpod-payload-1f",
+}
+
+
+def parse(text: str) -> Profile:
+    return parse_profile(text.splitlines(), sent=1795377040.0, received=1795377041.0)
+
+
+def with_section(name: str, body: str, text: str = RECORDED) -> str:
+    before, _, rest = text.partition(f"@@ {name}\n")
+    return f"{before}@@ {name}\n{body}\n@@ {rest.partition('@@ ')[2]}"
+
+
+def test_recorded_host() -> None:
+    profile = parse(RECORDED)
+    assert profile.clock_skew_s == pytest.approx(profile.clock - 1795377040.5)
+    assert profile == Profile(
+        hostname="home",
+        os_id="debian",
+        os_version_id="13",
+        os_pretty="Debian GNU/Linux 13 (trixie)",
+        cpu="amd64",
+        cpus=2,
+        ram_mib=24105,
+        var_lib_free_mib=71606,
+        opt_free_mib=71606,
+        clock=profile.clock,
+        clock_skew_s=profile.clock_skew_s,
+        systemd=True,
+        systemd_version=257,
+        cgroup_controllers=frozenset(),
+        kernel="6.12.48+deb13-amd64",
+        tun=True,
+        addresses=(
+            ("lo", "127.0.0.1/8"),
+            ("lo", "::1/128"),
+            ("host0", "10.77.0.11/24"),
+            ("host0", "fd77::11/64"),
+            ("host0", "fe80::c0f6:ecff:feea:3562/64"),
+        ),
+        default_routes=(("host0", "10.77.0.1"), ("host0", "fd77::1")),
+        listeners=(
+            Listener("udp", "*", 3478, "python3", "stun.service"),
+            Listener("tcp", "127.0.0.1", 11434, "systemd", "ollama-vpn.socket"),
+            Listener("tcp", "*", 22, "sshd", "ssh.service"),
+        ),
+        gpus=(),
+        vram_mib=0,
+        apt_proxies=("http://10.77.0.1:8888",),
+        apt_mirrors=("http://mirror.example/debian", "http://security.mirror.example/debian-security"),
+        ssh_client="10.77.0.1",
+        machine_id="00112233445566778899aabbccddeeff",
+        reboot_required=False,
+    )
+
+
+def test_richer_host() -> None:
+    text = RECORDED
+    for name, body in RICHER.items():
+        text = with_section(name, body, text)
+    profile = parse(text)
+    assert profile.gpus == ("NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 3070")
+    assert profile.vram_mib == 24564 + 8192
+    assert profile.cgroup_controllers >= {"memory", "pids"}
+    assert profile.reboot_required
+    assert profile.default_routes == (("eth0", "192.0.2.1"), ("wg0", ""))
+    assert profile.addresses == (("veth0", "192.0.2.2/24"), ("ppp0", "198.51.100.7/32"))
+    assert profile.apt_mirrors == (
+        "https://a.example/debian",
+        "http://b.example/x",
+        "http://c.example/y",
+        "https://d.example/debian",
+    )
+    assert profile.apt_proxies == ("http://192.0.2.1:3142",)
+    assert profile.listeners == (
+        Listener("udp", "127.0.0.53", 53, "systemd-resolve", "systemd-resolved.service"),
+        Listener("udp", "*", 51820, "", ""),
+        Listener("tcp", "fe80::1", 18789, "pasta (x)", "openclaw.service"),
+    )
+
+
+@pytest.mark.parametrize(("machine", "cpu"), [("x86_64", "amd64"), ("aarch64", "arm64"), ("riscv64", "riscv64")])
+def test_cpu(machine: str, cpu: str) -> None:
+    assert parse(with_section("machine", machine)).cpu == cpu
+
+
+def test_host_without_systemd() -> None:
+    profile = parse(with_section("systemd", "", with_section("init", "busybox")))
+    assert (profile.systemd, profile.systemd_version) == (False, 0)
+
+
+def test_clock_behind() -> None:
+    text = with_section("clock", "1795370000.0", with_section("clock-end", "1795370001.0"))
+    assert parse(text).clock_skew_s == -7040.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cut off after 'nothing'"),
+        ("Permission denied", "cut off after 'nothing'"),
+        (RECORDED.replace("@@ end", ""), "cut off after 'clock-end'"),
+        (RECORDED[: RECORDED.index("@@ routes")], "cut off after 'addresses'"),
+        (RECORDED.replace("@@ listeners", "@@ other"), "'listeners' is missing"),
+        (with_section("uid", "1000"), "as root"),
+        (with_section("memory", ""), "'memory' is missing"),
+        (with_section("os", "NAME=x"), "'ID' is missing"),
+        (with_section("disk", "/dev/vda 1 1 2048 1% /"), "/var/lib or /opt"),
+        (with_section("disk", "df: error"), "cannot be read"),
+        (with_section("cpus", "many"), "cannot be read"),
+        (with_section("gpu", "[N/A], GPU"), "cannot be read"),
+        (with_section("listeners", "tcp LISTEN 0"), "cannot be read"),
+        (with_section("addresses", "1: lo inet 300.1.1.1/8"), "cannot be read"),
+    ],
+)
+def test_malformed_output_is_an_error(text: str, message: str) -> None:
+    with pytest.raises(FactProcessError, match=message):
+        parse(text)
+
+
+def test_fact_sends_the_script_and_times_it() -> None:
+    fact = HostProfile()
+    assert fact.command() == SCRIPT
+    assert fact.process(RECORDED.splitlines()).clock_skew_s != 0
