@@ -1,0 +1,8 @@
+"""How programs and models are obtained: pins, official releases, builds from package registries, the image.
+
+Deployments ask `find_program` and `find_model`, which only look into the cache; `python -m artifacts` fills it.
+"""
+
+from artifacts.store import Blob, Model, Program, ProgramFile, find_model, find_program
+
+__all__ = ["Blob", "Model", "Program", "ProgramFile", "find_model", "find_program"]

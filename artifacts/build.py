@@ -20,8 +20,9 @@ HERE = Path(__file__).resolve().parent
 COMPILERS = ["gcc", "g++", "binutils", "make", "cmake"]
 MEMORY_PER_JOB = 2 << 30  # bytes; the largest C++ files of llama.cpp take about 1.5 GB each
 
-# What Ollama's own build of llama.cpp sets, without tests, examples, the web page (which would fetch files from the
-# internet) and TLS (Ollama talks to it over loopback); GGML_NATIVE off, so that it also runs on an older CPU.
+# One static program, without tests, examples, the web page (which would fetch files from the internet) and TLS (Ollama
+# talks to it over loopback). With GGML_NATIVE off the result does not depend on the CPU of the machine that builds; on
+# amd64 it then wants AVX2 and FMA (every Intel Core since 2013, AMD since 2015). The release also runs without.
 LLAMA_FLAGS = [
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=OFF",
@@ -59,7 +60,7 @@ def build_ollama(cpu: str, staged: Path, board: Board) -> None:
     if cpu != packages.this_cpu():
         raise ArtifactError(
             f"ollama cannot be built for {cpu} on this {packages.this_cpu()} machine (it needs C and C++ for that CPU); "
-            f"next: use --source release, or run this on an {cpu} machine and copy its cache"
+            f"next: use --source release, or run this on an {cpu} machine"
         )
     ensure_packages(COMPILERS, board)
     server = build_llama_server(board)
@@ -104,12 +105,20 @@ def _go_build(
     with board.stage(program) as stage:
         # -s -w leaves out debugging tables: a quarter less to send to every host.
         flags = ["-trimpath", "-mod=readonly", "-ldflags", f"-s -w {stamps}".strip()]
+        go = packages.go(module, stage)
+        stage.text = "compiling"
         run(
-            [packages.go(module, stage), "build", "-v", *flags, "-o", str(staged / "bin" / program), target],
+            [go, "build", "-v", *flags, "-o", str(staged / "bin" / program), target],
             stage,
             f"go-{program}",
             cwd=module,
-            env={"CGO_ENABLED": "1" if cgo else "0", "GOOS": "linux", "GOARCH": cpu, "GOFLAGS": ""},
+            env={
+                "CGO_ENABLED": "1" if cgo else "0",
+                "GOOS": "linux",
+                "GOARCH": cpu,
+                "GOFLAGS": "",
+                "GOTOOLCHAIN": "local",
+            },
         )
 
 

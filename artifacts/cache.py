@@ -76,4 +76,12 @@ def lock(say: Callable[[str], None]) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        _sweep()
         yield
+
+
+def _sweep() -> None:
+    """Remove the temporary folders of runs that were killed."""
+    for name in ("downloads", "work", "programs", "models"):
+        for path in (root() / name).glob(".*"):
+            shutil.rmtree(path, ignore_errors=True)

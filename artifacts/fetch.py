@@ -29,6 +29,7 @@ WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 USER_AGENT = "private-ai"
 
 T = TypeVar("T")
+Headers = Callable[[], dict[str, str]]
 
 
 def mirrored(url: str) -> str:
@@ -96,10 +97,12 @@ def fetch(
     sha256: str,
     stage: Stage,
     *,
-    headers: dict[str, str] | None = None,
+    headers: Headers = dict,
     delays: tuple[float, ...] = DELAYS,
 ) -> Path:
     """Bring the file at `url` to `target`; one that is there already with the right checksum is not asked for.
+
+    `headers` is called before every try, since a registry's token may expire during a long download.
 
     Raises ChecksumError (nothing kept), HttpStatusError, or UnreachableError (TARGET.part is kept and resumed by the
     next call).
@@ -124,7 +127,7 @@ def fetch(
     return target
 
 
-def _download(url: str, part: Path, stage: Stage, headers: dict[str, str] | None, delays: tuple[float, ...]) -> None:
+def _download(url: str, part: Path, stage: Stage, headers: Headers, delays: tuple[float, ...]) -> None:
     """Fill `part` to its end, going on where an earlier try stopped."""
     _retry(
         url,
@@ -134,9 +137,9 @@ def _download(url: str, part: Path, stage: Stage, headers: dict[str, str] | None
     )
 
 
-def _go_on(url: str, part: Path, stage: Stage, headers: dict[str, str] | None) -> None:
+def _go_on(url: str, part: Path, stage: Stage, headers: Headers) -> None:
     have = part.stat().st_size if part.exists() else 0
-    asked = dict(headers or {})
+    asked = headers()
     if have:
         asked["Range"] = f"bytes={have}-"
         if validator := _validator(part):

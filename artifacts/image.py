@@ -74,7 +74,8 @@ def _install(app: Path, node: Path, stage: Stage, cpu: str) -> None:
     # OpenClaw's install script runs under the first `node` in PATH and refuses other versions than the pinned one.
     home = app.parent / "home"
     env = {"PATH": f"{node}:{os.environ['PATH']}", "NODE_ENV": "production"}
-    run([str(node / "npm"), "ci", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=http"], stage, "npm-openclaw", cwd=app, env=env)
+    command = [str(node / "npm"), "ci", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=http"]
+    run(command, stage, "npm-openclaw", cwd=app, env=env)
     # The first call finishes what the install script began; a read-only container could not. Its own HOME keeps it
     # away from an OpenClaw of the person who builds.
     home.mkdir()
@@ -205,3 +206,5 @@ def fetch_openclaw(cpu: str, staged: Path, stage: Stage) -> None:
     (staged / "image").mkdir()
     media_type = manifest.get("mediaType", oci.MANIFEST_TYPE)
     oci.write_archive(staged / FILE, image_name(cpu), media_type, body, [], files)
+    for file in files:
+        file.unlink()  # the archive has them now

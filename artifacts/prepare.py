@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,25 +44,28 @@ def prepare(names: list[str], cpu: str, source: str, gpu: bool, board: Board) ->
 
     Raises ArtifactError; the other programs are finished first when one fails.
     """
-    jobs = [
-        Job(name, cpu, _choose(name, cpu, source, gpu and name == "ollama", board), gpu and name == "ollama")
-        for name in names
-        if not _ready(name, cpu, source, gpu, board)
-    ]
+    missing = [name for name in names if not _ready(name, cpu, source, gpu, board)]
+    with ThreadPoolExecutor() as pool:  # asking one release site after the other would cost seconds where none answers
+        jobs = list(pool.map(lambda name: _job(name, cpu, source, gpu, board), missing))
     compiled = sorted((j for j in jobs if j.name in COMPILED), key=lambda j: COMPILED.index(j.name))
     lanes = [
         [job for job in compiled if job.source == "build"],
         [job for job in jobs if job.name not in COMPILED or job.source == "release"],
     ]
-    failures: list[ArtifactError] = []
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        running = [pool.submit(_lane, lane, board, failures) for lane in lanes]
-        try:
-            for future in running:
-                future.result()
-        except BaseException:
-            run.end_all()
-            raise
+    failures: list[Exception] = []
+    # Daemons, so that Ctrl-C ends a download at once; what they leave behind the next run sweeps or resumes.
+    running = [threading.Thread(target=_lane, args=(lane, board, failures), daemon=True) for lane in lanes]
+    try:
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    except BaseException:
+        run.end_all()
+        raise
+    for failure in failures:
+        if not isinstance(failure, ArtifactError):
+            raise failure
     if failures:
         raise ArtifactError("\n\n".join(str(failure) for failure in failures))
     return [found for name in names if (found := store.find_program(name, cpu, source, gpu))]
@@ -74,9 +78,10 @@ def _ready(name: str, cpu: str, source: str, gpu: bool, board: Board) -> bool:
     return found is not None
 
 
-def _choose(name: str, cpu: str, source: str, gpu: bool, board: Board) -> str:
-    """The source of one program; "auto" asks the release site and says what came out."""
+def _job(name: str, cpu: str, source: str, gpu: bool, board: Board) -> Job:
+    """What is to be done for one program; "auto" asks the release site and says what came out."""
     pin = pins.program(name, cpu)
+    gpu = gpu and name == "ollama"
     chosen = source
     if source == "auto":
         reason = why_unreachable(pin.release[cpu].url)
@@ -88,14 +93,14 @@ def _choose(name: str, cpu: str, source: str, gpu: bool, board: Board) -> str:
             "ollama with GPU libraries can only be had as a release (--source release), and the release cannot be "
             "reached or was not asked for; next: try again with access to it, or without --gpu for a CPU-only Ollama"
         )
-    return chosen
+    return Job(name, cpu, chosen, gpu)
 
 
-def _lane(jobs: list[Job], board: Board, failures: list[ArtifactError]) -> None:
+def _lane(jobs: list[Job], board: Board, failures: list[Exception]) -> None:
     for job in jobs:
         try:
             _make(job, board)
-        except ArtifactError as error:
+        except Exception as error:
             failures.append(error)
 
 

@@ -35,7 +35,6 @@ class Repository:
 
     def __init__(self, base: str) -> None:
         self.base = base.rstrip("/")
-        self._headers: dict[str, str] | None = None
 
     def manifest(self, reference: str) -> tuple[bytes, dict[str, Any]]:
         """The manifest of a tag or digest, byte for byte and parsed.
@@ -64,22 +63,19 @@ class Repository:
         url = f"{self.base}/blobs/{digest}"
         hexadecimal = digest.removeprefix("sha256:")
         target = folder / f"sha256-{hexadecimal}"
-        return fetch(url, target, hexadecimal, stage, headers=self._authorized(url))
+        return fetch(url, target, hexadecimal, stage, headers=lambda: self._authorized(url))
 
     def _authorized(self, url: str) -> dict[str, str]:
         """Headers with an anonymous token, where the registry asks for one."""
-        if self._headers is None:
-            self._headers = {}
-            try:
-                with urllib.request.urlopen(request(url, method="HEAD"), timeout=TIMEOUT):
-                    pass
-            except urllib.error.HTTPError as error:
-                if error.code == 401:
-                    challenge = error.headers.get("WWW-Authenticate", "")
-                    self._headers = {"Authorization": f"Bearer {self._token(challenge)}"}
-            except OSError:
-                pass  # the request that follows retries, and reports what is wrong
-        return self._headers
+        try:
+            with urllib.request.urlopen(request(url, method="HEAD"), timeout=TIMEOUT):
+                return {}
+        except urllib.error.HTTPError as error:
+            if error.code == 401:
+                return {"Authorization": f"Bearer {self._token(error.headers.get('WWW-Authenticate', ''))}"}
+        except OSError:
+            pass  # the request that follows tries again, and reports what is wrong
+        return {}
 
     def _token(self, challenge: str) -> str:
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))

@@ -20,6 +20,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 _running: set[subprocess.Popen[bytes]] = set()
 _running_lock = threading.Lock()
+_ending = threading.Event()
 
 
 def run(
@@ -35,6 +36,8 @@ def run(
     `env` is added to this process's environment. Returns the last lines of the output (at most TAIL).
     Raises CommandError when the command is missing or exits with another status than 0.
     """
+    if _ending.is_set():
+        raise CommandError(f"{stage.name}: not begun, the run is being ended")
     log = cache.folder("logs") / f"{log_name}.log"
     tail: deque[str] = deque(maxlen=TAIL)
     with log.open("ab") as file:
@@ -88,6 +91,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def end_all() -> None:
     """End every command of this process that still runs, for example after Ctrl-C."""
+    _ending.set()
     with _running_lock:
         processes = list(_running)
     for process in processes:

@@ -33,7 +33,7 @@ class Tailscale(FactBase[TailscaleState]):
     def command(self) -> str:
         return (
             "test -S /run/tailscale/tailscaled.sock && command -v tailscale >/dev/null && "
-            f"tailscale status --json --peers=false && echo '{_CUT}' && tailscale debug prefs || true"
+            f"tailscale status --json --peers=false && printf '\\n%s\\n' '{_CUT}' && tailscale debug prefs || true"
         )
 
     @staticmethod
