@@ -26,6 +26,8 @@ SETTINGS: dict[str, Any] = {
     "ollama_context": None,
     "lan_addresses": None,
 }
+#: What playbooks take with `--data`; not settings.
+PLAYBOOK_DATA = frozenset({"message"})
 #: Read by pyinfra itself rather than by us.
 _PYINFRA = re.compile(r"_[a-z_]+|ssh_[a-z_]+")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -110,7 +112,7 @@ class HostEntry:
 def check_setting_names(data: Mapping[str, Any], where: str) -> None:
     """Refuse a setting that nobody reads, naming the nearest that somebody does."""
     for key in data:
-        if key in SETTINGS or _PYINFRA.fullmatch(key):
+        if key in SETTINGS or key in PLAYBOOK_DATA or _PYINFRA.fullmatch(key):
             continue
         close = difflib.get_close_matches(key, SETTINGS, n=1)
         raise SettingError(

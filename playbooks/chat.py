@@ -1,0 +1,34 @@
+"""Send one message from the first client of the inventory (or of --limit) and print the answer.
+
+Run: pyinfra -y inventory.py playbooks/chat.py --data message="..."
+"""
+
+import click
+from pyinfra import host, state
+
+from operations.chat import ask
+from tasks.openclaw import TOKEN
+from tasks.this import WrongInput, check_reached, the_house
+
+check_reached()
+house = the_house()
+message = host.data.get("message")
+if not message:
+    raise WrongInput('message is missing; accepted: any text. Next: add --data message="..."')
+clients = [
+    member.name
+    for member in house.with_role("clients")
+    if state.is_host_in_limit(state.inventory.get_host(member.name))
+]
+if not clients:
+    raise WrongInput("no client is in this run; a message is sent from a host of the group 'clients'")
+name, port = house.vpn_name(house.gateway), house.port("openclaw")
+if host.name == clients[0]:
+    click.echo(f"\n    Control UI: https://{name}:{port}/ (docs/quick-start.md says how to open it)", err=True)
+    ask(
+        name="Chat | One message",
+        message=str(message),
+        gateway=house.gateway.name,
+        url=f"https://{name}:{port}/v1/chat/completions",
+        token=TOKEN,
+    )
