@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name, seconds in board.seconds.items():
                 board.say(f"  {seconds:7.1f} s  {name}")
         return 0
-    except ArtifactError as error:
+    except (ArtifactError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -12,12 +12,10 @@ import tarfile
 from pathlib import Path
 
 from artifacts import cache, packages, pins
-from artifacts.errors import ArtifactError
 from artifacts.progress import Board
-from artifacts.run import ensure_packages, run
+from artifacts.run import run
 
 HERE = Path(__file__).resolve().parent
-COMPILERS = ["gcc", "g++", "binutils", "make", "cmake"]
 MEMORY_PER_JOB = 2 << 30  # bytes; the largest C++ files of llama.cpp take about 1.5 GB each
 
 # One static program, without tests, examples, the web page (which would fetch files from the internet) and TLS (Ollama
@@ -53,16 +51,7 @@ def build_tailscale(cpu: str, staged: Path, board: Board) -> None:
 
 
 def build_ollama(cpu: str, staged: Path, board: Board) -> None:
-    """bin/ollama and lib/ollama/llama-server, where Ollama looks for it.
-
-    Raises ArtifactError for another CPU type than this machine's: both need a C++ compiler for it.
-    """
-    if cpu != packages.this_cpu():
-        raise ArtifactError(
-            f"ollama cannot be built for {cpu} on this {packages.this_cpu()} machine (it needs C and C++ for that CPU); "
-            f"next: use --source release, or run this on an {cpu} machine"
-        )
-    ensure_packages(COMPILERS, board)
+    """bin/ollama and lib/ollama/llama-server, where Ollama looks for it; only for this machine's own CPU type."""
     server = build_llama_server(board)
     (staged / "lib/ollama").mkdir(parents=True)
     shutil.copyfile(server, staged / "lib/ollama/llama-server")

@@ -6,6 +6,7 @@ https://github.com/juanfont/headscale/... becomes MIRROR/github.com/juanfont/hea
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -26,6 +27,8 @@ MIRROR_SETTING = "PRIVATE_AI_RELEASE_MIRROR"
 DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try; a try that brought data starts over
 TIMEOUT = 30.0  # seconds without a byte
 WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
+# Not the network's fault, so trying again is of no use: no space, no permission.
+OWN_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 USER_AGENT = "private-ai"
 
 T = TypeVar("T")
@@ -69,7 +72,9 @@ def why_unreachable(url: str, timeout: float = 2.0, headers: dict[str, str] | No
             # 401 is how image registries greet; they hand out an anonymous token then.
             reason[0] = "" if error.code == 401 else f"the server answers {error.code} {error.reason}"
         except (OSError, http.client.HTTPException, ValueError, ArtifactError) as error:
-            reason[0] = str(getattr(error, "reason", "") or error)
+            cause = getattr(error, "reason", "") or error
+            if not isinstance(cause, TimeoutError):
+                reason[0] = str(cause)
 
     # A thread, because looking up a name has its own, longer time-outs.
     asking = threading.Thread(target=ask, daemon=True)
@@ -185,6 +190,8 @@ def _retry(url: str, attempt: Callable[[], T], delays: tuple[float, ...], progre
             if error.code not in WORTH_ANOTHER_TRY:
                 raise failure from error
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in OWN_FAULTS:
+                raise ArtifactError(f"{url}: {error}") from error
             failure = UnreachableError(f"{url}: {getattr(error, 'reason', '') or error}")
         if progress() > reached:
             tried, reached = 0, progress()

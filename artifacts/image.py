@@ -19,7 +19,7 @@ from artifacts import cache, oci, packages, pins
 from artifacts.errors import ArtifactError
 from artifacts.progress import Board, Stage
 from artifacts.registry import INDEX_TYPES, Repository
-from artifacts.run import ensure_packages, run
+from artifacts.run import run
 
 HERE = Path(__file__).resolve().parent
 FILE = "image/openclaw.oci.tar"  # below the program's folder in the cache
@@ -38,13 +38,7 @@ def image_name(cpu: str) -> str:
 
 
 def build_openclaw(cpu: str, staged: Path, board: Board) -> None:
-    """image/openclaw.oci.tar from npm's and Debian's packages. Raises ArtifactError for another CPU type."""
-    if cpu != packages.this_cpu():
-        raise ArtifactError(
-            f"the OpenClaw image cannot be built for {cpu} on this {packages.this_cpu()} machine (its packages run "
-            f"while they are installed); next: use --source release, or run this on an {cpu} machine and copy its cache"
-        )
-    ensure_packages(["mmdebstrap", "zstd", "debian-archive-keyring"], board)
+    """image/openclaw.oci.tar from npm's and Debian's packages; only for this machine's own CPU type."""
     with cache.staging(cache.root() / "work/openclaw") as work:
         with board.stage("OpenClaw packages") as stage:
             node = packages.node(stage)
@@ -89,7 +83,7 @@ def _install(app: Path, node: Path, stage: Stage, cpu: str) -> None:
     )
     if version not in said:
         raise ArtifactError(f"openclaw --version says {said!r} instead of {version}")
-    if list(app.rglob("*lifecycle*pending*")):
+    if (app / "node_modules/openclaw/.openclaw-lifecycle-pending").exists():
         raise ArtifactError("openclaw's installation is not complete: its marker is still there")
 
 

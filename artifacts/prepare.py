@@ -29,6 +29,12 @@ VERSION_COMMANDS = {
     "ollama": [["bin/ollama", "--version"]],
     "openclaw": [],
 }
+# Debian packages that a program's source needs on this machine.
+NEEDED_PACKAGES = {
+    ("ollama", "build"): ["gcc", "g++", "binutils", "make", "cmake"],
+    ("ollama", "release"): ["zstd"],
+    ("openclaw", "build"): ["mmdebstrap", "zstd", "debian-archive-keyring"],
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ def prepare(names: list[str], cpu: str, source: str, gpu: bool, board: Board) ->
         [job for job in compiled if job.source == "build"],
         [job for job in jobs if job.name not in COMPILED or job.source == "release"],
     ]
+    needed = [package for job in jobs for package in NEEDED_PACKAGES.get((job.name, job.source), [])]
+    run.ensure_packages(sorted(set(needed)), board)
     failures: list[Exception] = []
     # Daemons, so that Ctrl-C ends a download at once; what they leave behind the next run sweeps or resumes.
     running = [threading.Thread(target=_lane, args=(lane, board, failures), daemon=True) for lane in lanes]
@@ -93,6 +101,12 @@ def _job(name: str, cpu: str, source: str, gpu: bool, board: Board) -> Job:
             "ollama with GPU libraries can only be had as a release (--source release), and the release cannot be "
             "reached or was not asked for; next: try again with access to it, or without --gpu for a CPU-only Ollama"
         )
+    if chosen == "build" and name in ("ollama", "openclaw") and cpu != packages.this_cpu():
+        why = "it has parts in C++" if name == "ollama" else "its packages run while they are installed"
+        raise ArtifactError(
+            f"{name} cannot be built for {cpu} on this {packages.this_cpu()} machine ({why}); "
+            f"next: use --source release, or run this on an {cpu} machine"
+        )
     return Job(name, cpu, chosen, gpu)
 
 
@@ -113,8 +127,6 @@ def _make(job: Job, board: Board) -> None:
             with board.stage(f"{job.name} release") as stage:
                 image.fetch_openclaw(job.cpu, staged, stage)
         else:
-            if job.name == "ollama":
-                run.ensure_packages(["zstd"], board)
             with board.stage(f"{job.name} release") as stage:
                 release.prepare(job.name, job.cpu, staged, stage, job.gpu)
         if job.cpu == packages.this_cpu():

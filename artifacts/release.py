@@ -82,7 +82,10 @@ def _unzstd(archive: Path) -> Iterator[IO[bytes]]:
         ["zstd", "-dcq", "--", str(archive)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None and process.stderr is not None
-        yield process.stdout
+        try:
+            yield process.stdout
+        except tarfile.TarError as error:
+            raise ArtifactError(f"{archive}: cannot be unpacked: {error}") from error
         while process.stdout.read(1 << 20):  # tar stops at its end mark; zstd still wants to check its sum
             pass
         complaint = process.stderr.read().decode(errors="replace").strip()

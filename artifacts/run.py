@@ -84,7 +84,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(10)
+            process.wait(3)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -100,6 +100,8 @@ def end_all() -> None:
 
 def ensure_packages(names: list[str], board: Board) -> None:
     """Install Debian packages that are missing. Raises ArtifactError when they are and this is not root."""
+    if not names:
+        return
     if shutil.which("dpkg-query") is None:
         raise ArtifactError(f"this is not a Debian or Ubuntu machine; install what provides: {' '.join(names)}")
     query = subprocess.run(

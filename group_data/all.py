@@ -3,8 +3,8 @@
 # A short name for this house; it names the CA and the relay.
 house_name = "house"
 
-# All names of the house end in this. It must end in .internal, which is reserved for private use and which Ollama's
-# own host check accepts. Changing it later means a new CA and joining every device again.
+# All names of the house end in this. .internal is reserved for private use; a domain of your own works as well.
+# Changing it later means a new CA and joining every device again.
 house_domain = "house.internal"
 
 # Networks from which SSH is accepted. The default is every private network; narrow it to your own, for

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from lab.state import LabError
@@ -24,8 +23,8 @@ def _hierarchy(kind: str) -> Path | None:
     return None
 
 
-def enter(label: str, part: str) -> None:
-    """Move the calling process into the group of a lab's part (a host, say); called between fork and exec.
+def enter(label: str, part: str, pid: int = 0) -> None:
+    """Move a process, by default the calling one, into the group of a lab's part (a host, say).
 
     `label` is State.label: unlike the name it is the lab's alone on this machine.
     """
@@ -39,7 +38,7 @@ def enter(label: str, part: str) -> None:
         _pass_on_controllers(place)
     place = place / part
     place.mkdir(exist_ok=True)
-    (place / "cgroup.procs").write_text(str(os.getpid()))
+    (place / "cgroup.procs").write_text(str(pid))  # 0 is whoever writes
 
 
 def _pass_on_controllers(place: Path) -> None:
@@ -51,39 +50,49 @@ def _pass_on_controllers(place: Path) -> None:
             continue
 
 
-def members(label: str, part: str = "") -> Iterator[int]:
+def members(label: str, part: str = "") -> list[int]:
     """Every process of a lab, or of one part of it."""
+    found: list[int] = []
     root = _hierarchy("cgroup2")
-    if root is None:
-        return
-    for file in (root / TOP / label / part).rglob("cgroup.procs"):
+    for group in _groups(root / TOP / label / part) if root else ():
         try:
-            yield from (int(pid) for pid in file.read_text().split())
+            found += [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
         except OSError:  # the group went away, or is one that holds no processes (threaded)
             continue
+    return found
 
 
-def kill(label: str, part: str = "") -> None:
-    """End at once whatever is left of a lab, or of one part of it, and wait for it (needs Linux 5.14)."""
+def any_lab() -> bool:
+    """Whether any lab is left on this machine, of this checkout or another."""
     root = _hierarchy("cgroup2")
-    if root is not None and (file := root / TOP / label / part / "cgroup.kill").exists():
-        file.write_text("1")
-        for _ in range(100):
-            if not list(members(label, part)):
-                return
-            time.sleep(0.05)
+    return root is not None and (root / TOP).is_dir()
 
 
-def remove(label: str) -> None:
-    """Take away the lab's empty groups; a group that still holds processes stays."""
+def clear(label: str, part: str = "") -> None:
+    """End at once whatever is left of a lab, or of one part of it, and remove its groups (needs Linux 5.14).
+
+    Groups that held a killed process must not be used again: some kernels then kill every process that
+    systemd starts right into a child group of them.
+    """
+    root = _hierarchy("cgroup2")
+    if root is not None and members(label, part):
+        (root / TOP / label / part / "cgroup.kill").write_text("1")
+    for _ in range(100):
+        if not members(label, part):
+            break
+        time.sleep(0.05)
     for kind in ("cgroup2", "cgroup"):  # on hybrid machines nspawn makes a twin in the name=systemd hierarchy
         root = _hierarchy(kind)
         if root is None:
             continue
-        top = root / TOP
-        groups = sorted((top / label).rglob("*/"), reverse=True) if (top / label).is_dir() else []
-        for group in [*groups, top / label, top]:
+        above = [] if part else [root / TOP]
+        for group in [*_groups(root / TOP / label / part), *above]:
             _remove_empty(group)
+
+
+def _groups(top: Path) -> list[Path]:
+    """A group and all below it, the deepest first."""
+    return [Path(folder) for folder, _, _ in os.walk(top, topdown=False)]
 
 
 def _remove_empty(group: Path) -> None:

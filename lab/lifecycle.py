@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import access, cgroups, machine, network, proxy
+from lab import access, cgroups, limits, machine, network, proxy
 from lab.guest import guest, write_guest
 from lab.progress import console, stage
 from lab.state import REPOSITORY, LabError, Process, State
@@ -26,6 +26,7 @@ from plan.errors import SettingError
 
 BOOT_SECONDS = 90
 STOP_SECONDS = 25
+UNPACK = "unpack"
 
 
 @contextmanager
@@ -61,11 +62,13 @@ def up(lab: Lab) -> None:
         network.refuse_clash(lab, state)
         state.directory.mkdir(mode=0o700, exist_ok=True)
         state.write_lab(lab)
+        limits.raise_limit()
         access.make_keys(lab, state)
         access.write_ssh_config(lab, state)
         network.bring_up(lab, state)
         _make_devices(state)
         proxy.start(lab, state, mirrors)
+        cgroups.clear(state.label, UNPACK)
         bare = [host for host in lab.hosts if not state.root(host).exists()]
         if bare:
             with stage(f"roots of {_names(bare)}") as tell:
@@ -106,9 +109,12 @@ def _unpack(lab: Lab, state: State, host: Host, packed: Path) -> None:
     part.mkdir(parents=True)
     command = ["tar", "--extract", "--file", str(packed), "--directory", str(part)]
     command += ["--preserve-permissions", "--numeric-owner", "--xattrs", "--xattrs-include=*"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise LabError(f"unpacking {packed} failed: {done.stderr.strip()}")
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tar:
+        # So that it does not go on writing when this program is killed and `down` removes the root.
+        cgroups.enter(state.label, UNPACK, tar.pid)
+        _, complaint = tar.communicate()
+    if tar.returncode:
+        raise LabError(f"unpacking {packed} failed: {complaint.strip()}")
     key = state.host_keys / host.name
     pair = (key.read_text(), key.with_suffix(".pub").read_text())
     login = state.ssh_key.with_suffix(".pub").read_text()
@@ -118,14 +124,19 @@ def _unpack(lab: Lab, state: State, host: Host, packed: Path) -> None:
 
 def _supervised(state: State, host: Host) -> bool:
     processes = state.processes(host.name)
-    if processes and not processes["supervisor"].alive() and processes["nspawn"].alive():
-        # Its supervisor is gone: it would not come back from a reboot, so it is started anew.
-        _stop([processes["nspawn"]])
-    return bool(processes) and processes["supervisor"].alive()
+    if "supervisor" in processes and processes["supervisor"].alive():
+        return True
+    # A host without its supervisor would not come back from a reboot: it is stopped, to be started anew.
+    _stop(processes.values())
+    return False
 
 
 def _start(lab: Lab, state: State, host: Host) -> None:
-    state.record(host.name).unlink(missing_ok=True)
+    def first() -> None:
+        # Between fork and exec: whoever looks from now on finds the supervisor by the number it keeps.
+        cgroups.enter(state.label, "supervisors")
+        state.write_processes(host.name, {"supervisor": Process.of(os.getpid())})
+
     with state.console(host.name).open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "lab.supervisor", lab.name, host.name],
@@ -134,7 +145,7 @@ def _start(lab: Lab, state: State, host: Host) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=lambda: cgroups.enter(state.label, "supervisors"),
+            preexec_fn=first,
         )
 
 
@@ -143,7 +154,8 @@ def wait_running(state: State, host: Host, seconds: float = BOOT_SECONDS) -> Non
     end = time.monotonic() + seconds
     said = ""
     while time.monotonic() < end:
-        if state.console(host.name).exists() and not _starting_or_alive(state, host):
+        supervisor = state.processes(host.name).get("supervisor")
+        if supervisor is None or not supervisor.alive():
             break
         command = ["ssh", "-F", str(state.ssh_config), "-o", "ControlPath=none", host.name]
         done = subprocess.run(
@@ -164,18 +176,6 @@ def wait_running(state: State, host: Host, seconds: float = BOOT_SECONDS) -> Non
         f"host {host.name} did not come up: {said or 'no answer over SSH'}\n"
         f"last lines of {state.console(host.name)}:\n{_tail(state.console(host.name))}"
     )
-
-
-def _starting_or_alive(state: State, host: Host) -> bool:
-    # The record appears a moment after the supervisor was started.
-    for _ in range(100):
-        processes = state.processes(host.name)
-        if processes:
-            return processes["supervisor"].alive()
-        if "[lab] nspawn ended" in _tail(state.console(host.name), 1):
-            return False
-        time.sleep(0.05)
-    return False
 
 
 def _tail(path: Path, lines: int = 25) -> str:
@@ -221,8 +221,9 @@ def down(name: str) -> list[str]:
             processes = [process for roles in recorded for process in roles.values()]
             _stop(roles["supervisor"] for roles in recorded if "supervisor" in roles)
             _stop(processes)
-            cgroups.kill(state.label)
-            cgroups.remove(state.label)
+            cgroups.clear(state.label)
+            if not cgroups.any_lab():
+                limits.restore_limit()
             tell("removing network and roots")
             if lab is not None:
                 network.take_down(lab, state)
@@ -231,7 +232,9 @@ def down(name: str) -> list[str]:
             left = _left(lab, state, processes)
             # Deleting through a mount would delete somebody else's files.
             if not network.mounts_below(state.directory):
-                shutil.rmtree(state.directory)
+                shutil.rmtree(state.directory, ignore_errors=True)
+            if state.directory.exists():
+                left.append(f"files in {state.directory}")
         return left
 
 

@@ -72,7 +72,7 @@ def main(lab_name: str, host_name: str) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     # After a crash of nspawn the host's processes and its port on the bridge may still be there.
-    cgroups.kill(state.label, host.name)
+    cgroups.clear(state.label, host.name)
     port = inside(state, "ip", "link", "delete", f"vb-{machine(state, host)}")
     subprocess.run(port, capture_output=True, check=False)
     status = REBOOT

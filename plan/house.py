@@ -212,21 +212,13 @@ def _label(where: str, value: object) -> str:
 
 
 def _domain(value: object) -> str:
-    accepted = "a domain of your own or below .internal, two labels or more, lower case"
+    accepted = "a domain below .internal or of your own, two labels or more, lower case"
     where = "group_data/all.py: house_domain"
     if not isinstance(value, str) or not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})+", value) or len(value) > 200:
         raise SettingError(where, value, accepted, "use for example 'house.internal'")
     if value.endswith(".local"):
         # .local belongs to multicast DNS (RFC 6762): resolvers never ask a server for it.
         raise SettingError(where, value, accepted, "use .internal instead of .local, which is multicast DNS")
-    if not value.endswith(".internal"):
-        # Ollama on loopback answers only to *.internal, *.local and *.localhost.
-        raise SettingError(
-            where,
-            value,
-            "a domain that ends in .internal (Ollama's host check refuses others)",
-            "use 'house.internal'",
-        )
     return value
 
 

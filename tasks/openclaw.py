@@ -20,6 +20,9 @@ ACCOUNT = "openclaw"
 CONFIG = "/etc/openclaw/openclaw.json"
 TOKEN = "/etc/openclaw/token"
 TLS = "/etc/openclaw/tls"
+#: What a model host on another machine is called inside the container. By such a name OpenClaw takes an Ollama for a
+#: local one, which needs no key, and Ollama's host check lets it pass; a VPN address does neither.
+CONTAINER_NAME = "{}.local"
 #: Node's heap limit is 1.5 GiB; the rest is buffers and native code.
 MEMORY = "2g"
 PIDS = 512
@@ -68,9 +71,10 @@ def _container(this: This, image_name: str, port: int) -> Component:
     hosts: list[tuple[str, str]] = []
     for member in house.with_role("model_hosts"):
         choice, here = choice_of(member), member == this.member
+        name = CONTAINER_NAME.format(member.name)
         if not here:
-            hosts += [(house.vpn_name(member), address) for address in vpn_of(member).addresses[:1]]
-        url = f"http://{'127.0.0.1' if here else house.vpn_name(member)}:{ollama}"
+            hosts += [(name, address) for address in vpn_of(member).addresses[:1]]
+        url = f"http://{'127.0.0.1' if here else name}:{ollama}"
         servers.append(ModelServer("ollama" if not servers else f"ollama-{member.name}", url, choice))
     config = openclaw_config(port, [f"https://{house.vpn_name(this.member)}:{port}"], servers)
     controllers = this.profile.cgroup_controllers

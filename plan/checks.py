@@ -1,0 +1,170 @@
+"""What the verification expects of a house. Derived from the access table, as the firewall and the policy are."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from plan.access import Row
+from plan.house import House, Member
+from plan.profile import Listener
+
+Protocol = Literal["tcp", "udp"]
+Witness = Literal["outside", "controller", "listener"]
+
+
+def _at(member: Member, row: Row) -> bool:
+    return row.target == "all" or row.target in member.roles
+
+
+def open_to_lan(house: House, member: Member, protocol: Protocol, *, admin: bool) -> frozenset[int]:
+    """Ports of `member` that must answer a machine outside the VPN; `admin`: one at an administrator's address."""
+    sources = ("lan", "admin") if admin else ("lan",)
+    return frozenset(
+        row.port
+        for row in house.access
+        if row.over == "lan" and row.source in sources and row.protocol == protocol and _at(member, row)
+    )
+
+
+def open_over_vpn(house: House, source: Member, target: Member) -> frozenset[int]:
+    """TCP ports of `target` that must answer `source` over the VPN."""
+    return frozenset(
+        row.port
+        for row in house.access
+        if row.over == "vpn" and row.protocol == "tcp" and row.source in source.roles and _at(target, row)
+    )
+
+
+def closed_over_vpn(house: House, source: Member, target: Member, listeners: Iterable[Listener]) -> frozenset[int]:
+    """TCP ports of `target` to try from `source` that must not answer: the table's, and whatever listens there."""
+    known = {row.port for row in house.access if row.protocol == "tcp"}
+    known |= {listener.port for listener in listeners if listener.proto == "tcp"}
+    return frozenset(known) - open_over_vpn(house, source, target)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a listening address is for its own host only. '*' is every address."""
+    return address != "*" and ipaddress.ip_address(address).is_loopback
+
+
+def is_vpn(house: House, address: str) -> bool:
+    """Whether an address lies in the VPN."""
+    networks = (ipaddress.ip_network(house.vpn_v4), ipaddress.ip_network(house.vpn_v6))
+    return address != "*" and any(ipaddress.ip_address(address) in network for network in networks)
+
+
+def misplaced(house: House, listeners: Iterable[Listener]) -> list[str]:
+    """Sockets of the house's own programs that listen where the access table does not put them, in words."""
+    everywhere = {
+        "headscale": {("tcp", house.port("headscale")), ("udp", house.port("stun"))},
+        "tailscaled": {("udp", house.port("wireguard"))},
+        "ollama": set(),
+        "llama-server": set(),
+    }
+    wrong = []
+    for listener in listeners:
+        where, port = (listener.proto, listener.port), f"{listener.port}/{listener.proto}"
+        if is_loopback(listener.address):
+            continue
+        if listener.port == house.port("ollama") and listener.proto == "tcp":
+            if not is_vpn(house, listener.address):
+                wrong.append(f"{listener.process} has Ollama's {port} on {listener.address}")
+        elif listener.process == "tailscaled" and is_vpn(house, listener.address):
+            continue  # its own protocol between nodes, inside the VPN
+        elif listener.process in everywhere and where not in everywhere[listener.process]:
+            wrong.append(f"{listener.process} has {port} on {listener.address}")
+    return wrong
+
+
+def missing(house: House, member: Member, listeners: Sequence[Listener], vpn: Sequence[str]) -> list[str]:
+    """Rows of the access table for `member` that nothing listens for, in words. `vpn`: its addresses in the VPN."""
+    absent = []
+    for row in house.access:
+        if not _at(member, row):
+            continue
+        on = {each.address for each in listeners if (each.proto, each.port) == (row.protocol, row.port)}
+        needed = {"127.0.0.1"}
+        if row.over == "lan":
+            needed = {next((address for address in member.addresses if "." in address), "127.0.0.1")}
+        elif any(source != member for source in house.with_role(row.source)):
+            needed = set(vpn)
+        # A server on every address of both families shows as '*' or '::', of IPv4 alone as 0.0.0.0.
+        for address in sorted(needed):
+            wide = {"*", "::"} if ":" in address else {"*", "::", "0.0.0.0"}
+            if not on & (wide | {address}):
+                absent.append(f"{row.port}/{row.protocol} ({row.id}) on {address}")
+    return absent
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the VPN as it must be: with tags, or owned by a user."""
+
+    tags: frozenset[str]
+    user: str
+
+
+def nodes(house: House) -> dict[str, Node]:
+    """Name -> node, for exactly the hosts of the inventory. A tagged node has no user."""
+    return {
+        member.name: Node(frozenset(member.tags), "" if member.tags else member.user) for member in house.members
+    }
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """A TCP service that the gateway's container must not reach. `witness`: who shows that it is there at all."""
+
+    group: str
+    address: str
+    port: int
+    witness: Witness
+
+
+#: Groups of `forbidden_to_container`, each a check per address family.
+FORBIDDEN = ("internet", "coordinator", "host", "lan", "vpn")
+
+
+def forbidden_to_container(
+    house: House,
+    listeners: Mapping[str, Sequence[Listener]],
+    vpn: Mapping[str, Sequence[str]],
+    internet: Iterable[tuple[str, int]],
+    doors: Iterable[str],
+) -> tuple[Forbidden, ...]:
+    """What the container must not reach.
+
+    `listeners` and `vpn` (addresses in the VPN) are by host name; `internet` are addresses and ports that answer outside
+    the house; `doors` are addresses that the container's network might map to its host (its router, host aliases).
+    """
+    gateway, ollama, own = house.gateway, house.port("ollama"), house.port("openclaw")
+    found = [Forbidden("internet", address, port, "outside") for address, port in internet]
+    for address in house.coordinator.addresses:
+        found += [
+            Forbidden("coordinator", address, port, "outside")
+            for port in sorted(open_to_lan(house, house.coordinator, "tcp", admin=False))
+        ]
+    tcp = {each.port for each in listeners.get(gateway.name, ()) if each.proto == "tcp"}
+    # Its own port is its own, and a local Ollama's is what it is for.
+    for address in ("127.0.0.1", "::1", *doors):
+        found += [Forbidden("host", address, port, "listener") for port in sorted(tcp - {own, ollama})]
+    for member in house.members:
+        for address in member.addresses:
+            found += [
+                Forbidden("lan", address, port, "controller")
+                for port in sorted(
+                    open_to_lan(house, member, "tcp", admin=True) - open_to_lan(house, member, "tcp", admin=False)
+                )
+            ]
+        allowed = open_over_vpn(house, gateway, member) | ({own} if member == gateway else set())
+        ports = {
+            each.port
+            for each in listeners.get(member.name, ())
+            if each.proto == "tcp" and not is_loopback(each.address)
+        }
+        for address in vpn.get(member.name, ()):
+            found += [Forbidden("vpn", address, port, "listener") for port in sorted(ports - allowed)]
+    return tuple(found)

@@ -1,0 +1,98 @@
+"""Labs for the tests: their own names and networks, so that the demo's lab may run beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPO = Path(__file__).parent.parent.parent
+NETWORKS = {"single": "81", "split": "82"}
+INVENTORIES = {"single": "inventory.py", "split": "inventory_split.py"}
+
+
+@dataclass(frozen=True)
+class TestLab:
+    """A lab that is up. `hosts` are those that the deployment manages."""
+
+    __test__ = False
+    topology: str
+    hosts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"test-{self.topology}"
+
+    @property
+    def inventory(self) -> str:
+        return INVENTORIES[self.topology]
+
+    @property
+    def env(self) -> dict[str, str]:
+        net = NETWORKS[self.topology]
+        return {**os.environ, "LAB": self.name, "LAB_NET": net, "TOPOLOGY": self.topology, "PYTHONUNBUFFERED": "1"}
+
+    def run(self, *command: str, seconds: int = 1500) -> subprocess.CompletedProcess[str]:
+        """A command of the project in this lab's environment, with its output."""
+        return subprocess.run(
+            command,
+            cwd=REPO,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def lab(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "lab", *arguments)
+
+    def pyinfra(self, *arguments: str, inventory: str = "") -> subprocess.CompletedProcess[str]:
+        pyinfra = str(Path(sys.executable).parent / "pyinfra")
+        return self.run(pyinfra, "-y", inventory or self.inventory, "deploy.py", *arguments)
+
+    def deploy(self, *arguments: str) -> dict[str, Any]:
+        """Deploy and give back pyinfra's JSON results; the test fails with the run's output when the run did."""
+        done = self.pyinfra("--json", *arguments)
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+        results: dict[str, Any] = json.loads(done.stdout)["results"]
+        return results
+
+    def ssh(self, host: str, command: str, check: bool = True) -> str:
+        done = self.run("lab/ssh", host, command, seconds=120)
+        assert not check or done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+
+def bring_up(topology: str) -> TestLab:
+    hosts = {"single": ("home", "laptop"), "split": ("hub", "gate", "brain", "laptop")}[topology]
+    lab = TestLab(topology, hosts)
+    # Of an earlier run that was ended half way.
+    lab.lab("down")
+    done = lab.lab("up")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return lab
+
+
+@pytest.fixture(scope="session")
+def single() -> Iterator[TestLab]:
+    """The lab of topology `single`; bare for tests/lab/test_bare.py, which comes before test_house.py."""
+    lab = bring_up("single")
+    yield lab
+    lab.lab("down")
+
+
+@pytest.fixture(scope="session")
+def split() -> Iterator[TestLab]:
+    """The lab of topology `split`."""
+    lab = bring_up("split")
+    yield lab
+    lab.lab("down")

@@ -1,0 +1,154 @@
+"""The house of an inventory file, and how to reach its hosts over SSH."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.state import State
+from lab.topology import WORLD_V4, WORLD_V6, Lab
+from plan.errors import SettingError
+from plan.house import HostEntry, House, build_house
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Place:
+    """A host as SSH reaches it. `address` is what is dialled; empty texts mean SSH's own default."""
+
+    name: str
+    address: str
+    port: str = ""
+    user: str = ""
+    key: str = ""
+    known_hosts: str = ""
+    #: SSH configuration that the inventory names for this host; what we set ourselves comes first.
+    config: str = ""
+    sudo: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is being verified: a house, its hosts as SSH reaches them, and the lab it stands in, if it does."""
+
+    file: str
+    house: House
+    places: Mapping[str, Place]
+    #: Names of the hosts that are probed.
+    scope: frozenset[str]
+    lab: Lab | None
+
+    @property
+    def outside(self) -> Place | None:
+        """The machine outside the VPN that probes start from. None: the computer that runs the verification."""
+        if self.lab is None:
+            return None
+        stranger, model = self.lab.host("stranger"), next(iter(self.places.values()))
+        return Place("stranger", str(stranger.v4), user="root", key=model.key, known_hosts=model.known_hosts)
+
+    @property
+    def outside_name(self) -> str:
+        return "controller" if self.outside is None else self.outside.name
+
+    @property
+    def internet(self) -> tuple[tuple[str, int], ...]:
+        """Addresses and ports that stand for the world; only a lab has some that nobody is bothered with."""
+        if self.lab is None:
+            return ()
+        return tuple((str(address), port) for address in (WORLD_V4, WORLD_V6) for port in (80, 443))
+
+
+def read_inventory(file: str) -> list[dict[str, Any]]:
+    """Name, groups and data of every host of an inventory file, as pyinfra reads it. Raises SettingError.
+
+    In a process of its own: pyinfra's command line patches the interpreter it runs in (gevent).
+    """
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise SettingError("--inventory", file, "an inventory file", "name it, for example --inventory inventory.py")
+    command = [str(Path(sys.executable).with_name("pyinfra")), str(path), "debug-inventory", "--json"]
+    # From the repository: group_data and the lab's modules are found there.
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    start = done.stdout.find("[")
+    # pyinfra prints an error and ends with status 0 for a file that it cannot read.
+    if done.returncode or start < 0:
+        raise SettingError("--inventory", file, "a file that pyinfra can read", f"see:\n{done.stdout}{done.stderr}")
+    found: list[dict[str, Any]] = json.loads(done.stdout[start:])
+    if not found:
+        raise SettingError("--inventory", file, "an inventory with at least one host", "put your hosts into it")
+    return found
+
+
+def subject(file: str, found: Iterable[Mapping[str, Any]], only: Iterable[str]) -> Subject:
+    """What to verify. `found` as `read_inventory` gives it; `only` are names of hosts, none for all.
+
+    Raises SettingError for an inventory that is no house, and for a host in `only` that is not in it.
+    """
+    # pyinfra adds these groups by itself.
+    own = {"all", Path(file).stem}
+    entries = [
+        HostEntry(each["name"], tuple(group for group in each["groups"] if group not in own), each["data"])
+        for each in sorted(found, key=lambda each: str(each["name"]))
+    ]
+    house = build_house(entries, sorted({group for entry in entries for group in entry.groups}))
+    names = [member.name for member in house.members]
+    for name in only:
+        if name not in names:
+            raise SettingError("--only", name, f"one of {', '.join(names)}", "correct it")
+    places = {entry.name: place(entry.name, entry.data) for entry in entries}
+    return Subject(file, house, places, frozenset(only) or frozenset(names), _lab(places))
+
+
+def place(name: str, data: Mapping[str, Any]) -> Place:
+    """How SSH reaches a host, from the same data that pyinfra uses."""
+    return Place(
+        name,
+        str(data.get("ssh_hostname") or name),
+        port=str(data.get("ssh_port") or ""),
+        user=str(data.get("ssh_user") or ""),
+        key=str(data.get("ssh_key") or ""),
+        known_hosts=str(data.get("ssh_known_hosts_file") or ""),
+        config=str(data.get("ssh_config_file") or "~/.ssh/config"),
+        sudo=bool(data.get("_sudo", False)),
+    )
+
+
+def _lab(places: Mapping[str, Place]) -> Lab | None:
+    """The lab of which all hosts are: they use its SSH configuration."""
+    configs = {each.config for each in places.values()}
+    if len(configs) != 1:
+        return None
+    config = Path(configs.pop())
+    state = State.of(config.parent.name)
+    return state.read_lab() if config == state.ssh_config else None
+
+
+def ssh_config(places: Iterable[Place], sockets: Path) -> str:
+    """SSH configuration for one shared connection per host, with keys that are known already and no questions."""
+    lines = []
+    for each in places:
+        lines += [f"Host {each.address}"]
+        for word, value in (("Port", each.port), ("User", each.user)):
+            lines += [f"  {word} {value}"] if value else []
+        if each.key:
+            lines += [f'  IdentityFile "{each.key}"', "  IdentitiesOnly yes"]
+        if each.known_hosts:
+            lines += [f'  UserKnownHostsFile "{each.known_hosts}"', "  GlobalKnownHostsFile /dev/null"]
+        lines += [
+            "  StrictHostKeyChecking yes",
+            "  BatchMode yes",
+            "  ConnectTimeout 10",
+            "  ServerAliveInterval 10",
+            "  ControlMaster auto",
+            f"  ControlPath {sockets}/%C",
+            "  ControlPersist 60",
+        ]
+        # The first value holds, so this adds what is not said above: jump hosts, host names.
+        lines += [f'  Include "{each.config}"'] if each.config else []
+    return "\n".join(lines) + "\n"

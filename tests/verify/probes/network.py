@@ -1,0 +1,218 @@
+"""Tries connections from wherever it runs and prints what happened. Sent to a vantage point over SSH.
+
+Usage: python3 network.py JOB, with JOB and the printed answer in JSON; see `main`. Only modules of Debian's
+python3-minimal. It opens connections and closes them; it sends nothing but a STUN request.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import ipaddress
+import json
+import os
+import select
+import selectors
+import socket
+import struct
+import sys
+import time
+import zlib
+
+ALL_PORTS = range(1, 65536)
+#: Connections under way at once, per address; fewer where the limit on open files is lower.
+WINDOW = 16000
+#: Addresses that are swept side by side.
+SIDE_BY_SIDE = 4
+#: Seconds. The first packet is sent again after 1 s (RFC 6298), so a lost one is made good.
+CONNECT_SECONDS = 1.5
+#: Seconds for a connection through WireGuard, which may first have to find its path.
+CALM_SECONDS = 4.0
+STUN_SECONDS = 1.5
+
+#: STUN (RFC 8489): binding request and its success response, cookie, the attributes used.
+BINDING_REQUEST, BINDING_SUCCESS, COOKIE = 0x0001, 0x0101, 0x2112A442
+XOR_MAPPED_ADDRESS, SOFTWARE, FINGERPRINT = 0x0020, 0x8022, 0x8028
+
+OPEN, RESET, SILENT, UNKNOWN_NAME = "open", "reset", "silent", "no such name"
+
+
+def outcome_of(number: int) -> str:
+    """A socket error as one word: `open` (none), `reset` (the host answers, nobody listens), `prohibited` (refused on
+    the way, as our firewall does), `silent` (no answer), else the error's name in lower case."""
+    words = {
+        0: OPEN,
+        errno.ECONNREFUSED: RESET,
+        errno.EHOSTUNREACH: "prohibited",
+        errno.EACCES: "prohibited",
+        errno.ETIMEDOUT: SILENT,
+    }
+    return words.get(number) or errno.errorcode.get(number, str(number)).lower()
+
+
+def connect_all(targets: list[tuple[str, int]], seconds: float) -> list[str]:
+    """The outcome of a TCP connection to each (address, port), given up after `seconds`."""
+    outcomes = [SILENT] * len(targets)
+    selector = selectors.DefaultSelector()
+    under_way: dict[int, socket.socket] = {}
+    deadlines: collections.deque[tuple[float, int]] = collections.deque()
+    window, following = WINDOW, 0
+
+    def finish(number: int, outcome: str) -> None:
+        connection = under_way.pop(number)
+        selector.unregister(connection)
+        connection.close()
+        outcomes[number] = outcome
+
+    while following < len(targets) or under_way:
+        while following < len(targets) and len(under_way) < window:
+            address, port = targets[following]
+            try:
+                connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS) or not under_way:
+                    raise
+                window = len(under_way)
+                break
+            connection.setblocking(False)
+            number = connection.connect_ex((address, port))
+            if number == errno.EINPROGRESS:
+                under_way[following] = connection
+                selector.register(connection, selectors.EVENT_WRITE, following)
+                deadlines.append((time.monotonic() + seconds, following))
+            else:
+                connection.close()
+                if number in (errno.EADDRNOTAVAIL, errno.EAGAIN, errno.ENOBUFS) and under_way:
+                    break  # out of local ports for the moment: this one again when others have ended
+                outcomes[following] = outcome_of(number)
+            following += 1
+        if not under_way:
+            continue
+        for key, _ in selector.select(min(0.05, max(0.0, deadlines[0][0] - time.monotonic()))):
+            finish(key.data, outcome_of(under_way[key.data].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)))
+        while deadlines and (deadlines[0][1] not in under_way or deadlines[0][0] <= time.monotonic()):
+            number = deadlines.popleft()[1]
+            if number in under_way:
+                finish(number, SILENT)
+    selector.close()
+    return outcomes
+
+
+def sweep(address: str) -> dict[str, object]:
+    """Every TCP port of an address: lists of the ports that are `open` and `reset`, and `counts` of all outcomes."""
+    outcomes = connect_all([(address, port) for port in ALL_PORTS], CONNECT_SECONDS)
+    return {
+        "open": [port for port, outcome in zip(ALL_PORTS, outcomes) if outcome == OPEN],
+        "reset": [port for port, outcome in zip(ALL_PORTS, outcomes) if outcome == RESET],
+        "counts": dict(collections.Counter(outcomes)),
+    }
+
+
+def sweep_all(addresses: list[str]) -> dict[str, object]:
+    """Sweep addresses, each in a process of its own; null for one whose process failed."""
+    found: dict[str, object] = {}
+    left = list(addresses)
+    running: dict[int, str] = {}
+    while left or running:
+        while left and len(running) < SIDE_BY_SIDE:
+            address = left.pop(0)
+            reading, writing = os.pipe()
+            if os.fork() == 0:
+                status = 1
+                try:
+                    os.close(reading)
+                    with os.fdopen(writing, "w") as stream:
+                        json.dump(sweep(address), stream)
+                    status = 0
+                finally:
+                    os._exit(status)
+            os.close(writing)
+            running[reading] = address
+        for reading in select.select(list(running), [], [])[0]:
+            with os.fdopen(reading) as stream:
+                found[running.pop(reading)] = json.loads(stream.read() or "null")
+            os.wait()
+    return found
+
+
+def stun_request(transaction: bytes) -> bytes:
+    """A STUN binding request with a transaction id of 12 bytes.
+
+    With the software name and the fingerprint without which Tailscale's server, and so Headscale's, does not answer
+    (tailscale.com/net/stun).
+    """
+    software = struct.pack("!HH", SOFTWARE, 8) + b"tailnode"
+    head = struct.pack("!HHI", BINDING_REQUEST, len(software) + 8, COOKIE) + transaction
+    checksum = zlib.crc32(head + software) ^ 0x5354554E
+    return head + software + struct.pack("!HHI", FINGERPRINT, 4, checksum)
+
+
+def stun_mapped(answer: bytes, transaction: bytes) -> str:
+    """The address that a STUN server says it saw us at. Raises ValueError when it is no answer to our request."""
+    if len(answer) < 20:
+        raise ValueError("too short for STUN")
+    kind, length, cookie = struct.unpack_from("!HHI", answer)
+    if (kind, cookie, answer[8:20], len(answer)) != (BINDING_SUCCESS, COOKIE, transaction, 20 + length):
+        raise ValueError("not a success response to this request")
+    offset = 20
+    while offset + 4 <= len(answer):
+        name, size = struct.unpack_from("!HH", answer, offset)
+        value = answer[offset + 4 : offset + 4 + size]
+        if name == XOR_MAPPED_ADDRESS and len(value) in (8, 20):
+            # Behind family and port: the address XORed with the cookie and the transaction id.
+            plain = bytes(a ^ b for a, b in zip(value[4:], struct.pack("!I", COOKIE) + transaction))
+            seen = ipaddress.ip_address(plain)
+            # A server on one socket for both families sees IPv4 inside IPv6.
+            return str(getattr(seen, "ipv4_mapped", None) or seen)
+        offset += 4 + (size + 3) // 4 * 4
+    raise ValueError("no XOR-MAPPED-ADDRESS in the answer")
+
+
+def stun(address: str, port: int) -> str:
+    """Ask a STUN server, twice if need be: "mapped ADDRESS", or how it failed."""
+    said = SILENT
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as connection:
+        connection.settimeout(STUN_SECONDS)
+        for _ in range(2):
+            transaction = os.urandom(12)
+            try:
+                connection.connect((address, port))
+                connection.send(stun_request(transaction))
+                return f"mapped {stun_mapped(connection.recv(2048), transaction)}"
+            except ValueError as error:
+                said = str(error)
+            except TimeoutError:
+                said = SILENT
+            except OSError as error:
+                said = outcome_of(error.errno or 0)
+    return said
+
+
+def resolve(name: str) -> list[str]:
+    """The addresses this machine's resolver gives for a name or an address; none when it does not know it."""
+    try:
+        return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)})
+    except OSError:
+        return []
+
+
+def main(job: dict[str, list[str]]) -> dict[str, object]:
+    """JOB: `sweep` addresses, `connect` and `stun` "HOST PORT", `resolve` names. Hosts to connect to may be names.
+
+    Answer: the same keys, each with an object by item of the job.
+    """
+    pairs = {item: item.split() for item in job.get("connect", [])}
+    found = {item: (resolve(host) or [""])[0] for item, (host, _) in pairs.items()}
+    known = [item for item in pairs if found[item]]
+    outcomes = dict.fromkeys(pairs, UNKNOWN_NAME)
+    outcomes.update(zip(known, connect_all([(found[item], int(pairs[item][1])) for item in known], CALM_SECONDS)))
+    return {
+        "connect": outcomes,
+        "resolve": {name: resolve(name) for name in job.get("resolve", [])},
+        "stun": {item: stun(item.split()[0], int(item.split()[1])) for item in job.get("stun", [])},
+        "sweep": sweep_all(job.get("sweep", [])),
+    }
+
+
+if __name__ == "__main__":
+    json.dump(main(json.loads(sys.argv[1])), sys.stdout)
