@@ -109,6 +109,7 @@ def _debian(sink: IO[bytes], work: Path, stage: Stage) -> None:
         ],
         stage,
         "mmdebstrap",
+        env={"SOURCE_DATE_EPOCH": "0"},  # the same packages then give the same layer
     )
     with tar.open("rb") as file:
         shutil.copyfileobj(file, sink, 1 << 20)

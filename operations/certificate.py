@@ -26,20 +26,23 @@ def authority(common_name: str, permitted: tuple[str, ...]) -> Generator[StringC
     if host.get_fact(CaCertificate):
         host.noop("the authority exists")
         return
+    yield StringCommand(authority_script(common_name, permitted))
+
+
+def authority_script(common_name: str, permitted: tuple[str, ...]) -> str:
+    """Make key and certificate of an authority that is good for `permitted` and nothing else."""
     constraints = ",".join(f"permitted;{name}" for name in permitted)
-    yield StringCommand(
-        "\n".join(
-            [
-                "set -e; umask 077",
-                f"install -d -m 0700 {CA_FOLDER}; cd {CA_FOLDER}",
-                "openssl ecparam -name prime256v1 -genkey -noout -out ca.key",
-                f"openssl req -x509 -new -key ca.key -sha256 -days {CA_DAYS} -subj {shlex.quote(f'/CN={common_name}')} "
-                "-addext basicConstraints=critical,CA:TRUE,pathlen:0 -addext keyUsage=critical,keyCertSign,cRLSign "
-                f"-addext {shlex.quote(f'nameConstraints=critical,{constraints}')} -out ca.crt.new",
-                # The certificate last: its presence says that the authority is complete.
-                "mv -f ca.crt.new ca.crt",
-            ]
-        )
+    return "\n".join(
+        [
+            "set -e; umask 077",
+            f"install -d -m 0700 {CA_FOLDER}; cd {CA_FOLDER}",
+            "openssl ecparam -name prime256v1 -genkey -noout -out ca.key",
+            f"openssl req -x509 -new -key ca.key -sha256 -days {CA_DAYS} -subj {shlex.quote(f'/CN={common_name}')} "
+            "-addext basicConstraints=critical,CA:TRUE,pathlen:0 -addext keyUsage=critical,keyCertSign,cRLSign "
+            f"-addext {shlex.quote(f'nameConstraints=critical,{constraints}')} -out ca.crt.new",
+            # The certificate last: its presence says that the authority is complete.
+            "mv -f ca.crt.new ca.crt",
+        ]
     )
 
 

@@ -26,8 +26,8 @@ def model(
     """Own one model in Ollama's store: its blobs, given as (sha256-HEX, bytes, file), and its manifest.
 
     `manifest` is the path below the store's manifests folder. Every blob is checked against its digest on the host
-    before it is moved into place, the manifest last. A second run costs one remote command; an interrupted one goes on with
-    the blobs that are missing.
+    before it is moved into place, the manifest last. A second run costs one remote command; an
+    interrupted one goes on with the blobs that are missing.
     """
     seen = host.get_fact(Ollama, manifest=manifest, port=port)
     missing = [(digest, size, file) for digest, size, file in blobs if seen.blobs.get(digest) != size]

@@ -39,9 +39,13 @@ def open_over_vpn(house: House, source: Member, target: Member) -> frozenset[int
 
 
 def closed_over_vpn(house: House, source: Member, target: Member, listeners: Iterable[Listener]) -> frozenset[int]:
-    """TCP ports of `target` to try from `source` that must not answer: the table's, and whatever listens there."""
+    """TCP ports of `target` to try from `source` that must not answer: the table's, and whatever listens there.
+
+    But for tailscaled's own ports between nodes (peerAPI): its filter lets every node of the network map in and decides
+    about each request itself (tailscale.com/net/tstun, filterPacketInboundFromWireGuard).
+    """
     known = {row.port for row in house.access if row.protocol == "tcp"}
-    known |= {listener.port for listener in listeners if listener.proto == "tcp"}
+    known |= {each.port for each in listeners if each.proto == "tcp" and not is_peer_port(house, each)}
     return frozenset(known) - open_over_vpn(house, source, target)
 
 
@@ -56,11 +60,18 @@ def is_vpn(house: House, address: str) -> bool:
     return address != "*" and any(ipaddress.ip_address(address) in network for network in networks)
 
 
+def is_peer_port(house: House, listener: Listener) -> bool:
+    """Whether this is tailscaled's own port between nodes, inside the VPN."""
+    return listener.process == "tailscaled" and listener.proto == "tcp" and is_vpn(house, listener.address)
+
+
 def misplaced(house: House, listeners: Iterable[Listener]) -> list[str]:
-    """Sockets of the house's own programs that listen where the access table does not put them, in words."""
+    """Sockets of the house's own programs that listen where the access table does not put them, in words.
+
+    tailscaled's UDP sockets are not judged: it opens some for a moment when it measures the network.
+    """
     everywhere = {
         "headscale": {("tcp", house.port("headscale")), ("udp", house.port("stun"))},
-        "tailscaled": {("udp", house.port("wireguard"))},
         "ollama": set(),
         "llama-server": set(),
     }
@@ -72,8 +83,9 @@ def misplaced(house: House, listeners: Iterable[Listener]) -> list[str]:
         if listener.port == house.port("ollama") and listener.proto == "tcp":
             if not is_vpn(house, listener.address):
                 wrong.append(f"{listener.process} has Ollama's {port} on {listener.address}")
-        elif listener.process == "tailscaled" and is_vpn(house, listener.address):
-            continue  # its own protocol between nodes, inside the VPN
+        elif listener.process == "tailscaled" and listener.proto == "tcp":
+            if not is_vpn(house, listener.address):
+                wrong.append(f"tailscaled has {port} on {listener.address}")
         elif listener.process in everywhere and where not in everywhere[listener.process]:
             wrong.append(f"{listener.process} has {port} on {listener.address}")
     return wrong
@@ -109,9 +121,7 @@ class Node:
 
 def nodes(house: House) -> dict[str, Node]:
     """Name -> node, for exactly the hosts of the inventory. A tagged node has no user."""
-    return {
-        member.name: Node(frozenset(member.tags), "" if member.tags else member.user) for member in house.members
-    }
+    return {member.name: Node(frozenset(member.tags), "" if member.tags else member.user) for member in house.members}
 
 
 @dataclass(frozen=True)
@@ -130,19 +140,20 @@ FORBIDDEN = ("internet", "coordinator", "host", "lan", "vpn")
 
 def forbidden_to_container(
     house: House,
+    members: Sequence[Member],
     listeners: Mapping[str, Sequence[Listener]],
     vpn: Mapping[str, Sequence[str]],
     internet: Iterable[tuple[str, int]],
     doors: Iterable[str],
 ) -> tuple[Forbidden, ...]:
-    """What the container must not reach.
+    """What the container must not reach at `members`, among them the gateway, and outside the house.
 
-    `listeners` and `vpn` (addresses in the VPN) are by host name; `internet` are addresses and ports that answer outside
-    the house; `doors` are addresses that the container's network might map to its host (its router, host aliases).
+    `listeners` and `vpn` (addresses in the VPN) are by host name; `internet` are addresses and ports that answer
+    outside; `doors` are addresses that the container's network might map to its host (its router, host aliases).
     """
     gateway, ollama, own = house.gateway, house.port("ollama"), house.port("openclaw")
     found = [Forbidden("internet", address, port, "outside") for address, port in internet]
-    for address in house.coordinator.addresses:
+    for address in house.coordinator.addresses if house.coordinator in members else ():
         found += [
             Forbidden("coordinator", address, port, "outside")
             for port in sorted(open_to_lan(house, house.coordinator, "tcp", admin=False))
@@ -151,7 +162,7 @@ def forbidden_to_container(
     # Its own port is its own, and a local Ollama's is what it is for.
     for address in ("127.0.0.1", "::1", *doors):
         found += [Forbidden("host", address, port, "listener") for port in sorted(tcp - {own, ollama})]
-    for member in house.members:
+    for member in members:
         for address in member.addresses:
             found += [
                 Forbidden("lan", address, port, "controller")

@@ -50,8 +50,11 @@ INVENTORY_CASES = {
     "two coordinators": ({"coordinator": '[_host("home"), _host("laptop")]'}, ("home", "laptop", "exactly one host")),
     "host in no role": ({"others": '[_host("stranger")]'}, ("'others'", "one of coordinator")),
     "host unreachable": ({"clients": UNREACHABLE}, ("ghost", "Could not connect")),
-    "bad address": ({"gateway": bad_data("lan_addresses", '["nowhere"]')}, ("lan_addresses", "'nowhere'", "IPv4")),
-    "unknown setting": ({"gateway": bad_data("olama_model", '"x"')}, ("olama_model", "did you mean 'ollama_model'")),
+    "bad address": ({"coordinator": bad_data("lan_addresses", '["nowhere"]')}, ("lan_addresses", "'nowhere'", "IPv4")),
+    "unknown setting": (
+        {"coordinator": bad_data("olama_model", '"x"')},
+        ("olama_model", "did you mean 'ollama_model'"),
+    ),
 }
 
 

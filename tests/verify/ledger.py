@@ -56,9 +56,7 @@ class Check:
         refused: int = 0,
     ) -> None:
         __tracebackhide__ = True
-        entry = Entry(
-            self.test, source, target, expected, str(observed), remedy, bool(holds), tuple(answered), refused
-        )
+        entry = Entry(self.test, source, target, expected, str(observed), remedy, bool(holds), tuple(answered), refused)
         self.record(entry)
         if not entry.holds:
             pytest.fail(

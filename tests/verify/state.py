@@ -135,7 +135,7 @@ def parse_listeners(text: str) -> tuple[Listener, ...]:
 
 
 def chain_policy(ruleset: Any, chain: str) -> str:
-    """"HOOK POLICY" of a chain of our table as `nft -j` prints it, "" when there is none."""
+    """ "HOOK POLICY" of a chain of our table as `nft -j` prints it, "" when there is none."""
     for each in (ruleset or {}).get("nftables", ()):
         found = each.get("chain", {})
         if (found.get("table"), found.get("name")) == (TABLE, chain):

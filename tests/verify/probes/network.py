@@ -102,8 +102,8 @@ def sweep(address: str) -> dict[str, object]:
     """Every TCP port of an address: lists of the ports that are `open` and `reset`, and `counts` of all outcomes."""
     outcomes = connect_all([(address, port) for port in ALL_PORTS], CONNECT_SECONDS)
     return {
-        "open": [port for port, outcome in zip(ALL_PORTS, outcomes) if outcome == OPEN],
-        "reset": [port for port, outcome in zip(ALL_PORTS, outcomes) if outcome == RESET],
+        "open": [port for port, outcome in zip(ALL_PORTS, outcomes, strict=True) if outcome == OPEN],
+        "reset": [port for port, outcome in zip(ALL_PORTS, outcomes, strict=True) if outcome == RESET],
         "counts": dict(collections.Counter(outcomes)),
     }
 
@@ -160,7 +160,7 @@ def stun_mapped(answer: bytes, transaction: bytes) -> str:
         value = answer[offset + 4 : offset + 4 + size]
         if name == XOR_MAPPED_ADDRESS and len(value) in (8, 20):
             # Behind family and port: the address XORed with the cookie and the transaction id.
-            plain = bytes(a ^ b for a, b in zip(value[4:], struct.pack("!I", COOKIE) + transaction))
+            plain = bytes(a ^ b for a, b in zip(value[4:], struct.pack("!I", COOKIE) + transaction, strict=False))
             seen = ipaddress.ip_address(plain)
             # A server on one socket for both families sees IPv4 inside IPv6.
             return str(getattr(seen, "ipv4_mapped", None) or seen)
@@ -205,7 +205,8 @@ def main(job: dict[str, list[str]]) -> dict[str, object]:
     found = {item: (resolve(host) or [""])[0] for item, (host, _) in pairs.items()}
     known = [item for item in pairs if found[item]]
     outcomes = dict.fromkeys(pairs, UNKNOWN_NAME)
-    outcomes.update(zip(known, connect_all([(found[item], int(pairs[item][1])) for item in known], CALM_SECONDS)))
+    tried = connect_all([(found[item], int(pairs[item][1])) for item in known], CALM_SECONDS)
+    outcomes.update(zip(known, tried, strict=True))
     return {
         "connect": outcomes,
         "resolve": {name: resolve(name) for name in job.get("resolve", [])},

@@ -1,0 +1,36 @@
+"""Houses for the unit tests, built from the project's own settings."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+from plan.house import House, HostEntry, build_house
+
+SETTINGS: dict[str, Any] = {
+    name: value
+    for name, value in runpy.run_path(str(Path(__file__).parent.parent.parent / "group_data" / "all.py")).items()
+    if not name.startswith("_")
+}
+
+
+def entry(name: str, *groups: str, **data: Any) -> HostEntry:
+    number = {"hub": 11, "home": 11, "gate": 12, "brain": 13, "laptop": 20}.get(name, 99)
+    addresses = [f"10.77.0.{number}", f"fd4c:4142:77::{number}"]
+    return HostEntry(name, groups, {**SETTINGS, "lan_addresses": addresses, **data})
+
+
+def single(**data: Any) -> House:
+    entries = [entry("home", "coordinator", "gateway", "model_hosts", **data), entry("laptop", "clients", **data)]
+    return build_house(entries, ("coordinator", "gateway", "model_hosts", "clients"))
+
+
+def split(**data: Any) -> House:
+    entries = [
+        entry("brain", "model_hosts", **data),
+        entry("gate", "gateway", **data),
+        entry("hub", "coordinator", **data),
+        entry("laptop", "clients", **data),
+    ]
+    return build_house(entries, ("coordinator", "gateway", "model_hosts", "clients"))

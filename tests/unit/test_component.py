@@ -1,0 +1,156 @@
+"""The one operation: what a host has is parsed, compared with what is wanted, and turned into commands."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pyinfra.api.exceptions import FactProcessError
+
+from facts.have import ComponentState
+from operations.component import install_block, install_files, pack
+from plan.difference import difference
+from plan.want import Account, Block, Component, Directory, File, Have, Program, ProgramPart, Secret, SeenPath, Unit
+
+PART = ProgramPart("bin/tool", Path("/nowhere"), "a" * 64, 5, "0755")
+WANT = Component(
+    packages=("curl",),
+    accounts=(Account("svc", "/var/lib/svc", runs_containers=True),),
+    programs=(Program("tool", "1.0", (PART,), (("/usr/local/bin/tool", "bin/tool"),)),),
+    directories=(Directory("/etc/svc", "root", "svc", "0750"),),
+    files=(File("/etc/svc/conf", "a = 1\n", "root", "svc", "0640"),),
+    secrets=(Secret("/etc/svc/token", "svc", "svc"),),
+    blocks=(Block("/etc/hosts", "names", ("10.0.0.1 hub",)),),
+    after=(("/etc/svc/", "svc-reload"),),
+    units=(Unit("svc.service", inputs=("/etc/svc/conf", "/usr/local/bin/tool")),),
+)
+PROGRAM = WANT.programs[0]
+
+#: What the fact's command prints on a host that has everything.
+COMPLETE = f"""\
+package curl installed
+account svc:x:992:992::/var/lib/svc:/usr/sbin/nologin
+subids svc
+lingering svc
+path /etc/svc|directory|root|svc|0750|4096
+path /etc/svc/conf|regular file|root|svc|0640|6
+path /etc/svc/token|regular file|svc|svc|0400|64
+path {PROGRAM.prefix}|directory|root|root|0755|4096
+path /usr/local/bin/tool|symbolic link|root|root|0777|40
+link /usr/local/bin/tool|{PROGRAM.prefix}/bin/tool
+sha256 {WANT.files[0].sha256}  /etc/svc/conf
+block /etc/hosts|names|{WANT.blocks[0].sha256}
+unit svc.service|LoadState=loaded ActiveState=active UnitFileState=enabled NeedDaemonReload=no |{"b" * 64}|{"b" * 64}
+end"""
+
+
+def have(text: str = COMPLETE) -> Have:
+    return ComponentState().process(text.splitlines())
+
+
+def test_a_host_that_has_everything_needs_nothing() -> None:
+    assert not difference(WANT, have())
+
+
+def test_a_bare_host_needs_everything() -> None:
+    todo = difference(WANT, Have())
+    assert todo.packages == WANT.packages and todo.accounts == WANT.accounts and todo.programs == WANT.programs
+    assert todo.links == (("/usr/local/bin/tool", f"{PROGRAM.prefix}/bin/tool"),)
+    assert todo.directories == WANT.directories and todo.files == WANT.files and todo.secrets == WANT.secrets
+    assert todo.blocks == WANT.blocks and todo.units == WANT.units and todo.after == ("svc-reload",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("package curl installed", "package curl config-files", "package curl"),
+        ("subids svc\n", "", "account svc"),
+        ("lingering svc\n", "", "account svc"),
+        ("0750|4096", "0755|4096", "directory /etc/svc"),
+        ("directory|root|svc", "regular file|root|svc", "directory /etc/svc"),
+        ("file|root|svc|0640", "file|root|svc|0644", "file /etc/svc/conf, start svc.service"),
+        ("file|root|svc|0640", "file|svc|svc|0640", "file /etc/svc/conf, start svc.service"),
+        (WANT.files[0].sha256, "c" * 64, "file /etc/svc/conf, start svc.service"),
+        (f"link /usr/local/bin/tool|{PROGRAM.prefix}", "link /usr/local/bin/tool|/opt/old", "link /usr/local/bin/tool"),
+        ("svc|svc|0400", "svc|svc|0444", "secret /etc/svc/token"),
+        (WANT.blocks[0].sha256, "d" * 64, "lines in /etc/hosts"),
+        ("ActiveState=active", "ActiveState=failed", "start svc.service"),
+        ("ActiveState=active", "ActiveState=activating", "start svc.service"),
+        ("UnitFileState=enabled", "UnitFileState=disabled", "start svc.service"),
+        ("NeedDaemonReload=no", "NeedDaemonReload=yes", "start svc.service"),
+        # Written, but the run ended before the restart: the stamp is of the old inputs.
+        (f"|{'b' * 64}|{'b' * 64}", f"|{'b' * 64}|{'e' * 64}", "start svc.service"),
+        (f"|{'b' * 64}|{'b' * 64}", f"|{'b' * 64}|", "start svc.service"),
+    ],
+)
+def test_one_thing_that_differs_is_put_right(old: str, new: str, says: str) -> None:
+    assert old in COMPLETE
+    assert difference(WANT, have(COMPLETE.replace(old, new, 1))).words().startswith(says)
+
+
+def test_a_unit_that_is_to_be_stopped() -> None:
+    want = Component(units=(Unit("svc.service", stopped=True),))
+    assert difference(want, have()).words() == "stop svc.service"
+    gone = COMPLETE.replace("=active", "=inactive").replace("=enabled", "=disabled")
+    assert not difference(want, have(gone))
+    assert not difference(want, Have())
+
+
+def test_another_build_of_the_same_version_is_another_folder() -> None:
+    other = replace(PROGRAM, parts=(replace(PART, sha256="f" * 64),))
+    assert other.prefix != PROGRAM.prefix and other.prefix.startswith("/opt/private-ai/tool-1.0-")
+
+
+@pytest.mark.parametrize("text", ["", "package curl installed", "what is this\nend"])
+def test_an_answer_that_was_cut_short_is_an_error(text: str) -> None:
+    with pytest.raises(FactProcessError):
+        have(text)
+
+
+def test_the_facts_command_is_good_shell() -> None:
+    done = subprocess.run(
+        ["sh", "-n"], input=ComponentState().command(WANT), text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_files_travel_with_owner_and_mode_under_a_name_beside_the_old_one() -> None:
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(pack(WANT.directories, WANT.files)))) as tar:
+        directory, file = tar.getmembers()
+    assert (directory.name, directory.mode, directory.gname) == ("etc/svc", 0o750, "svc")
+    assert (file.name, file.mode, file.uname, file.gname) == ("etc/svc/conf.new", 0o640, "root", "svc")
+
+
+def test_a_file_that_its_check_refuses_leaves_the_old_one_in_place(tmp_path: Path) -> None:
+    target = tmp_path / "conf"
+    target.write_text("old\n")
+    new = File(str(target), "new\n", check="grep -q good {}")
+    payload = {"input": pack((), (new,)), "text": True, "capture_output": True, "check": False}
+    refused = subprocess.run(["sh", "-c", install_files((), (new,))], **payload)
+    assert refused.returncode != 0
+    assert target.read_text() == "old\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+    good = replace(new, content="good\n")
+    done = subprocess.run(
+        ["sh", "-c", install_files((), (good,))], input=pack((), (good,)), text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert target.read_text() == "good\n"
+
+
+def test_a_block_is_replaced_and_the_rest_of_the_file_stays(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n")
+    for address in ("10.0.0.1", "10.0.0.2"):
+        block = Block(str(hosts), "names", (f"{address} hub",))
+        subprocess.run(["sh", "-c", install_block(block)], input=block.text, text=True, check=True)
+        assert hosts.read_text() == f"127.0.0.1 localhost\n{block.text}"
+
+
+def test_an_owned_path_reports_what_stat_says() -> None:
+    assert have().paths["/etc/svc/token"] == SeenPath("regular file", "svc", "svc", "0400", 64)

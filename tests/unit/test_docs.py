@@ -1,0 +1,198 @@
+"""The pages say what the code does: settings, access table, commands, links, paths and ports are compared."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plan.access import Row, parse_access
+from plan.errors import SettingError
+from plan.house import SETTINGS, HostEntry, build_house
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "ollama", "openclaw")
+
+#: Ports that stand on a page and in no row of the access table.
+OTHER_PORTS = {
+    80: "Debian mirrors, the lab's internet, the port that Tailscale's clients are kept from",
+    8888: "the lab's package proxy, on the controller (lab/network.py)",
+    9090: "Headscale's metrics, on loopback (templates/headscale/config.yaml.j2)",
+    50443: "Headscale's administration, on loopback (templates/headscale/config.yaml.j2)",
+}
+
+
+@cache
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+@cache
+def group_data() -> dict[str, Any]:
+    return {name: value for name, value in runpy.run_path(str(ROOT / "group_data/all.py")).items() if name[0] != "_"}
+
+
+def code_of(page: Path) -> list[str]:
+    """What stands in a page as code: whole blocks, and pieces between backticks."""
+    text = text_of(page)
+    blocks = re.findall(r"^ *```[a-z]*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    without = re.sub(r"^ *```[a-z]*\n.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"^    .*", without, re.MULTILINE)
+    return [*blocks, *indented, *re.findall(r"`([^`\n]+)`", without)]
+
+
+def table_rows(page: Path, heading: str) -> Iterator[list[str]]:
+    """The cells of the first table below a heading, without its two head lines."""
+    below = text_of(page).split(f"## {heading}\n", 1)[1]
+    lines = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
+    assert lines is not None
+    for line in lines[0].splitlines()[2:]:
+        yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def access_markdown(rows: tuple[Row, ...]) -> str:
+    """The access table as docs/access-table.md shows it."""
+    lines = ["| id | from | to | port | over | why |", "| --- | --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| `{row.id}` | {row.source} | {row.target} | {row.port}/{row.protocol} | {row.over} | {row.why} |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def ports_in(text: str) -> Iterator[int]:
+    """Port numbers: NUMBER/tcp, ADDRESS:NUMBER, 'port NUMBER', 'ports NUMBER and NUMBER'."""
+    for number in re.findall(r"\b(\d{1,5})/(?:tcp|udp)\b", text):
+        yield int(number)
+    for number in re.findall(r"(?:[a-z]\b|\d\.\d{1,3}|\])(?<!-\d):(\d{2,5})\b(?!:)", text):
+        yield int(number)
+    for first, second in re.findall(r"\b[Pp]orts? (\d{2,5})\b(?:(?:,| and) (\d{2,5})\b)?", text):
+        yield from (int(number) for number in (first, second) if number)
+
+
+def anchors_of(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_setting_stands_in_the_page_with_its_default() -> None:
+    written = {row[0].strip("`"): row[1].strip("`") for row in table_rows(ROOT / "docs/settings.md", "The list")}
+    assert written == {name: repr(default) for name, default in SETTINGS.items()}
+
+
+def test_group_data_ships_the_defaults() -> None:
+    shipped = {name: value for name, value in group_data().items() if name != "access_table"}
+    assert shipped == {name: SETTINGS.get(name, "unknown setting") for name in shipped}
+
+
+def test_the_access_table_of_the_page_is_that_of_the_code() -> None:
+    assert access_markdown(parse_access(group_data()["access_table"])) in text_of(ROOT / "docs/access-table.md")
+
+
+def test_the_errors_that_pages_show_are_those_of_the_code() -> None:
+    table: list[dict[str, str]] = group_data()["access_table"]
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("access-table", {"access_table": [{**row, "from": row["from"].rstrip("s")} for row in table]}),
+        ("access-table", {"access_table": [{**row, "port": row["port"].removesuffix("/udp")} for row in table]}),
+        ("troubleshooting", {"access_table": table, "house_domain": "home.local"}),
+    ]
+    groups = ("coordinator", "gateway", "model_hosts")
+    for page, data in wrong:
+        with pytest.raises(SettingError) as error:
+            build_house([HostEntry("home", groups, {"ssh_hostname": "192.168.1.10", **data})], groups)
+        assert f"\n{error.value}\n" in text_of(ROOT / f"docs/{page}.md")
+
+
+def test_every_component_has_module_and_page() -> None:
+    deployed = re.findall(r"^(?:    )?(\w+)\.deploy", (ROOT / "deploy.py").read_text(), re.MULTILINE)
+    assert tuple(dict.fromkeys(deployed)) == COMPONENTS
+    for name in COMPONENTS:
+        assert (ROOT / f"tasks/{name}.py").is_file()
+        assert (ROOT / f"docs/{name}.md").is_file()
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", text_of(ROOT / "README.md")))
+    assert linked == {name for name in NAMES if name.startswith("docs/")}
+
+
+def test_pages_named_by_error_messages_exist() -> None:
+    folders = ("plan", "facts", "operations", "tasks", "playbooks", "artifacts", "lab")
+    sources = [source for folder in folders for source in (ROOT / folder).glob("*.py")]
+    assert sources
+    for source in sources:
+        for name in re.findall(r"docs/[\w-]+\.md", source.read_text(encoding="utf-8")):
+            assert (ROOT / name).is_file(), f"{source.name} sends people to {name}"
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
+    folders = ("plan", "facts", "operations", "tasks", "playbooks", "artifacts")
+    sources = "\n".join(source.read_text(encoding="utf-8") for name in folders for source in (ROOT / name).glob("*.py"))
+    # A message that is written over several lines is one text.
+    sources = re.sub(r"\"\s*\n\s*f?\"", "", sources)
+    page = text_of(ROOT / "docs/troubleshooting.md").split("## Afterwards")[0]
+    said = [
+        piece for row in re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE) for piece in re.findall(r"`([^`]+)`", row)
+    ]
+    assert len(said) > 40
+    for message in said:
+        # Words in capitals, dots and quoted values stand for what changes from case to case.
+        for part in re.split(
+            r" is(?: '.*')?$|\b[A-Z][A-Z_]*\b|\.\.\.|\d+|coordinator|gateway|model_hosts|arm64|amd64", message
+        ):
+            assert part.strip(" :/()") in sources, f"{message}: {part!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_make_targets_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w./-]+):", makefile, re.MULTILINE))
+    for piece in code_of(page):
+        for target in re.findall(r"(?:^|\s)make ([\w./-]+)", piece):
+            assert target in targets, f"make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.is_relative_to(ROOT) and target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_paths_of_the_repository_exist(page: Path) -> None:
+    top = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    for piece in re.findall(r"`([^`\n]+)`", text_of(page)):
+        word = piece.split()[0].rstrip(":")
+        below_a_folder = "/" in word and word.split("/")[0] in top
+        if below_a_folder or re.fullmatch(r"[\w-]+\.py|Makefile|requirements.*", word):
+            assert (ROOT / word).exists(), word
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_ports_are_those_of_the_access_table(page: Path) -> None:
+    known = {row.port for row in parse_access(group_data()["access_table"])} | OTHER_PORTS.keys()
+    assert set(ports_in(text_of(page))) <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_nothing_of_the_writers_machine(page: Path) -> None:
+    for word in ("/work/", "/tmp/", "/root/", "/home/"):
+        assert word not in text_of(page), word
+
+
+def test_ports_are_found_in_every_form() -> None:
+    text = "22/tcp, `10.77.0.1:8888`, [::]:443, x.internal:18789/#t, ports 80 and 443, port 3478"
+    assert sorted(ports_in(text)) == [22, 80, 443, 443, 3478, 8888, 18789]
+    assert not list(ports_in("at 20:04, fd4c:4142:77::11, smollm2:135m, qwen3:14b, sha256:8dc183, 16384 tokens"))

@@ -1,0 +1,68 @@
+"""What programs print is parsed; what is not understood is an error, never an empty answer."""
+
+from __future__ import annotations
+
+import pytest
+from pyinfra.api.exceptions import FactProcessError
+
+from facts.certificate import CertificateState
+from facts.headscale import Headscale
+from facts.ollama import InstalledModels, Ollama
+from facts.tailscale import Tailscale
+
+# Recorded from Headscale 0.29.3.
+HEADSCALE = """\
+[{"id":1,"name":"people","created_at":{"seconds":1795377522,"nanos":1}}]
+--- nodes
+[{"id":1,"name":"home","given_name":"home","ip_addresses":["100.64.0.1"],"online":true,"tags":["tag:gateway"]}]"""
+
+# Recorded from Tailscale 1.102.3, shortened.
+TAILSCALE = """\
+{"Version":"1.102.3","BackendState":"Running","TailscaleIPs":["fd7a:115c:a1e0::1","100.64.0.1"],
+"Self":{"HostName":"home","Tags":["tag:coordinator"]}}
+
+--- prefs
+{"ControlURL":"https://headscale.house.internal:443","CorpDNS":true,"Hostname":"home"}"""
+
+
+def test_headscale() -> None:
+    state = Headscale().process(HEADSCALE.splitlines())
+    assert state.users == {"people": 1}
+    assert state.nodes[0]["tags"] == ["tag:gateway"]
+    assert Headscale().process(["null", "--- nodes", "null"]).nodes == ()
+    with pytest.raises(FactProcessError):
+        Headscale().process(["Error: cannot connect"])
+
+
+def test_tailscale() -> None:
+    state = Tailscale().process(TAILSCALE.splitlines())
+    assert state.joined and state.accept_dns
+    assert state.addresses == ("100.64.0.1", "fd7a:115c:a1e0::1")
+    assert state.tags == {"tag:coordinator"} and state.control == "https://headscale.house.internal:443"
+    assert not Tailscale().process(["nothing"]).joined
+    with pytest.raises(FactProcessError):
+        Tailscale().process(["{", "--- prefs", "{}"])
+
+
+def test_a_host_that_is_logged_out_has_not_joined() -> None:
+    text = TAILSCALE.replace("Running", "NeedsLogin")
+    assert not Tailscale().process(text.splitlines()).joined
+
+
+def test_ollama() -> None:
+    answer = '{"models":[{"name":"smollm2:135m","context_length":8192}]}'
+    lines = ["/var/lib/ollama/models/blobs/sha256-aa 12", "--- bb", answer]
+    state = Ollama().process(lines)
+    assert (state.blobs, state.manifest, state.loaded) == ({"sha256-aa": 12}, "bb", {"smollm2:135m": 8192})
+    assert Ollama().process(["--- ", ""]).loaded == {}
+    for bad in (["no mark"], ["--- ", "<html>"]):
+        with pytest.raises(FactProcessError):
+            Ollama().process(bad)
+    assert InstalledModels().process(["./smollm2/135m"]) == {"smollm2:135m"}
+
+
+def test_certificate() -> None:
+    assert CertificateState().process(["good"]).good
+    assert not CertificateState().process(["other names"]).good
+    with pytest.raises(FactProcessError):
+        CertificateState().process([])

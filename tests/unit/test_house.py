@@ -1,0 +1,133 @@
+"""A house is built from inventory and settings, or refused with setting, value, what is accepted and the next step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plan.access import NEEDED, ROLES, parse_access
+from plan.errors import SettingError
+from plan.house import SETTINGS, HostEntry, build_house
+from tests.unit import houses
+
+
+def test_a_house_on_one_host_has_all_roles_there() -> None:
+    house = houses.single()
+    assert house.coordinator == house.gateway == house.member("home")
+    assert house.member("home").tags == ("tag:coordinator", "tag:gateway", "tag:model-host")
+    assert house.member("laptop").tags == ()
+    assert house.member("laptop").user == "people"
+    assert house.vpn_name(house.gateway) == "home.vpn.house.internal"
+
+
+def test_the_control_servers_name_is_not_inside_the_vpns_domain() -> None:
+    # Headscale refuses to start otherwise.
+    house = houses.single()
+    assert not house.headscale_name.endswith(f".{house.vpn_domain}")
+    assert house.headscale_name != house.vpn_domain
+
+
+def test_every_setting_of_group_data_is_known_and_every_default_is_the_same() -> None:
+    for name, value in houses.SETTINGS.items():
+        assert name in SETTINGS
+        if name != "access_table":
+            assert value == SETTINGS[name], name
+
+
+def test_addresses_are_ordered_ipv4_first() -> None:
+    hub = houses.entry("hub", *ROLES, lan_addresses=["fd4c::1", "10.1.1.1"])
+    assert build_house([hub], ROLES).coordinator.addresses == ("10.1.1.1", "fd4c::1")
+
+
+def refusal(entries: list[HostEntry], groups: tuple[str, ...] = ROLES) -> str:
+    with pytest.raises(SettingError) as caught:
+        build_house(entries, groups)
+    assert caught.value.accepted and caught.value.next_step
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("house_domain", "house"),
+        ("house_domain", "House.internal"),
+        ("house_domain", "house.local"),
+        ("house_domain", 7),
+        ("house_name", "My House"),
+        ("headscale_users", []),
+        ("headscale_users", ["x"]),
+        ("headscale_users", ["Anna"]),
+        ("headscale_node_expiry", "180 days"),
+        ("headscale_node_expiry", 180),
+        ("artifacts_source", "internet"),
+        ("admin_networks", []),
+        ("admin_networks", ["192.168.1.300/24"]),
+        ("lan_addresses", ["hub.lan"]),
+        ("tailscale_user", "nobody"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_setting(setting: str, value: Any) -> None:
+    said = refusal([houses.entry("hub", *ROLES, **{setting: value})])
+    assert setting in said
+    assert repr(value[0] if isinstance(value, list) and value else value) in said
+
+
+def test_a_setting_that_nobody_reads_is_refused_with_the_nearest_name() -> None:
+    assert "did you mean 'ollama_model'?" in refusal([houses.entry("hub", *ROLES, olama_model="x")])
+
+
+def test_settings_of_pyinfra_itself_are_let_through() -> None:
+    build_house([houses.entry("hub", *ROLES, ssh_port=22, _sudo=True)], ROLES)
+
+
+def test_groups() -> None:
+    hub = houses.entry("hub", *ROLES)
+    assert "did you mean 'clients'" in refusal([hub], (*ROLES, "client"))
+    assert "exactly one host" in refusal([houses.entry("hub", "coordinator", "model_hosts")])
+    two = [hub, houses.entry("gate", "coordinator")]
+    assert "['hub', 'gate']" in refusal(two)
+    assert "host gate" in refusal([hub, houses.entry("gate")])
+
+
+ROW = {"id": "web", "from": "lan", "to": "gateway", "port": "8080/tcp", "over": "lan", "why": "-"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"from": "guests"}, "'guests'"),
+        ({"from": "gatway"}, "did you mean 'gateway'"),
+        ({"to": "everyone"}, "'everyone'"),
+        ({"over": "wifi"}, "'wifi'"),
+        ({"port": "8080"}, "NUMBER/tcp"),
+        ({"port": "0/tcp"}, "1 to 65535"),
+        ({"port": "70000/udp"}, "1 to 65535"),
+        ({"port": "80/sctp"}, "NUMBER/tcp"),
+        ({"from": "lan", "over": "vpn"}, "over the VPN only"),
+        ({"from": "clients", "over": "lan"}, "only admin or lan"),
+        ({"id": "ssh"}, "every id once"),
+        ({"colour": "red"}, "'colour'"),
+    ],
+)
+def test_a_wrong_row_of_the_access_table_is_refused(change: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingError, match="access_table") as caught:
+        parse_access([*houses.SETTINGS["access_table"], {**ROW, **change}])
+    assert said in str(caught.value)
+
+
+def test_a_good_row_is_taken() -> None:
+    rows = parse_access([*houses.SETTINGS["access_table"], ROW])
+    assert (rows[-1].port, rows[-1].protocol, rows[-1].source) == (8080, "tcp", "lan")
+
+
+@pytest.mark.parametrize("missing", NEEDED)
+def test_a_table_without_a_row_that_the_house_needs_is_refused(missing: str) -> None:
+    with pytest.raises(SettingError, match=missing):
+        parse_access([row for row in houses.SETTINGS["access_table"] if row["id"] != missing])
+
+
+@pytest.mark.parametrize("raw", [None, [], {}, ["ssh"], [{}]])
+def test_something_else_than_a_table_is_refused(raw: object) -> None:
+    with pytest.raises(SettingError, match="access_table"):
+        parse_access(raw)

@@ -1,0 +1,140 @@
+"""Options, hosts and fixtures of the verification, and its summary.
+
+Run: pytest tests/verify [--inventory FILE] [--only HOST ...]. Needs SSH to the hosts and this repository, and changes
+nothing on any host.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import pytest
+import testinfra
+import testinfra.host
+
+from plan.checks import FORBIDDEN
+from plan.errors import SettingError
+from plan.house import Member
+from tests.verify.inventory import Subject, read_inventory, subject
+from tests.verify.ledger import Check, Ledger, summary
+from tests.verify.probing import Probing
+from tests.verify.remote import ProbeError
+
+SUBJECT = pytest.StashKey[Subject]()
+LEDGER = pytest.StashKey[Ledger]()
+
+
+@dataclass(frozen=True)
+class Lan:
+    """One address of a host on its local network."""
+
+    member: Member
+    address: str
+
+    @property
+    def family(self) -> str:
+        return "IPv6" if ":" in self.address else "IPv4"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("verification of a house")
+    group.addoption(
+        "--inventory",
+        default=os.environ.get("INVENTORY", "inventory.py"),
+        metavar="FILE",
+        help="inventory of the house (default: the environment's INVENTORY, else inventory.py)",
+    )
+    group.addoption("--only", action="append", default=[], metavar="HOST", help="probe this host only; may be repeated")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.help:
+        return
+    try:
+        file = config.getoption("--inventory")
+        config.stash[SUBJECT] = subject(file, read_inventory(file), config.getoption("--only"))
+    except SettingError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[LEDGER] = Ledger()
+    # Some checks take seconds: say which one runs.
+    config.option.verbose = max(config.option.verbose, 1)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    found = config.stash[SUBJECT]
+    hosts = ", ".join(f"{member.name} ({' '.join(sorted(member.roles))})" for member in found.house.members)
+    lab = f"lab {found.lab.name}" if found.lab else "not a lab"
+    return [
+        f"house: {found.house.name} from {found.file}, {lab}: {hosts}",
+        f"probed: {', '.join(sorted(found.scope))}; from outside the VPN: {found.outside_name}",
+    ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    found = metafunc.config.stash[SUBJECT]
+    house = found.house
+    values: dict[str, list[tuple[str, object]]] = {
+        "lan": [
+            (f"{lan.member.name}-{lan.family}", lan)
+            for member in house.members
+            if member.name in found.scope
+            for lan in (Lan(member, address) for address in member.addresses)
+        ],
+        "group": [(group, group) for group in FORBIDDEN] if house.gateway.name in found.scope else [],
+        "pair": [
+            (f"{client.name}-{other.name}", (client, other))
+            for client in house.with_role("clients")
+            for other in house.members
+            if client != other and {client.name, other.name} & found.scope
+        ],
+    }
+    roles = {"member": "", "client": "clients", "coordinator": "coordinator", "gateway": "gateway"}
+    for name, role in {**roles, "model_host": "model_hosts"}.items():
+        members = house.with_role(role) if role else house.members
+        values[name] = [(member.name, member) for member in members if member.name in found.scope]
+    for name in values.keys() & set(metafunc.fixturenames):
+        if values[name]:
+            metafunc.parametrize(name, [pytest.param(value, id=label) for label, value in values[name]])
+        else:
+            reason = f"no {name} among the probed hosts: {', '.join(sorted(found.scope))}"
+            metafunc.parametrize(name, [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))])
+
+
+@pytest.fixture(scope="session")
+def probing(pytestconfig: pytest.Config) -> Iterator[Probing]:
+    """Everything that is asked of hosts, once."""
+    made = Probing(pytestconfig.stash[SUBJECT])
+    yield made
+    made.remote.close()
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest) -> Check:
+    """Records a check, and fails the test when it does not hold."""
+    return request.config.stash[LEDGER].check(request)
+
+
+@pytest.fixture
+def machine(member: Member, probing: Probing) -> testinfra.host.Host:
+    """Testinfra's view of a host, over the same SSH connection."""
+    at = probing.subject.places[member.name]
+    spec = f"ssh://[{at.address}]" if ":" in at.address else f"ssh://{at.address}"
+    return testinfra.get_host(spec, ssh_config=str(probing.remote.config), sudo=at.sudo)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """A probe that could not be made fails the test with its own words rather than with a traceback."""
+    try:
+        return (yield)
+    except ProbeError as error:
+        pytest.fail(f"observed: {error}", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    entries = config.stash[LEDGER].entries
+    terminalreporter.section("who reaches whom")
+    if entries:
+        terminalreporter.write_line(summary(entries, config.get_terminal_writer().fullwidth))
