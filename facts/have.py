@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
 
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from plan.want import Component, Have, SeenPath, SeenUnit
+from plan.want import Component, Have, SeenPath, SeenUnit, Unit
 
 #: Where the digest of a unit's inputs is kept after it has started well.
 STAMPS = "/var/lib/private-ai/stamps"
@@ -21,13 +20,14 @@ def unit_call(unit_user: str, verb: str) -> str:
     return f"systemctl {verb}"
 
 
-def inputs_digest(inputs: Iterable[str]) -> str:
-    """A shell expression that prints one digest over the names and contents of `inputs`, missing ones included."""
-    quoted = " ".join(shlex.quote(path) for path in inputs)
+def inputs_digest(unit: Unit) -> str:
+    """A shell command that prints one digest over names and contents of a unit's inputs, missing ones included."""
+    quoted = " ".join(shlex.quote(path) for path in unit.inputs)
     if not quoted:
         return "printf none"
+    in_force = f"{unit.in_force}; " if unit.in_force else ""
     # Link targets count: a program's link names its version and content.
-    return f"{{ sha256sum -- {quoted}; readlink -- {quoted}; }} 2>&1 | sha256sum | cut -c1-64"
+    return f"{{ sha256sum -- {quoted}; readlink -- {quoted}; {in_force}}} 2>&1 | sha256sum | cut -c1-64"
 
 
 class ComponentState(FactBase[Have]):
@@ -70,7 +70,7 @@ class ComponentState(FactBase[Have]):
             lines.append(
                 f"printf 'unit %s|%s|%s|%s\\n' {name}"
                 f" \"$({show} {name} 2>/dev/null | tr '\\n' ' ')\""
-                f' "$({inputs_digest(unit.inputs)})" "$(cat {stamp} 2>/dev/null)"'
+                f' "$({inputs_digest(unit)})" "$(cat {stamp} 2>/dev/null)"'
             )
         lines.append("echo end")
         return "\n".join(lines)

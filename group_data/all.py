@@ -1,4 +1,7 @@
-"""Settings of the whole house. Every one has a default; a host's own data in the inventory wins over them."""
+"""Settings of the whole house. Every one has a default.
+
+ollama_model and ollama_context may also stand in the data of a host in the inventory, which wins.
+"""
 
 # A short name for this house; it names the CA and the relay.
 house_name = "house"
@@ -8,7 +11,7 @@ house_name = "house"
 house_domain = "house.internal"
 
 # Networks from which SSH is accepted. The default is every private network; narrow it to your own, for
-# example ["192.168.1.5/32"]. A host's own data wins (the demo's hosts accept only the machine they run on).
+# example ["192.168.1.5/32"].
 admin_networks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"]
 
 # Where programs come from: "release" (the projects' official files), "build" (from package registries, needs
@@ -21,7 +24,9 @@ headscale_users = ["people"]
 # After this time a person's device has to be joined again: "180d", "24h", or "0" for never. Servers do not expire.
 headscale_node_expiry = "180d"
 
-# None: chosen from the model host's memory and disk; the run says which and why. Or a name of plan/catalogue.py.
+# None: chosen from the model host's memory and disk; the run says which and why. Or a name of plan/catalogue.py. Or
+# "smallest": the smallest that can use tools (the demo's choice), or the one that comes in a package when Ollama's
+# registry is out of reach.
 ollama_model = None
 
 # None: as much as fits, up to 32768. Or a number of tokens, 8192 or more; it is used everywhere.

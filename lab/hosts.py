@@ -37,5 +37,7 @@ def lab_host(name: str) -> tuple[str, dict[str, Any]]:
         "ssh_look_for_keys": False,
         "ssh_allow_agent": False,
         "lan_addresses": [str(host.v4), str(host.v6)],
+        # The demo shows the way of a message; a model that fills the machine would only make it long.
+        "ollama_model": "smallest",
         "admin_networks": [f"{lab.controller.v4}/32", f"{lab.controller.v6}/128"],
     }

@@ -177,9 +177,10 @@ def start_unit(unit: Unit) -> str:
     if unit.enable:
         lines.append(unit_call(unit.user, f"enable --quiet {name}"))
     said = unit_call(unit.user, f"status --no-pager --lines=30 {name}")
+    verb = "reload-or-restart" if unit.reload else "restart"
     # A service of an account writes to the account's journal, which `status` run by root does not show.
     log = f"journalctl --no-pager --lines=20 _SYSTEMD_USER_UNIT={name} || true; " if unit.user else ""
-    lines.append(f"{unit_call(unit.user, f'restart {name}')} || {{ {said} >&2; {log} false; }}")
+    lines.append(f"{unit_call(unit.user, f'{verb} {name}')} || {{ {said} >&2; {log} false; }}")
     if unit.ready:
         lines.append(
             f"end=$(( $(date +%s) + {unit.ready_seconds} )); "
@@ -189,7 +190,7 @@ def start_unit(unit: Unit) -> str:
             f"{said} >&2; {log} exit 1; fi; sleep 0.3; done"
         )
     lines.append(unit_call(unit.user, f"is-active --quiet {name}"))
-    lines.append(f"install -d -m 0755 {STAMPS}; {{ {inputs_digest(unit.inputs)}; }} > {stamp}")
+    lines.append(f"install -d -m 0755 {STAMPS}; {{ {inputs_digest(unit)}; }} > {stamp}")
     return "\n".join(lines)
 
 

@@ -108,8 +108,10 @@ def _output(house: House, member: Member, apt: Apt) -> list[str]:
         *_apt_rules(apt),
         "udp sport 68 udp dport 67 accept",
         "udp sport 546 udp dport 547 accept",
-        # Time: whatever daemon keeps it runs as a system user, and the services of ours were refused above.
-        "meta skuid 0-999 udp dport 123 accept",
+        # Time, and the names of time servers: whatever daemon keeps it runs as a system user that is not root; the
+        # services of ours were refused above.
+        "meta skuid 1-999 udp dport 123 accept",
+        "meta skuid 1-999 meta l4proto { tcp, udp } th dport 53 accept",
         'counter reject with icmpx admin-prohibited comment "egress"',
     ]
     return [rule for rule in rules if rule]
@@ -142,10 +144,7 @@ def service_egress(house: House, member: Member) -> dict[str, tuple[str, ...]]:
 def _apt_rules(apt: Apt) -> Sequence[str]:
     user = 'meta skuid "_apt"'
     if not apt.proxies:
-        return [
-            f"{user} tcp dport {{ 80, 443 }} accept",
-            f"{user} meta l4proto {{ tcp, udp }} th dport 53 accept",
-        ]
+        return [f"{user} tcp dport {{ 80, 443 }} accept"]
     rules = []
     for name, port in apt.proxies:
         try:
@@ -154,5 +153,5 @@ def _apt_rules(apt: Apt) -> Sequence[str]:
         except ValueError:
             # nftables would look a name up once and for ever; only apt's user may use the port.
             rules.append(f"{user} tcp dport {port} accept")
-            rules.append(f"{user} meta l4proto {{ tcp, udp }} th dport 53 accept")
-    return rules
+    # http and https often share one proxy.
+    return list(dict.fromkeys(rules))

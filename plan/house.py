@@ -26,6 +26,8 @@ SETTINGS: dict[str, Any] = {
     "ollama_context": None,
     "lan_addresses": None,
 }
+#: What may differ from host to host; everything else is one value for the house.
+HOST_SETTINGS = frozenset({"lan_addresses", "tailscale_user", "ollama_model", "ollama_context"})
 #: What playbooks take with `--data`; not settings.
 PLAYBOOK_DATA = frozenset({"message"})
 #: Read by pyinfra itself rather than by us.
@@ -132,7 +134,7 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
     _check_groups(entries, groups)
     for entry in entries:
         check_setting_names(entry.data, f"host {entry.name} or group_data")
-    settings = {**SETTINGS, **(entries[0].data if entries else {})}
+    settings = {name: _one_value(name, entries) for name in SETTINGS if name not in HOST_SETTINGS}
     domain = _domain(settings["house_domain"])
     users = _users(settings["headscale_users"])
     source = settings["artifacts_source"]
@@ -175,6 +177,24 @@ def _check_groups(entries: Sequence[HostEntry], groups: Sequence[str]) -> None:
                 f"a host in at least one of {', '.join(ROLES)}",
                 "put it into a group or remove it",
             )
+        if "clients" in entry.groups and set(entry.groups) & SERVERS:
+            # A tagged node belongs to no person, so the rows for clients would not hold for it.
+            raise SettingError(
+                f"inventory: host {entry.name}",
+                sorted(set(entry.groups) & set(ROLES)),
+                "either a client or a server",
+                "take it out of the group 'clients'; messages are sent from people's computers",
+            )
+
+
+def _one_value(name: str, entries: Sequence[HostEntry]) -> Any:
+    values = {entry.name: entry.data.get(name, SETTINGS[name]) for entry in entries}
+    first = next(iter(values.values()), SETTINGS[name])
+    if any(value != first for value in values.values()):
+        raise SettingError(
+            name, values, "one value for the whole house", "set it in group_data/all.py and nowhere else"
+        )
+    return first
 
 
 def _member(entry: HostEntry, users: tuple[str, ...]) -> Member:

@@ -53,6 +53,9 @@ GPU_WORTH_B = 4.0
 DISK_RESERVE_GIB = 2.0
 """Kept free beside the model: logs, package updates, the store's own files."""
 
+SMALLEST = "smallest"
+"""What the demo names: the smallest model with tools, or the one that comes in a package."""
+
 MODEL_SETTING = "group_data/all.py: ollama_model"
 CONTEXT_SETTING = "group_data/all.py: ollama_context"
 
@@ -176,8 +179,8 @@ def choose(
     """The model for this host.
 
     `wanted_context` (tokens) and `named` are the user's wishes, None for none; a wish is kept or refused,
-    never bent. `present` names the models the host holds already: they need neither registry nor disk, so a
-    second run chooses as the first did. Raises SettingError when nothing fits or a wish cannot be met.
+    never bent; `named` may be SMALLEST. `present` names the models the host holds already: they need neither
+    registry nor disk, so a second run chooses as the first did. Raises SettingError when nothing fits or a wish cannot be met.
     """
     if wanted_context is not None and wanted_context < MIN_CONTEXT:
         raise SettingError(
@@ -187,6 +190,11 @@ def choose(
             f"set {MIN_CONTEXT} or more, or remove the setting",
         )
     ask = _Question(hardware, wanted_context, registry_reachable, present, catalogue)
+    if named == SMALLEST:
+        smallest = smallest_with_tools(catalogue)
+        if not ask.obtainable(smallest):
+            ask = replace(ask, catalogue=[entry for entry in catalogue if entry.source == "package"])
+        named = smallest.name if ask.obtainable(smallest) and smallest in ask.catalogue else None
     if named is not None:
         fit = _named_fit(named, ask)
         reason = f"{fit.entry.title()} is named in the settings and fits"

@@ -111,7 +111,8 @@ def openclaw_config(port: int, origins: Sequence[str], servers: Sequence[ModelSe
         "telemetry": {"enabled": False},
         "skills": {"allowBundled": []},
         "commands": dict.fromkeys(("config", "mcp", "plugins", "debug", "bash", "restart"), False),
-        "logging": {"level": "info", "consoleStyle": "json"},
+        # At "info" the answers themselves are logged.
+        "logging": {"level": "warn", "consoleLevel": "warn", "consoleStyle": "json"},
     }
 
 

@@ -128,6 +128,11 @@ class Unit:
     ready_seconds: int = 60
     enable: bool = True
     user: str = ""
+    #: A shell command whose output belongs to the inputs: what the unit has put in force, where that can be changed
+    #: behind its back.
+    in_force: str = ""
+    #: Reload a running unit instead of restarting it.
+    reload: bool = False
     #: Stopped and disabled rather than running.
     stopped: bool = False
 

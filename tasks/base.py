@@ -7,7 +7,7 @@ from pyinfra import host, logger
 from operations.component import component
 from plan.preflight import NeededPort, check_host
 from plan.want import Account, Block, Component, Directory
-from tasks.this import This, WrongInput, choice_of, program
+from tasks.this import This, WrongInput, choice_of, model, program
 
 #: Every host: to be reached, to be checked, to fetch over HTTPS.
 PACKAGES = ("ca-certificates", "curl", "nftables", "openssl")
@@ -37,11 +37,17 @@ def check(this: This) -> None:
         logger.warning(f"{host.print_prefix}{warning}")
     if problems:
         raise WrongInput("\n    ".join(["nothing was changed:", *map(str, problems)]))
+    cpu, house = this.profile.cpu, this.house
+    program("tailscale", cpu, house)
+    if this.has("coordinator"):
+        program("headscale", cpu, house)
     if this.has("model_hosts"):
         choice = choice_of(this.member)
         host.log(f"{choice.why} {choice.next_larger}")
-    for name in ("headscale",) * this.has("coordinator") + ("tailscale",) + ("ollama",) * this.has("model_hosts"):
-        program(name, this.profile.cpu, this.house)
+        program("ollama", cpu, house, gpu=choice.place == "VRAM")
+        model(choice.entry.name)
+    if this.has("gateway"):
+        program("openclaw", cpu, house)
 
 
 def deploy(this: This) -> None:

@@ -25,8 +25,9 @@ def manifest_path(name: str) -> str:
 def deploy(this: This) -> None:
     """Program, unit, model; then one token, since a server without a working runner looks healthy."""
     port, choice = this.house.port("ollama"), choice_of(this.member)
-    found = program_want(program("ollama", this.profile.cpu, this.house), ((BINARY, "bin/ollama"),))
-    unit = render("ollama/ollama.service.j2", port=port, context=choice.context, gpu=choice.place == "VRAM")
+    gpu = choice.place == "VRAM"
+    found = program_want(program("ollama", this.profile.cpu, this.house, gpu), ((BINARY, "bin/ollama"),))
+    unit = render("ollama/ollama.service.j2", port=port, context=choice.context, gpu=gpu)
     service = Component(
         programs=(found,),
         directories=(Directory("/var/lib/ollama", "ollama", "ollama", "0750"),),

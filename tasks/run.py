@@ -47,7 +47,7 @@ def begin() -> None:
         return
     RUN.inventory = str(context.params.get("inventory") or "")
     RUN.limit = tuple(context.params.get("limit") or ())
-    state: Any = ctx_state.get()
+    state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
     set_stage = state.set_stage
 
     def set_stage_with_hosts(stage: StateStage) -> None:

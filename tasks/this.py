@@ -7,8 +7,10 @@ import sys
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from pyinfra import host, inventory, logger, state
+from pyinfra.api import Host
 from pyinfra.api.exceptions import PyinfraError
 
 from artifacts.models import registry_reachable
@@ -51,7 +53,7 @@ def the_house() -> House:
     if key not in _houses:
         own = {"all", Path(RUN.inventory).stem}
         entries = [
-            HostEntry(each.name, tuple(group for group in each.groups if group not in own), each.data.dict())
+            HostEntry(each.name, tuple(group for group in each.groups if group not in own), _data(each))
             for each in sorted(inventory, key=lambda each: str(each.name))
         ]
         try:
@@ -60,6 +62,11 @@ def the_house() -> House:
         except SettingError as error:
             raise WrongInput(f"{error} (nothing was changed)") from error
     return _houses[key]
+
+
+def _data(each: Host) -> dict[str, Any]:
+    data: dict[str, Any] = each.data.dict()  # type: ignore[no-untyped-call]
+    return data
 
 
 def _check_limit(entries: list[HostEntry]) -> None:
@@ -117,25 +124,29 @@ def choice_of(member: Member) -> Choice:
             disk_free_gib=profile.var_lib_free_mib / 1024,
             cpus=profile.cpus,
         )
+        installed: frozenset[str] = here.get_fact(InstalledModels)
         try:
             _choices[member.name] = choose(
                 hardware,
                 wanted_context=here.data.get("ollama_context"),
                 named=here.data.get("ollama_model"),
                 registry_reachable=registry_reachable(),
-                present=here.get_fact(InstalledModels),
+                present=installed,
             )
         except SettingError as error:
             raise WrongInput(f"host {member.name}: {error} (nothing was changed)") from error
     return _choices[member.name]
 
 
-def program(name: str, cpu: str, house: House) -> Program:
-    """A program for a CPU type from the controller's cache, obtained first when it is not there."""
-    found = find_program(name, cpu, house.artifacts_source)
+def program(name: str, cpu: str, house: House, gpu: bool = False) -> Program:
+    """A program for a CPU type from the controller's cache, obtained first when it is not there.
+
+    `gpu`: with the libraries for graphics cards, which are most of Ollama's size.
+    """
+    found = find_program(name, cpu, house.artifacts_source, gpu)
     if found is None:
-        _obtain("prepare", "--cpu", cpu, "--source", house.artifacts_source, name)
-        found = find_program(name, cpu, house.artifacts_source)
+        _obtain("prepare", "--cpu", cpu, "--source", house.artifacts_source, *(["--gpu"] if gpu else []), name)
+        found = find_program(name, cpu, house.artifacts_source, gpu)
     if found is None:
         raise WrongInput(f"{name} for {cpu} is not in the cache after it was obtained (nothing was changed)")
     return found

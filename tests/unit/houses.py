@@ -6,7 +6,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-from plan.house import House, HostEntry, build_house
+from plan.house import HostEntry, House, build_house
 
 SETTINGS: dict[str, Any] = {
     name: value

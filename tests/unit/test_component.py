@@ -130,8 +130,9 @@ def test_a_file_that_its_check_refuses_leaves_the_old_one_in_place(tmp_path: Pat
     target = tmp_path / "conf"
     target.write_text("old\n")
     new = File(str(target), "new\n", check="grep -q good {}")
-    payload = {"input": pack((), (new,)), "text": True, "capture_output": True, "check": False}
-    refused = subprocess.run(["sh", "-c", install_files((), (new,))], **payload)
+    refused = subprocess.run(
+        ["sh", "-c", install_files((), (new,))], input=pack((), (new,)), text=True, capture_output=True, check=False
+    )
     assert refused.returncode != 0
     assert target.read_text() == "old\n"
     assert [path.name for path in tmp_path.iterdir()] == ["conf"]

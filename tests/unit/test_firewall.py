@@ -38,7 +38,8 @@ def test_only_our_own_table_is_touched_and_everything_else_is_refused(house: Hou
 
 def test_the_gateway_is_open_on_the_vpn_alone() -> None:
     assert accepted(rules(HOUSES["split"], "gate"), "input") == [
-        'iifname != "tailscale0" ip saddr { 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 } tcp dport 22 accept comment "ssh"',
+        'iifname != "tailscale0" ip saddr { 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 } '
+        'tcp dport 22 accept comment "ssh"',
         'iifname != "tailscale0" ip6 saddr { fc00::/7, fe80::/10 } tcp dport 22 accept comment "ssh"',
         'iifname != "tailscale0" udp dport 41641 accept comment "wireguard"',
         'iifname "tailscale0" tcp dport 18789 accept comment "openclaw"',

@@ -11,6 +11,8 @@ from plan.errors import SettingError
 from plan.house import SETTINGS, HostEntry, build_house
 from tests.unit import houses
 
+SERVERS = ("coordinator", "gateway", "model_hosts")
+
 
 def test_a_house_on_one_host_has_all_roles_there() -> None:
     house = houses.single()
@@ -36,7 +38,7 @@ def test_every_setting_of_group_data_is_known_and_every_default_is_the_same() ->
 
 
 def test_addresses_are_ordered_ipv4_first() -> None:
-    hub = houses.entry("hub", *ROLES, lan_addresses=["fd4c::1", "10.1.1.1"])
+    hub = houses.entry("hub", *SERVERS, lan_addresses=["fd4c::1", "10.1.1.1"])
     assert build_house([hub], ROLES).coordinator.addresses == ("10.1.1.1", "fd4c::1")
 
 
@@ -68,21 +70,21 @@ def refusal(entries: list[HostEntry], groups: tuple[str, ...] = ROLES) -> str:
     ],
 )
 def test_a_wrong_value_is_named_with_its_setting(setting: str, value: Any) -> None:
-    said = refusal([houses.entry("hub", *ROLES, **{setting: value})])
+    said = refusal([houses.entry("hub", *SERVERS, **{setting: value})])
     assert setting in said
     assert repr(value[0] if isinstance(value, list) and value else value) in said
 
 
 def test_a_setting_that_nobody_reads_is_refused_with_the_nearest_name() -> None:
-    assert "did you mean 'ollama_model'?" in refusal([houses.entry("hub", *ROLES, olama_model="x")])
+    assert "did you mean 'ollama_model'?" in refusal([houses.entry("hub", *SERVERS, olama_model="x")])
 
 
 def test_settings_of_pyinfra_itself_are_let_through() -> None:
-    build_house([houses.entry("hub", *ROLES, ssh_port=22, _sudo=True)], ROLES)
+    build_house([houses.entry("hub", *SERVERS, ssh_port=22, _sudo=True)], ROLES)
 
 
 def test_groups() -> None:
-    hub = houses.entry("hub", *ROLES)
+    hub = houses.entry("hub", *SERVERS)
     assert "did you mean 'clients'" in refusal([hub], (*ROLES, "client"))
     assert "exactly one host" in refusal([houses.entry("hub", "coordinator", "model_hosts")])
     two = [hub, houses.entry("gate", "coordinator")]

@@ -7,14 +7,14 @@ nothing on any host.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 import testinfra
 import testinfra.host
 
-from plan.checks import FORBIDDEN
+from plan.checks import FORBIDDEN, open_over_vpn
 from plan.errors import SettingError
 from plan.house import Member
 from tests.verify.inventory import Subject, read_inventory, subject
@@ -53,8 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.help:
         return
     try:
-        file = config.getoption("--inventory")
-        config.stash[SUBJECT] = subject(file, read_inventory(file), config.getoption("--only"))
+        file = config.getoption("--inventory", "inventory.py")
+        config.stash[SUBJECT] = subject(file, read_inventory(file), config.getoption("--only", []))
     except SettingError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[LEDGER] = Ledger()
@@ -75,20 +75,24 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     found = metafunc.config.stash[SUBJECT]
     house = found.house
-    values: dict[str, list[tuple[str, object]]] = {
-        "lan": [
-            (f"{lan.member.name}-{lan.family}", lan)
-            for member in house.members
-            if member.name in found.scope
-            for lan in (Lan(member, address) for address in member.addresses)
-        ],
+    lans = [
+        (f"{lan.member.name}-{lan.family}", lan)
+        for member in house.members
+        if member.name in found.scope
+        for lan in (Lan(member, address) for address in member.addresses)
+    ]
+    pairs = [
+        (f"{client.name}-{other.name}", (client, other))
+        for client in house.with_role("clients")
+        for other in found.asked
+        if client != other and client.name in found.scope
+    ]
+    values: dict[str, Sequence[tuple[str, object]]] = {
+        "lan": lans,
+        "coordinator_lan": [(label, lan) for label, lan in lans if lan.member == house.coordinator],
         "group": [(group, group) for group in FORBIDDEN] if house.gateway.name in found.scope else [],
-        "pair": [
-            (f"{client.name}-{other.name}", (client, other))
-            for client in house.with_role("clients")
-            for other in house.members
-            if client != other and {client.name, other.name} & found.scope
-        ],
+        "pair": pairs,
+        "granted_pair": [(label, pair) for label, pair in pairs if open_over_vpn(house, *pair)],
     }
     roles = {"member": "", "client": "clients", "coordinator": "coordinator", "gateway": "gateway"}
     for name, role in {**roles, "model_host": "model_hosts"}.items():

@@ -13,7 +13,7 @@ from typing import Any
 from lab.state import State
 from lab.topology import WORLD_V4, WORLD_V6, Lab
 from plan.errors import SettingError
-from plan.house import HostEntry, House, build_house
+from plan.house import HostEntry, House, Member, build_house
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -43,6 +43,11 @@ class Subject:
     #: Names of the hosts that are probed.
     scope: frozenset[str]
     lab: Lab | None
+
+    @property
+    def asked(self) -> tuple[Member, ...]:
+        """Hosts that are asked for their state: those that are probed, and the gateway, which every probe needs."""
+        return tuple(each for each in self.house.members if each.name in self.scope or each == self.house.gateway)
 
     @property
     def outside(self) -> Place | None:

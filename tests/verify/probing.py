@@ -54,6 +54,7 @@ class Probing:
         # Asked once each; a failure is not remembered, so every check that needs it says so.
         self.state: Callable[[str], HostState] = functools.cache(self._state)
         self.outside: Callable[[], dict[str, Any]] = functools.cache(self._outside)
+        self.sweep: Callable[[], dict[str, Any]] = functools.cache(self._sweep)
         self.controller: Callable[[], dict[str, Any]] = functools.cache(self._controller)
         self.container: Callable[[], dict[str, Any]] = functools.cache(self._container)
         self.client: Callable[[str], dict[str, Any]] = functools.cache(self._client)
@@ -63,26 +64,26 @@ class Probing:
         said = self.remote.run(name, script(self.house, self.house.member(name)))
         return parse_sections(said.stdout)
 
-    def all_states(self) -> dict[str, HostState]:
-        """The state of every host of the house, asked side by side."""
-        names = [member.name for member in self.house.members]
+    def states(self) -> dict[str, HostState]:
+        """The state of the hosts that are asked, side by side."""
+        names = [member.name for member in self.subject.asked]
         with ThreadPoolExecutor(len(names)) as pool:
             return dict(zip(names, pool.map(self.state, names), strict=True))
 
-    def _in_scope(self) -> list[Member]:
-        return [member for member in self.house.members if member.name in self.subject.scope]
+    def _from_outside(self, job: Mapping[str, list[str]], seconds: float) -> dict[str, Any]:
+        return self.remote.network(self.subject.outside.name if self.subject.outside else None, job, seconds)
 
     def _outside(self) -> dict[str, Any]:
-        found = self._in_scope()
-        job = {
-            "sweep": [address for member in found for address in member.addresses],
-            "stun": [
-                target(address, self.house.port("stun"))
-                for address in (self.house.coordinator.addresses if self.house.coordinator in found else ())
-            ],
-            "connect": [target(each.address, each.port) for each in self.forbidden() if each.witness == "outside"],
-        }
-        return self.remote.network(None if self.subject.outside is None else "stranger", job, 60 * len(job["sweep"]))
+        stun = [target(address, self.house.port("stun")) for address in self.house.coordinator.addresses]
+        seen = [target(each.address, each.port) for each in self.forbidden() if each.witness == "outside"]
+        return self._from_outside({"stun": stun, "connect": seen}, 60)
+
+    def _sweep(self) -> dict[str, Any]:
+        """By itself, since it takes long."""
+        members = [member for member in self.house.members if member.name in self.subject.scope]
+        addresses = [address for member in members for address in member.addresses]
+        found: dict[str, Any] = self._from_outside({"sweep": addresses}, 60 * len(addresses))["sweep"]
+        return found
 
     def _controller(self) -> dict[str, Any]:
         return self.remote.network(
@@ -90,7 +91,7 @@ class Probing:
             {
                 "connect": {
                     target(address, port)
-                    for member in self.house.members
+                    for member in self.subject.asked
                     for address in member.addresses
                     for port in open_to_lan(self.house, member, "tcp", admin=True)
                 }
@@ -99,9 +100,10 @@ class Probing:
 
     def forbidden(self) -> tuple[Forbidden, ...]:
         """What the container must not reach."""
-        states = self.all_states()
+        states = self.states()
         return forbidden_to_container(
             self.house,
+            self.subject.asked,
             {name: state.listeners for name, state in states.items()},
             {name: state.vpn for name, state in states.items()},
             self.subject.internet,
@@ -132,11 +134,11 @@ class Probing:
 
     def _client(self, name: str) -> dict[str, Any]:
         client, wanted = self.house.member(name), set[str]()
-        self.all_states()
-        for other in self.house.members:
+        self.states()
+        for other in self.subject.asked:
             if other != client:
                 wanted |= {at for part in self.over_vpn(client, other) for at in part}
-        names = [self.house.vpn_name(member) for member in self.house.members]
+        names = [self.house.vpn_name(self.house.gateway)]
         return self.remote.network(name, {"connect": sorted(wanted), "resolve": names})
 
     def _message(self, client: str) -> Message:

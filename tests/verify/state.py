@@ -101,7 +101,8 @@ def _certificate(house: House, name: str, port: int) -> str:
 
 def parse_sections(text: str) -> HostState:
     """The sections of a script's output. One that is cut short is missing."""
-    found, lines = {}, []
+    found: dict[str, Section] = {}
+    lines: list[str] = []
     for line in text.splitlines():
         if line.startswith(f"{END} "):
             _, name, status = line.split(" ")
@@ -135,7 +136,7 @@ def parse_listeners(text: str) -> tuple[Listener, ...]:
 
 
 def chain_policy(ruleset: Any, chain: str) -> str:
-    """ "HOOK POLICY" of a chain of our table as `nft -j` prints it, "" when there is none."""
+    """Hook and policy of a chain of our table as `nft -j` prints it, such as "input drop"; "" when there is none."""
     for each in (ruleset or {}).get("nftables", ()):
         found = each.get("chain", {})
         if (found.get("table"), found.get("name")) == (TABLE, chain):

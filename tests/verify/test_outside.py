@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from plan.checks import open_to_lan
 from tests.verify.conftest import Lan
 from tests.verify.ledger import Check
@@ -17,7 +15,7 @@ def test_of_all_tcp_ports_only_the_table_s_answer(lan: Lan, probing: Probing, ch
     # Where the controller is the vantage point, it is an administrator as well.
     admin = probing.subject.outside is None
     expected = sorted(open_to_lan(probing.house, lan.member, "tcp", admin=admin))
-    seen = probing.outside()["sweep"][lan.address] or {"open": [], "reset": [], "counts": {}}
+    seen = probing.sweep()[lan.address] or {"open": [], "reset": [], "counts": {}}
     tried = sum(seen["counts"].values())
     check(
         (seen["open"], seen["reset"], tried) == (expected, [], len(ALL_PORTS)),
@@ -35,10 +33,8 @@ def _some(ports: list[int]) -> str:
     return str(ports) if len(ports) <= 10 else f"{ports[:10]} and {len(ports) - 10:,} more"
 
 
-def test_stun_answers(lan: Lan, probing: Probing, check: Check) -> None:
-    port = probing.house.port("stun")
-    if lan.member != probing.house.coordinator:
-        pytest.skip("only the coordinator serves STUN")
+def test_stun_answers(coordinator_lan: Lan, probing: Probing, check: Check) -> None:
+    lan, port = coordinator_lan, probing.house.port("stun")
     seen = probing.outside()["stun"][target(lan.address, port)]
     check(
         seen.startswith("mapped "),
