@@ -180,7 +180,8 @@ def choose(
 
     `wanted_context` (tokens) and `named` are the user's wishes, None for none; a wish is kept or refused,
     never bent; `named` may be SMALLEST. `present` names the models the host holds already: they need neither
-    registry nor disk, so a second run chooses as the first did. Raises SettingError when nothing fits or a wish cannot be met.
+    registry nor disk, so a second run chooses as the first did. Raises SettingError when nothing fits or a wish
+    cannot be met.
     """
     if wanted_context is not None and wanted_context < MIN_CONTEXT:
         raise SettingError(
@@ -290,14 +291,6 @@ def _named_fit(named: str, ask: _Question) -> _Fit:
             + ", ".join(difflib.get_close_matches(named, names, n=3, cutoff=0.5) or names),
             "correct the name, or add the model with its numbers to plan/catalogue.py (docs/model-choice.md)",
         )
-    if not ask.obtainable(entry):
-        packaged = ", ".join(other.name for other in ask.catalogue if other.source == "package")
-        raise SettingError(
-            MODEL_SETTING,
-            named,
-            f"a model that can be had without Ollama's registry, which cannot be reached: {packaged}",
-            "make the registry reachable for this run, or name one of these",
-        )
     if ask.wanted_context is not None and ask.wanted_context > entry.max_context:
         raise SettingError(
             CONTEXT_SETTING,
@@ -314,9 +307,17 @@ def _named_fit(named: str, ask: _Question) -> _Fit:
             f"{ask.hardware.disk_free_gib:.1f} GiB are free",
             "free disk space, name a smaller model, or remove the setting",
         )
-    for place in ask.places:
-        if (fit := ask.fit(entry, place)) is not None:
-            return fit
+    fits = [fit for place in ask.places if (fit := ask.fit(entry, place)) is not None]
+    if fits and not ask.obtainable(entry):
+        packaged = ", ".join(other.name for other in ask.catalogue if other.source == "package")
+        raise SettingError(
+            MODEL_SETTING,
+            named,
+            f"a model that can be had without Ollama's registry, which cannot be reached: {packaged}",
+            "make the registry reachable for this run, or name one of these",
+        )
+    if fits:
+        return fits[0]
     context = MIN_CONTEXT if ask.wanted_context is None else ask.wanted_context
     numbers = "; ".join(
         f"{_sum(_Fit(entry, place, context))} but {ask.size(place):.1f} GiB {place} leave {ask.budget(place):.1f} GiB"

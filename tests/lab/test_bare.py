@@ -27,8 +27,10 @@ def write_inventory(folder: Path, **groups: str) -> str:
     return str(file)
 
 
-def bad_data(setting: str, value: str) -> str:
-    return f'[(_host("home")[0], {{**_host("home")[1], "{setting}": {value}}})]'
+def bad_data(setting: str, value: str) -> dict[str, str]:
+    """`home` with one more setting, wherever it is mentioned: of several mentions pyinfra takes the last."""
+    home = f'[("home", {{**_host("home")[1], "{setting}": {value}}})]'
+    return dict.fromkeys(("coordinator", "gateway", "model_hosts"), home)
 
 
 def refused(lab: TestLab, said: tuple[str, ...], *arguments: str, inventory: str = "") -> None:
@@ -50,9 +52,14 @@ INVENTORY_CASES = {
     "two coordinators": ({"coordinator": '[_host("home"), _host("laptop")]'}, ("home", "laptop", "exactly one host")),
     "host in no role": ({"others": '[_host("stranger")]'}, ("'others'", "one of coordinator")),
     "host unreachable": ({"clients": UNREACHABLE}, ("ghost", "Could not connect")),
-    "bad address": ({"coordinator": bad_data("lan_addresses", '["nowhere"]')}, ("lan_addresses", "'nowhere'", "IPv4")),
+    "one setting, two values": (
+        bad_data("house_name", '"other"'),
+        ("house_name", "'other'", "one value for the whole"),
+    ),
+    "server and client": ({"clients": '[_host("home"), _host("laptop")]'}, ("home", "either a client or a server")),
+    "bad address": (bad_data("lan_addresses", '["nowhere"]'), ("lan_addresses", "'nowhere'", "IPv4")),
     "unknown setting": (
-        {"coordinator": bad_data("olama_model", '"x"')},
+        bad_data("olama_model", '"x"'),
         ("olama_model", "did you mean 'ollama_model'"),
     ),
 }
