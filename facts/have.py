@@ -26,8 +26,9 @@ def inputs_digest(unit: Unit) -> str:
     if not quoted:
         return "printf none"
     in_force = f"{unit.in_force}; " if unit.in_force else ""
-    # Link targets count: a program's link names its version and content.
-    return f"{{ sha256sum -- {quoted}; readlink -- {quoted}; {in_force}}} 2>&1 | sha256sum | cut -c1-64"
+    # Link targets count: a program's link names its version and content. Most inputs are no links, and the command must
+    # print the same in a script that stops at errors.
+    return f"{{ sha256sum -- {quoted} || :; readlink -- {quoted} || :; {in_force}}} 2>&1 | sha256sum | cut -c1-64"
 
 
 class ComponentState(FactBase[Have]):

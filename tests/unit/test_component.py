@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from facts.have import ComponentState
+from facts.have import ComponentState, inputs_digest
 from operations.component import install_block, install_files, pack
 from plan.difference import difference
 from plan.want import Account, Block, Component, Directory, File, Have, Program, ProgramPart, Secret, SeenPath, Unit
@@ -117,6 +117,20 @@ def test_the_facts_command_is_good_shell() -> None:
         ["sh", "-n"], input=ComponentState().command(WANT), text=True, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_digest_of_inputs_is_the_same_in_a_script_that_stops_at_errors(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a")
+    unit = Unit("svc.service", inputs=(str(tmp_path / "file"), str(tmp_path / "missing")), in_force="echo rules")
+    plain, strict, other = (
+        subprocess.run(["sh", "-c", script], text=True, capture_output=True, check=True).stdout
+        for script in (
+            inputs_digest(unit),
+            f"set -e; {inputs_digest(unit)}",
+            inputs_digest(replace(unit, in_force="echo other")),
+        )
+    )
+    assert plain == strict != other
 
 
 def test_files_travel_with_owner_and_mode_under_a_name_beside_the_old_one() -> None:

@@ -139,6 +139,6 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     entries = config.stash[LEDGER].entries
-    terminalreporter.section("who reaches whom")
     if entries:
+        terminalreporter.section("who reaches whom")
         terminalreporter.write_line(summary(entries, config.get_terminal_writer().fullwidth))
