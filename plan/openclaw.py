@@ -111,8 +111,7 @@ def openclaw_config(port: int, origins: Sequence[str], servers: Sequence[ModelSe
         "telemetry": {"enabled": False},
         "skills": {"allowBundled": []},
         "commands": dict.fromkeys(("config", "mcp", "plugins", "debug", "bash", "restart"), False),
-        # At "info" the answers themselves are logged.
-        "logging": {"level": "warn", "consoleLevel": "warn", "consoleStyle": "json"},
+        "logging": {"level": "info", "consoleStyle": "json"},
     }
 
 
