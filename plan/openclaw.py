@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plan.house import House, Member
 from plan.models import Choice, GatewayLimits, gateway_limits
 
 #: Plugins that come with OpenClaw and that `plugins.allow` alone leaves on.
@@ -57,6 +58,16 @@ class ModelServer:
     provider: str
     url: str
     choice: Choice
+
+
+def ollama_host(house: House, member: Member) -> str:
+    """What a model host is called inside the gateway's container.
+
+    OpenClaw takes an Ollama for a local one, which needs no key, only by loopback, a private address or a name below .local,
+    and Ollama's own host check refuses VPN addresses. So a model host on another machine gets a name that only the
+    container knows.
+    """
+    return "127.0.0.1" if member == house.gateway else f"{member.name}.local"
 
 
 def openclaw_config(port: int, origins: Sequence[str], servers: Sequence[ModelServer]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from facts.have import ComponentState
 from operations.certificate import server_certificate
 from operations.component import NotYet, component
 from operations.openclaw import image
-from plan.openclaw import ModelServer, openclaw_config
+from plan.openclaw import ModelServer, ollama_host, openclaw_config
 from plan.want import Account, Component, Directory, File, Secret, Unit
 from tasks.ca import certificate_path
 from tasks.render import render
@@ -20,9 +20,6 @@ ACCOUNT = "openclaw"
 CONFIG = "/etc/openclaw/openclaw.json"
 TOKEN = "/etc/openclaw/token"
 TLS = "/etc/openclaw/tls"
-#: What a model host on another machine is called inside the container. By such a name OpenClaw takes an Ollama for a
-#: local one, which needs no key, and Ollama's host check lets it pass; a VPN address does neither.
-CONTAINER_NAME = "{}.local"
 #: Node's heap limit is 1.5 GiB; the rest is buffers and native code.
 MEMORY = "2g"
 PIDS = 512
@@ -70,11 +67,10 @@ def _container(this: This, image_name: str, port: int) -> Component:
     servers: list[ModelServer] = []
     hosts: list[tuple[str, str]] = []
     for member in house.with_role("model_hosts"):
-        choice, here = choice_of(member), member == this.member
-        name = CONTAINER_NAME.format(member.name)
-        if not here:
+        choice, name = choice_of(member), ollama_host(house, member)
+        if member != this.member:
             hosts += [(name, address) for address in vpn_of(member).addresses[:1]]
-        url = f"http://{'127.0.0.1' if here else name}:{ollama}"
+        url = f"http://{name}:{ollama}"
         servers.append(ModelServer("ollama" if not servers else f"ollama-{member.name}", url, choice))
     config = openclaw_config(port, [f"https://{house.vpn_name(this.member)}:{port}"], servers)
     controllers = this.profile.cgroup_controllers

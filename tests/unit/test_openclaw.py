@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from plan.models import Hardware, choose, gateway_limits
-from plan.openclaw import ModelServer, openclaw_config
+from plan.openclaw import ModelServer, ollama_host, openclaw_config
+from tests.unit import houses
 
 SMALL = choose(Hardware(ram_gib=4, disk_free_gib=20), wanted_context=None, named=None, registry_reachable=False)
 LARGE = choose(Hardware(ram_gib=16, disk_free_gib=99), wanted_context=None, named=None, registry_reachable=True)
@@ -14,6 +15,13 @@ ORIGIN = "https://gate.vpn.house.internal:18789"
 
 def config(*servers: ModelServer) -> dict[str, Any]:
     return openclaw_config(18789, [ORIGIN], servers or (ModelServer("ollama", "http://127.0.0.1:11434", SMALL),))
+
+
+def test_a_model_host_elsewhere_has_a_name_that_openclaw_and_ollama_both_take_for_local() -> None:
+    split = houses.split()
+    assert ollama_host(split, split.member("brain")) == "brain.local"
+    single = houses.single()
+    assert ollama_host(single, single.member("home")) == "127.0.0.1"
 
 
 def test_one_context_number_everywhere() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from plan.house import Member
+from plan.openclaw import ollama_host
 from tests.verify.ledger import Check
 from tests.verify.probing import ANSWER_SECONDS, QUESTION, Probing
 from tests.verify.state import Account
@@ -48,7 +49,7 @@ def test_the_model_has_the_context_that_the_gateway_counts_on(
     clients = [member for member in house.with_role("clients") if member.name in probing.subject.scope]
     for client in clients[:1]:
         probing.message(client.name)  # brings the model into memory after a restart
-    name = "127.0.0.1" if model_host == house.gateway else house.vpn_name(model_host)
+    name = ollama_host(house, model_host)
     providers = [each for each in probing.container()["providers"] if f"//{name}:" in each["url"]]
     wanted = {each["model"]: each["context"] for each in providers}
     loaded = probing.loaded(model_host.name)
