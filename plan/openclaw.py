@@ -63,9 +63,9 @@ class ModelServer:
 def ollama_host(house: House, member: Member) -> str:
     """What a model host is called inside the gateway's container.
 
-    OpenClaw takes an Ollama for a local one, which needs no key, only by loopback, a private address or a name below .local,
-    and Ollama's own host check refuses VPN addresses. So a model host on another machine gets a name that only the
-    container knows.
+    OpenClaw takes an Ollama for a local one, which needs no key, only by loopback, a private address or a name below
+    .local, and Ollama's own host check refuses VPN addresses. So a model host on another machine gets a name that only
+    the container knows.
     """
     return "127.0.0.1" if member == house.gateway else f"{member.name}.local"
 
