@@ -31,20 +31,27 @@ def component(want: Callable[[], Component]) -> Generator[StringCommand | FileUp
     planning it may raise `NotYet`. A second run costs one remote command and changes nothing.
     Raises OperationError when `want` still raises `NotYet` while executing.
     """
+    todo = yield from compared(want)
+    if todo:
+        yield from _commands(todo)
+
+
+def compared(want: Callable[[], Component]) -> Generator[StringCommand, None, Difference | None]:
+    """For operations that build on this one: what has to be done, or None when nothing has, which is then said."""
     try:
         wanted = want()
     except NotYet as reason:
         if state.is_executing:
             raise OperationError(f"{host.name}: {reason}") from reason
         yield StringCommand(f": {shlex.quote(f'known during the run: {reason}')}")
-        return
+        return None
     todo = difference(wanted, host.get_fact(ComponentState, component=wanted))
     if not todo:
         host.noop("as wanted")
-        return
+        return None
     if state.is_executing:
         host.log_styled(f"    {todo.words()}", fg="yellow")
-    yield from _commands(todo)
+    return todo
 
 
 def _commands(todo: Difference) -> Generator[StringCommand | FileUploadCommand, None, None]:

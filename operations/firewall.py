@@ -5,13 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Generator
 
-from pyinfra import host, logger, state
-from pyinfra.api import FunctionCommand, Host, OperationError, State, StringCommand, operation
+from pyinfra import logger
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
-from facts.have import ComponentState
-from operations.component import NotYet, install_files, pack, start_unit
-from plan.difference import difference
+from operations.component import compared, install_files, pack, start_unit
 from plan.want import Component
 
 ROLLBACK = "private-ai-firewall-rollback"
@@ -29,23 +27,13 @@ def firewall(
     Changed rules are checked, then a timer is armed on the host that brings the old ones back, then they are loaded,
     then a new SSH connection from the controller stops the timer. A second run costs one remote command.
     """
-    try:
-        wanted = want()
-    except NotYet as reason:
-        if state.is_executing:
-            raise OperationError(f"{host.name}: {reason}") from reason
-        yield StringCommand(f": {shlex.quote(f'known during the run: {reason}')}")
-        return
-    todo = difference(wanted, host.get_fact(ComponentState, component=wanted))
+    todo = yield from compared(want)
     if not todo:
-        host.noop("the rules are in force")
         return
+    yield StringCommand(arm_rollback(rules, table))
     if todo.directories or todo.files:
-        yield StringCommand(arm_rollback(rules, table))
         yield StringCommand(install_files(todo.directories, todo.files), _stdin=pack(todo.directories, todo.files))
-    else:
-        yield StringCommand(arm_rollback(rules, table))
-    for unit in wanted.units:
+    for unit in todo.units:
         yield StringCommand(start_unit(unit))
     yield FunctionCommand(_confirm, (), {})
 
