@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 REPO = Path(__file__).parent.parent.parent
-NETWORKS = {"single": "81", "split": "82"}
 INVENTORIES = {"single": "inventory.py", "split": "inventory_split.py"}
 
 
@@ -25,6 +24,7 @@ class TestLab:
     __test__ = False
     topology: str
     hosts: tuple[str, ...]
+    net: str
 
     @property
     def name(self) -> str:
@@ -36,8 +36,7 @@ class TestLab:
 
     @property
     def env(self) -> dict[str, str]:
-        net = NETWORKS[self.topology]
-        return {**os.environ, "LAB": self.name, "LAB_NET": net, "TOPOLOGY": self.topology, "PYTHONUNBUFFERED": "1"}
+        return {**os.environ, "LAB": self.name, "LAB_NET": self.net, "TOPOLOGY": self.topology, "PYTHONUNBUFFERED": "1"}
 
     def run(self, *command: str, seconds: int = 1500) -> subprocess.CompletedProcess[str]:
         """A command of the project in this lab's environment, with its output."""
@@ -72,11 +71,17 @@ class TestLab:
         return done.stdout.strip()
 
 
+def free_network() -> str:
+    """A lab's network number that nobody on this machine uses, not even a lab that another checkout left behind."""
+    shown = subprocess.run(["ip", "-o", "address"], capture_output=True, text=True, check=True).stdout
+    return next(str(number) for number in range(81, 200) if f" 10.{number}." not in shown)
+
+
 def bring_up(topology: str) -> TestLab:
     hosts = {"single": ("home", "laptop"), "split": ("hub", "gate", "brain", "laptop")}[topology]
-    lab = TestLab(topology, hosts)
-    # Of an earlier run that was ended half way.
-    lab.lab("down")
+    # Of an earlier run of this checkout that was ended half way.
+    TestLab(topology, hosts, "81").lab("down")
+    lab = TestLab(topology, hosts, free_network())
     done = lab.lab("up")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return lab

@@ -15,7 +15,9 @@ GOOD = {
     "model_hosts": '[_host("home")]',
     "clients": '[_host("laptop")]',
 }
-UNREACHABLE = '[_host("laptop"), ("ghost", {**_host("laptop")[1], "ssh_hostname": "10.81.0.99"})]'
+# An address of the lab's network that no host has.
+GHOST = '{**_host("laptop")[1], "ssh_hostname": _host("stranger")[1]["ssh_hostname"].replace(".66", ".99")}'
+UNREACHABLE = f'[_host("laptop"), ("ghost", {GHOST})]'
 
 
 def write_inventory(folder: Path, **groups: str) -> str:
