@@ -114,7 +114,7 @@ def _output(house: House, member: Member, apt: Apt) -> list[str]:
         "meta skuid 1-999 meta l4proto { tcp, udp } th dport 53 accept",
         'counter reject with icmpx admin-prohibited comment "egress"',
     ]
-    return [rule for rule in rules if rule]
+    return rules
 
 
 def service_egress(house: House, member: Member) -> dict[str, tuple[str, ...]]:

@@ -42,15 +42,15 @@ class This:
         return role in self.member.roles
 
 
-_houses: dict[int, House] = {}
+#: At most one: a run has one inventory.
+_houses: list[House] = []
 _profiles: dict[str, Profile] = {}
 _choices: dict[str, Choice] = {}
 
 
 def the_house() -> House:
     """The house of the inventory, built and checked once for all hosts. Raises WrongInput."""
-    key = id(inventory._get_module() if hasattr(inventory, "_get_module") else inventory)
-    if key not in _houses:
+    if not _houses:
         own = {"all", Path(RUN.inventory).stem}
         entries = [
             HostEntry(each.name, tuple(group for group in each.groups if group not in own), _data(each))
@@ -58,10 +58,10 @@ def the_house() -> House:
         ]
         try:
             _check_limit(entries)
-            _houses[key] = build_house(entries, [group for group in inventory.groups if group not in own])
+            _houses.append(build_house(entries, [group for group in inventory.groups if group not in own]))
         except SettingError as error:
             raise WrongInput(f"{error} (nothing was changed)") from error
-    return _houses[key]
+    return _houses[0]
 
 
 def _data(each: Host) -> dict[str, Any]:
