@@ -48,14 +48,14 @@ ExecStart=/bin/sh -c 'until ip -o address show dev host0 | grep -q "inet6 {v6}/"
 
 WEB_UNIT = """\
 [Unit]
-Description=The lab's internet, answering on 80 and 443
+Description=The lab's internet, answering on 80 and 443 and as a name server
 After=network-online.target
 
 [Service]
 RuntimeDirectory=lab-web
 ExecStartPre=/usr/bin/openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \\
   -subj /CN=internet -addext subjectAltName=IP:{v4},IP:{v6} -keyout %t/lab-web/key -out %t/lab-web/certificate
-ExecStart=/usr/bin/python3 /usr/local/lib/lab-web.py %t/lab-web/certificate %t/lab-web/key
+ExecStart=/usr/bin/python3 /usr/local/lib/lab-web.py %t/lab-web/certificate %t/lab-web/key {listen}
 Restart=on-failure
 
 [Install]
@@ -101,7 +101,7 @@ def guest(lab: Lab, host: Host, machine_id: str, host_key: tuple[str, str], logi
             f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n",
             0o644,
         ),
-        # A home router's address stands here. This one refuses at once, so nothing waits for a name.
+        # As behind a home router, which asks the world: this one knows example.com and nothing else.
         "etc/resolv.conf": (f"nameserver {lab.router.v4}\n", 0o644),
         "etc/machine-id": (f"{machine_id}\n", 0o444),
         "etc/systemd/network/10-lab.network": (_network(lab, host), 0o644),
@@ -126,7 +126,10 @@ def guest(lab: Lab, host: Host, machine_id: str, host_key: tuple[str, str], logi
             links[f"{system}/{target}/{unit}"] = f"{folder}/{unit}"
     if host == lab.router:
         texts["usr/local/lib/lab-web.py"] = ((FILES / "web.py").read_text(), 0o644)
-        texts[f"{system}/lab-web.service"] = (WEB_UNIT.format(v4=WORLD_V4, v6=WORLD_V6), 0o644)
+        texts[f"{system}/lab-web.service"] = (
+            WEB_UNIT.format(v4=WORLD_V4, v6=WORLD_V6, listen=f"{WORLD_V4} {WORLD_V6} {lab.router.v4}"),
+            0o644,
+        )
         links[f"{system}/multi-user.target.wants/lab-web.service"] = f"/{system}/lab-web.service"
         texts["etc/sysctl.d/lab.conf"] = (ROUTER, 0o644)
     return Guest(texts, links)

@@ -8,11 +8,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plan.access import Row
+from plan.firewall import service_egress
 from plan.house import House, Member
 from plan.profile import Listener
 
 Protocol = Literal["tcp", "udp"]
 Witness = Literal["outside", "controller", "listener"]
+
+#: Access-table row -> the units that may hold its port on a host of the row's role.
+OWNERS: dict[str, tuple[str, ...]] = {
+    "ssh": ("ssh.service", "sshd.service", "ssh.socket", "init.scope"),
+    "headscale": ("headscale.service",),
+    "stun": ("headscale.service",),
+    "wireguard": ("tailscaled.service",),
+    "openclaw": ("openclaw.service",),
+    "ollama": ("ollama.service", "ollama-vpn.socket", "ollama-vpn.service"),
+}
+#: Rows whose service can be asked in its own words how it is; of others it is known only whether they accept.
+KINDS = {"ssh": "ssh", "headscale": "headscale", "openclaw": "openclaw", "ollama": "ollama"}
 
 
 def _at(member: Member, row: Row) -> bool:
@@ -31,10 +44,37 @@ def open_to_lan(house: House, member: Member, protocol: Protocol, *, admin: bool
 
 def open_over_vpn(house: House, source: Member, target: Member) -> frozenset[int]:
     """TCP ports of `target` that must answer `source` over the VPN."""
-    return frozenset(
-        row.port
+    return frozenset(row.port for row in rows_over_vpn(house, source, target))
+
+
+def rows_over_vpn(house: House, source: Member, target: Member) -> tuple[Row, ...]:
+    """TCP rows of the table that let `source` in at `target` over the VPN."""
+    return tuple(
+        row
         for row in house.access
         if row.over == "vpn" and row.protocol == "tcp" and row.source in source.roles and _at(target, row)
+    )
+
+
+def rows_at(house: House, member: Member) -> tuple[Row, ...]:
+    """TCP rows of the table that `member` serves."""
+    return tuple(row for row in house.access if row.protocol == "tcp" and _at(member, row))
+
+
+def kind(row: Row) -> str:
+    """In which words a row's service is asked how it is; tcp for one of which nothing is known."""
+    return KINDS.get(row.id, "tcp")
+
+
+def tls_name(house: House, row: Row) -> str:
+    """The name in the certificate of a row's service, "-" for one without."""
+    return {"headscale": house.headscale_name, "openclaw": house.vpn_name(house.gateway)}.get(row.id, "-")
+
+
+def service_of(house: House, member: Member, port: int) -> str:
+    """What stands at a TCP port of a host: "HOST/ROW" for a row of the table that it serves, else "HOST PORT/tcp"."""
+    return next((f"{member.name}/{row.id}" for row in rows_at(house, member) if row.port == port), "") or (
+        f"{member.name} {port}/tcp"
     )
 
 
@@ -109,6 +149,64 @@ def missing(house: House, member: Member, listeners: Sequence[Listener], vpn: Se
             if not on & (wide | {address}):
                 absent.append(f"{row.port}/{row.protocol} ({row.id}) on {address}")
     return absent
+
+
+def units_of(listener: Listener, house: House) -> tuple[str, ...]:
+    """The units that may hold a listener's port by the access table; none for a port that is not in it."""
+    rows = [row for row in house.access if (row.protocol, row.port) == (listener.proto, listener.port)]
+    return tuple(unit for row in rows for unit in OWNERS.get(row.id, ()))
+
+
+def service_users(house: House, member: Member) -> tuple[str, ...]:
+    """Accounts of a host whose way out of the house is closed: those of its services, and on servers root's."""
+    return (*service_egress(house, member), *(("root",) if member.is_server else ()))
+
+
+#: One thing that a node of the VPN lets in: source and target address, protocol number, first and last port.
+Passage = tuple[str, str, int, int, int]
+
+
+def packet_filter(house: House, member: Member, vpn: Mapping[str, Sequence[str]]) -> frozenset[Passage]:
+    """What Headscale's policy must let in at `member`. `vpn`: addresses in the VPN by host name."""
+    return frozenset(
+        (source, target, {"tcp": 6, "udp": 17}[row.protocol], row.port, row.port)
+        for row in house.access
+        if row.over == "vpn" and _at(member, row)
+        for other in house.with_role(row.source)
+        for source in vpn.get(other.name, ())
+        for target in vpn.get(member.name, ())
+    )
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A file that holds a secret, and whose it must be."""
+
+    path: str
+    owner: str
+    group: str
+    mode: str
+
+    @property
+    def described(self) -> str:
+        return f"{self.owner} {self.group} {self.mode}"
+
+
+def secret_files(member: Member) -> tuple[SecretFile, ...]:
+    """Every file with a secret of the house on a host."""
+    found = [SecretFile("/var/lib/tailscale/tailscaled.state", "root", "root", "0600")]
+    if "coordinator" in member.roles:
+        found.append(SecretFile("/var/lib/private-ai/ca/ca.key", "root", "root", "0600"))
+        found.append(SecretFile("/etc/headscale/tls/key.pem", "headscale", "headscale", "0400"))
+        found += [
+            SecretFile(f"/var/lib/headscale/{name}", "headscale", "headscale", "0600")
+            for name in ("noise_private.key", "derp_server_private.key", "db.sqlite")
+        ]
+    if "gateway" in member.roles:
+        found += [
+            SecretFile(f"/etc/openclaw/{name}", "openclaw", "openclaw", "0400") for name in ("token", "tls/key.pem")
+        ]
+    return tuple(found)
 
 
 @dataclass(frozen=True)

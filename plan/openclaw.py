@@ -5,7 +5,7 @@ Source of the keys: OpenClaw 2026.9.6's configuration reference; every object of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,11 @@ DENIED_PLUGINS = (
 )
 
 
+#: What the container may use at most. Node's heap limit is 1.5 GiB; the rest is buffers and native code.
+MEMORY_GIB = 2
+PIDS = 512
+
+
 @dataclass(frozen=True)
 class ModelServer:
     """One Ollama as the gateway sees it: the provider's id, its base URL without /v1, and the model it serves."""
@@ -70,8 +75,20 @@ def ollama_host(house: House, member: Member) -> str:
     return "127.0.0.1" if member == house.gateway else f"{member.name}.local"
 
 
-def openclaw_config(port: int, origins: Sequence[str], servers: Sequence[ModelServer]) -> dict[str, Any]:
-    """The content of openclaw.json. `origins` are the exact URLs people open the Control UI by."""
+def model_servers(house: House, choices: Mapping[str, Choice]) -> list[ModelServer]:
+    """The model servers of a house as its gateway is told about them. `choices` by host name."""
+    servers: list[ModelServer] = []
+    for member in house.with_role("model_hosts"):
+        url = f"http://{ollama_host(house, member)}:{house.port('ollama')}"
+        servers.append(ModelServer("ollama" if not servers else f"ollama-{member.name}", url, choices[member.name]))
+    return servers
+
+
+def openclaw_config(house: House, servers: Sequence[ModelServer]) -> dict[str, Any]:
+    """The content of openclaw.json."""
+    port = house.port("openclaw")
+    # The exact URL people open the Control UI by.
+    origins = [f"https://{house.vpn_name(house.gateway)}:{port}"]
     limits = [gateway_limits(server.choice) for server in servers]
     names = [f"{server.provider}/{server.choice.entry.name}" for server in servers]
     defaults: dict[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyinfra import host, logger
 
 from operations.component import component
+from plan.checks import OWNERS
 from plan.preflight import NeededPort, check_host
 from plan.want import Account, Block, Component, Directory
 from tasks.this import This, WrongInput, choice_of, model, program
@@ -13,16 +14,6 @@ from tasks.this import This, WrongInput, choice_of, model, program
 PACKAGES = ("ca-certificates", "curl", "nftables", "openssl")
 #: Rootless Podman with what it only recommends: user namespaces, its network, a user's systemd and D-Bus.
 GATEWAY_PACKAGES = ("podman", "passt", "uidmap", "catatonit", "dbus-user-session", "libpam-systemd")
-
-#: Access-table row -> the units that may already hold its port on a host of the row's role.
-OWNERS = {
-    "ssh": ("ssh.service", "sshd.service", "ssh.socket", "init.scope"),
-    "headscale": ("headscale.service",),
-    "stun": ("headscale.service",),
-    "wireguard": ("tailscaled.service",),
-    "openclaw": ("openclaw.service",),
-    "ollama": ("ollama.service", "ollama-vpn.socket", "ollama-vpn.service"),
-}
 
 
 def check(this: This) -> None:

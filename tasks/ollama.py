@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from operations.component import component
 from operations.ollama import answers
 from operations.ollama import model as lay_down
+from plan.chosen import RECORD, record
 from plan.want import Component, Directory, File, Unit
 from tasks.render import render
 from tasks.this import This, choice_of, model, program, vpn_of
@@ -27,11 +30,16 @@ def deploy(this: This) -> None:
     port, choice = this.house.port("ollama"), choice_of(this.member)
     gpu = choice.place == "VRAM"
     found = program_want(program("ollama", this.profile.cpu, this.house, gpu), ((BINARY, "bin/ollama"),))
+    name = choice.entry.name
+    files = model(name)
     unit = render("ollama/ollama.service.j2", port=port, context=choice.context, gpu=gpu)
     service = Component(
         programs=(found,),
-        directories=(Directory("/var/lib/ollama", "ollama", "ollama", "0750"),),
-        files=(File(UNIT, unit),),
+        directories=(Directory("/var/lib/ollama", "ollama", "ollama", "0750"), Directory("/etc/private-ai")),
+        files=(
+            File(UNIT, unit),
+            File(RECORD, json.dumps(record(choice, files.manifest_sha256), indent=2) + "\n"),
+        ),
         units=(
             Unit(
                 "ollama.service",
@@ -41,8 +49,6 @@ def deploy(this: This) -> None:
         ),
     )
     component(name="Ollama | Program, service", want=lambda: service)
-    name = choice.entry.name
-    files = model(name)
     lay_down(
         name=f"Ollama | Model {name}",
         model_name=name,

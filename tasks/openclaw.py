@@ -10,7 +10,7 @@ from facts.have import ComponentState
 from operations.certificate import server_certificate
 from operations.component import NotYet, component
 from operations.openclaw import image
-from plan.openclaw import ModelServer, ollama_host, openclaw_config
+from plan.openclaw import MEMORY_GIB, PIDS, model_servers, ollama_host, openclaw_config
 from plan.want import Account, Component, Directory, File, Secret, Unit
 from tasks.ca import certificate_path
 from tasks.render import render
@@ -20,9 +20,6 @@ ACCOUNT = "openclaw"
 CONFIG = "/etc/openclaw/openclaw.json"
 TOKEN = "/etc/openclaw/token"
 TLS = "/etc/openclaw/tls"
-#: Node's heap limit is 1.5 GiB; the rest is buffers and native code.
-MEMORY = "2g"
-PIDS = 512
 
 
 def deploy(this: This) -> None:
@@ -59,31 +56,30 @@ def deploy(this: This) -> None:
 
 
 def _container(this: This, image_name: str, port: int) -> Component:
-    house, ollama = this.house, this.house.port("ollama")
+    house = this.house
     account = Account(ACCOUNT, "/var/lib/openclaw")
     uid = host.get_fact(ComponentState, component=Component(accounts=(account,))).accounts.get(ACCOUNT)
     if uid is None:
         raise NotYet(f"the account {ACCOUNT} has no number before it is made")
-    servers: list[ModelServer] = []
-    hosts: list[tuple[str, str]] = []
-    for member in house.with_role("model_hosts"):
-        choice, name = choice_of(member), ollama_host(house, member)
-        if member != this.member:
-            hosts += [(name, address) for address in vpn_of(member).addresses[:1]]
-        url = f"http://{name}:{ollama}"
-        servers.append(ModelServer("ollama" if not servers else f"ollama-{member.name}", url, choice))
-    config = openclaw_config(port, [f"https://{house.vpn_name(this.member)}:{port}"], servers)
+    hosts = [
+        (ollama_host(house, member), address)
+        for member in house.with_role("model_hosts")
+        if member != this.member
+        for address in vpn_of(member).addresses[:1]
+    ]
+    servers = model_servers(house, {member.name: choice_of(member) for member in house.with_role("model_hosts")})
+    config = openclaw_config(house, servers)
     controllers = this.profile.cgroup_controllers
     quadlet = f"/etc/containers/systemd/users/{uid}/openclaw.container"
     container = render(
         "openclaw/openclaw.container.j2",
         image=image_name,
         port=port,
-        forward=ollama if this.has("model_hosts") else "none",
+        forward=house.port("ollama") if this.has("model_hosts") else "none",
         hosts=hosts,
         # Where the kernel offers no such controller, Podman refuses to start a container with a limit.
         pids=PIDS if "pids" in controllers else 0,
-        memory=MEMORY if "memory" in controllers else "",
+        memory=f"{MEMORY_GIB}g" if "memory" in controllers else "",
     )
     return Component(
         directories=(

@@ -14,7 +14,7 @@ ORIGIN = "https://gate.vpn.house.internal:18789"
 
 
 def config(*servers: ModelServer) -> dict[str, Any]:
-    return openclaw_config(18789, [ORIGIN], servers or (ModelServer("ollama", "http://127.0.0.1:11434", SMALL),))
+    return openclaw_config(houses.split(), servers or (ModelServer("ollama", "http://127.0.0.1:11434", SMALL),))
 
 
 def test_a_model_host_elsewhere_has_a_name_that_openclaw_and_ollama_both_take_for_local() -> None:

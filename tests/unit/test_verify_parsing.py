@@ -10,20 +10,18 @@ from typing import Any
 import pytest
 
 from plan.errors import SettingError
-from plan.profile import Listener
 from tests.unit.houses import SETTINGS
 from tests.verify.inventory import place, ssh_config, subject
-from tests.verify.ledger import Entry, summary
 from tests.verify.probes.network import COOKIE, outcome_of, stun_mapped, stun_request
 from tests.verify.state import (
     Account,
     Section,
     accounts,
-    chain_policy,
     curl_config,
-    parse_listeners,
+    fragments,
     parse_sections,
     routers,
+    rules,
     status_fields,
 )
 
@@ -135,36 +133,26 @@ def test_outcomes_tell_an_answering_host_from_a_firewall() -> None:
 
 
 def test_sections_keep_status_and_output_apart() -> None:
-    state = parse_sections('{"a":\n1}\n--8<-- first 0\n\n--8<-- certificate_gateway 3\ncut')
-    assert state["first"].json() == {"a": 1}
-    assert state["certificate gateway"] == Section(3, "")
-    assert list(state.sections) == ["first", "certificate gateway"]
+    found = parse_sections('{"a":\n1}\n--8<-- first 0\n\n--8<-- certificate_gateway 3\ncut')
+    assert found["first"].json() == {"a": 1}
+    assert found["certificate gateway"] == Section(3, "")
+    assert list(found) == ["first", "certificate gateway"]
 
 
-def test_listeners() -> None:
-    text = """\
-udp UNCONN 0 0                  *:3478        *:* users:(("headscale",pid=2519,fd=6))
-tcp LISTEN 0 4096 [fd7a:115c:a1e0::1]:59780    [::]:* users:(("tailscaled",pid=2669,fd=22))
-tcp LISTEN 0 128     127.0.0.53%lo:53    0.0.0.0:*
-"""
-    assert parse_listeners(text) == (
-        Listener("udp", "*", 3478, "headscale", ""),
-        Listener("tcp", "fd7a:115c:a1e0::1", 59780, "tailscaled", ""),
-        Listener("tcp", "127.0.0.53", 53, "", ""),
-    )
+def test_rules_are_compared_without_handles_and_counts() -> None:
+    def table(handle: int, packets: int, *more: object) -> object:
+        match = {"match": {"left": {"meta": {"key": "iifname"}}, "op": "==", "right": "lo"}}
+        counted = {"counter": {"packets": packets, "bytes": packets}}
+        rule = {"family": "inet", "table": "private_ai", "chain": "input", "handle": handle, "expr": [match, counted]}
+        return {"nftables": [{"metainfo": {"version": "1.1.3"}}, {"rule": {**rule, "more": more}}]}
+
+    assert rules(table(4, 0)) == rules(table(9, 77)) != rules(table(4, 0, "another"))
+    assert rules(None) == []
 
 
-def test_chain_policy_is_of_our_table_only() -> None:
-    ruleset = {
-        "nftables": [
-            {"metainfo": {}},
-            {"chain": {"table": "other", "name": "input", "hook": "input", "policy": "drop"}},
-            {"chain": {"table": "private_ai", "name": "input", "hook": "input", "policy": "accept"}},
-        ]
-    }
-    assert chain_policy(ruleset, "input") == "input accept"
-    assert chain_policy(ruleset, "output") == ""
-    assert chain_policy(None, "input") == ""
+def test_fragments_of_units() -> None:
+    text = "Id=ssh.service\nFragmentPath=/usr/lib/systemd/system/ssh.service\n\nId=run-u1.service\nFragmentPath=\n"
+    assert fragments(text) == {"ssh.service": "/usr/lib/systemd/system/ssh.service", "run-u1.service": ""}
 
 
 def test_routers() -> None:
@@ -192,12 +180,3 @@ def test_curl_s_configuration_keeps_any_text_in_its_quotes() -> None:
     assert curl_config([("data", '{"a": "\\n"}'), ("write-out", "\n%{http_code}")]) == (
         'data = "{\\"a\\": \\"\\\\n\\"}"\nwrite-out = "\\n%{http_code}"\n'
     )
-
-
-def test_the_summary_counts_and_says_failed() -> None:
-    entries = [
-        Entry("t1", "stranger", "hub", "e", "o", "r", True, ("443/tcp",), 65534),
-        Entry("t2", "stranger", "hub", "e", "o", "r", False, ("443/tcp",), 65534),
-    ]
-    _, row = summary(entries, 100).splitlines()
-    assert row.split() == ["stranger", "hub", "443/tcp", "131,068", "1", "of", "2", "FAILED"]

@@ -7,22 +7,24 @@ nothing on any host.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 import testinfra
 import testinfra.host
 
-from plan.checks import FORBIDDEN, open_over_vpn
+from plan.checks import FORBIDDEN, open_over_vpn, service_users
 from plan.errors import SettingError
 from plan.house import Member
 from tests.verify.inventory import Subject, read_inventory, subject
-from tests.verify.ledger import Check, Ledger, summary
+from tests.verify.ledger import Check, Ledger
 from tests.verify.probing import Probing
 from tests.verify.remote import ProbeError
 
 SUBJECT = pytest.StashKey[Subject]()
+#: Names of the modules whose checks are made.
+MODULES = pytest.StashKey[Collection[str]]()
 LEDGER = pytest.StashKey[Ledger]()
 
 
@@ -82,16 +84,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for lan in (Lan(member, address) for address in member.addresses)
     ]
     pairs = [
-        (f"{client.name}-{other.name}", (client, other))
-        for client in house.with_role("clients")
+        (f"{source.name}-{other.name}", (source, other))
+        for source in house.members
         for other in found.asked
-        if client != other and client.name in found.scope
+        if source != other and source.name in found.scope
+    ]
+    users = [
+        (f"{member.name}-{user}", (member, user))
+        for member in house.members
+        if member.name in found.scope
+        for user in service_users(house, member)
     ]
     values: dict[str, Sequence[tuple[str, object]]] = {
         "lan": lans,
         "coordinator_lan": [(label, lan) for label, lan in lans if lan.member == house.coordinator],
         "group": [(group, group) for group in FORBIDDEN] if house.gateway.name in found.scope else [],
         "pair": pairs,
+        "service_user": users,
         "granted_pair": [(label, pair) for label, pair in pairs if open_over_vpn(house, *pair)],
     }
     roles = {"member": "", "client": "clients", "coordinator": "coordinator", "gateway": "gateway"}
@@ -106,10 +115,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))])
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    session.config.stash[MODULES] = frozenset(item.path.stem.removeprefix("test_") for item in session.items)
+
+
 @pytest.fixture(scope="session")
 def probing(pytestconfig: pytest.Config) -> Iterator[Probing]:
     """Everything that is asked of hosts, once."""
     made = Probing(pytestconfig.stash[SUBJECT])
+    made.start(pytestconfig.stash[MODULES])
     yield made
     made.remote.close()
 
@@ -135,10 +149,3 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         return (yield)
     except ProbeError as error:
         pytest.fail(f"observed: {error}", pytrace=False)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    entries = config.stash[LEDGER].entries
-    if entries:
-        terminalreporter.section("who reaches whom")
-        terminalreporter.write_line(summary(entries, config.get_terminal_writer().fullwidth))

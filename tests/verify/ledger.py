@@ -1,28 +1,48 @@
-"""Every check with what was expected and seen, and the table at the end."""
+"""Every check of a run: what was expected, what was seen, and what to do next."""
 
 from __future__ import annotations
 
-import io
+import inspect
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
-from rich.console import Console
-from rich.table import Table
+
+Status = Literal["pass", "fail", "warn", "skip"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way that was tried: whether the service was reached, and whether the access table allows that.
+
+    `service` is "HOST/ID" for a row of the access table (its id), else any words for what was tried.
+    """
+
+    service: str
+    reached: bool
+    allowed: bool
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One check. `answered`: what answered, in words; `refused`: how many connections did not come through."""
+    """One check.
 
-    test: str
+    `id` is MODULE.CHECK[PARAMETERS]; `source` the vantage point; `what` one sentence on what is checked; `why` the
+    reason for the check, or for a skip why it was not made; `refused` how many connections did not come through.
+    """
+
+    id: str
     source: str
     target: str
+    what: str
     expected: str
     observed: str
+    status: Status
+    why: str
     remedy: str
-    holds: bool
-    answered: tuple[str, ...] = ()
+    ways: tuple[Way, ...] = ()
     refused: int = 0
 
 
@@ -33,14 +53,17 @@ class Ledger:
     entries: list[Entry] = field(default_factory=list)
 
     def check(self, request: pytest.FixtureRequest) -> Check:
-        return Check(request.node.nodeid, self.entries.append)
+        return Check(request.node, self.entries.append)
 
 
 @dataclass(frozen=True)
 class Check:
-    """Records a check and fails the test, with expectation, observation and next step, when it does not hold."""
+    """Records a check and fails the test, with expectation, observation and next step, when it does not hold.
 
-    test: str
+    With `warn` it is a warning instead: something to know that breaks no promise of the house.
+    """
+
+    item: pytest.Item
     record: Callable[[Entry], None]
 
     def __call__(
@@ -52,40 +75,41 @@ class Check:
         expected: str,
         observed: object,
         remedy: str,
-        answered: Iterable[str] = (),
+        ways: Iterable[Way] = (),
         refused: int = 0,
+        warn: bool = False,
     ) -> None:
         __tracebackhide__ = True
-        entry = Entry(self.test, source, target, expected, str(observed), remedy, bool(holds), tuple(answered), refused)
+        what, why = described(self.item)
+        status: Status = "pass" if holds else "warn" if warn else "fail"
+        entry = Entry(
+            check_id(self.item.nodeid),
+            source,
+            target,
+            what,
+            expected,
+            str(observed),
+            status,
+            why,
+            remedy,
+            tuple(ways),
+            refused,
+        )
         self.record(entry)
-        if not entry.holds:
+        if status == "fail":
             pytest.fail(
                 f"{source} -> {target}\nexpected: {expected}\nobserved: {entry.observed}\nnext:     {remedy}",
                 pytrace=False,
             )
 
 
-def summary(entries: Iterable[Entry], width: int) -> str:
-    """Per vantage point and target: what answered, how many connections were refused, how many checks held."""
-    rows: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries:
-        rows.setdefault((entry.source, entry.target), []).append(entry)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("from", "to", "answered"):
-        table.add_column(title)
-    for title in ("refused", "checks held"):
-        table.add_column(title, justify="right")
-    for (source, target), found in rows.items():
-        answered = dict.fromkeys(word for entry in found for word in entry.answered)
-        refused = sum(entry.refused for entry in found)
-        held = sum(entry.holds for entry in found)
-        table.add_row(
-            source,
-            target,
-            ", ".join(answered) or "-",
-            f"{refused:,}" if refused else "-",
-            f"{held} of {len(found)}" + ("" if held == len(found) else "  FAILED"),
-        )
-    stream = io.StringIO()
-    Console(file=stream, width=width, highlight=False).print(table)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+def check_id(nodeid: str) -> str:
+    """tests/verify/test_outside.py::test_tcp_ports[home-IPv4] as outside.tcp_ports[home-IPv4]."""
+    return re.sub(r"^.*?test_(\w+)\.py::test_", r"\1.", nodeid)
+
+
+def described(item: pytest.Item) -> tuple[str, str]:
+    """What a check checks and why: the first paragraph of its docstring, and the rest."""
+    text = inspect.getdoc(getattr(item, "function", None)) or ""
+    what, _, why = text.partition("\n\n")
+    return " ".join(what.split()), " ".join(why.split())

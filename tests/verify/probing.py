@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import json
 import shlex
+import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
-from plan.checks import Forbidden, closed_over_vpn, forbidden_to_container, open_over_vpn, open_to_lan
+from pyinfra.api.exceptions import FactProcessError
+
+from lab.topology import WORLD_V4, WORLD_V6
+from plan.access import Row
+from plan.checks import (
+    Forbidden,
+    closed_over_vpn,
+    forbidden_to_container,
+    kind,
+    open_to_lan,
+    rows_at,
+    rows_over_vpn,
+    secret_files,
+    service_users,
+    tls_name,
+)
+from plan.firewall import Apt, ruleset
 from plan.house import Member
 from tests.verify.inventory import Subject
+from tests.verify.probes.network import DNS_NAME
 from tests.verify.remote import PROBES, ProbeError, Remote, answer
-from tests.verify.state import AS_ACCOUNT, Account, HostState, accounts, curl_config, parse_sections, routers, script
+from tests.verify.state import (
+    AS_ACCOUNT,
+    STORE,
+    Account,
+    HostState,
+    accounts,
+    curl_config,
+    parse_state,
+    routers,
+    rules,
+    script,
+)
 
-#: A name outside the house that a resolver with a way out would know.
-OUTSIDE_NAME = "example.com"
 #: The address by which Podman's pasta can show a container its host (podman-run(1), --network).
 HOST_ALIAS = "169.254.1.2"
 QUESTION = "What is the capital of France?"
 #: Seconds that an answer may take: a cold model on a slow machine reads 2,300 tokens first.
 ANSWER_SECONDS = 300
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -39,30 +69,96 @@ class Message:
     logged: tuple[Account, ...]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A service of the access table that is asked how it is: `item` is the probe's, at an address or by a name."""
+
+    row: Row
+    member: Member
+    at: str
+    item: str
+
+
+class Once(Generic[Seen]):
+    """A question that is asked once for each host, whoever asks first; the others wait for the answer."""
+
+    def __init__(self, ask: Callable[..., Seen]) -> None:
+        self.ask, self.lock = ask, threading.Lock()
+        self.answers: dict[tuple[str, ...], Future[Seen]] = {}
+
+    def __call__(self, *of: str) -> Seen:
+        with self.lock:
+            first = of not in self.answers
+            future = self.answers.setdefault(of, Future())
+        if first:
+            try:
+                future.set_result(self.ask(*of))
+            except BaseException as error:
+                # Every check that needs this answer says what was wrong.
+                future.set_exception(error)
+        return future.result()
+
+
 def target(address: str, port: int) -> str:
     return f"{address} {port}"
 
 
 class Probing:
-    """Each method asks on its first call and remembers; one remote command per vantage point and host."""
+    """Each question is asked on its first call and remembered; one remote command per vantage point and host."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.house = subject.house
         outside = subject.outside
         self.remote = Remote([*subject.places.values(), *([outside] if outside else [])])
-        # Asked once each; a failure is not remembered, so every check that needs it says so.
-        self.state: Callable[[str], HostState] = functools.cache(self._state)
-        self.outside: Callable[[], dict[str, Any]] = functools.cache(self._outside)
-        self.sweep: Callable[[], dict[str, Any]] = functools.cache(self._sweep)
-        self.controller: Callable[[], dict[str, Any]] = functools.cache(self._controller)
-        self.container: Callable[[], dict[str, Any]] = functools.cache(self._container)
-        self.client: Callable[[str], dict[str, Any]] = functools.cache(self._client)
-        self.message: Callable[[str], Message] = functools.cache(self._message)
+        self.state = Once(self._state)
+        self.outside = Once(self._outside)
+        self.sweep = Once(self._sweep)
+        self.controller = Once(self._controller)
+        self.container = Once(self._container)
+        self.host = Once(self._host)
+        self.secrets = Once(self._secrets)
+        self.planned = Once(self._planned)
+        self.model_files = Once(self._model_files)
+        self.message = Once(self._message)
+
+    def start(self, modules: Collection[str]) -> None:
+        """Ask what the checks of these modules need, side by side, while the checks are made one after the other."""
+        scope = [member for member in self.house.members if member.name in self.subject.scope]
+        wanted: list[tuple[str, Once[Any], tuple[str, ...]]] = [("outside", self.sweep, ())]
+        wanted += [("outside", self.outside, ()), ("outside", self.controller, ()), ("container", self.container, ())]
+        wanted += [(module, self.host, (member.name,)) for member in scope for module in ("vpn", "host", "egress")]
+        wanted += [("host", self.secrets, (member.name,)) for member in scope]
+        wanted += [("firewall", self.planned, (member.name,)) for member in scope]
+        wanted += [("message", self.message, (each.name,)) for each in scope if "clients" in each.roles]
+        wanted += [("ollama", self.model_files, (each.name,)) for each in scope if "model_hosts" in each.roles]
+
+        def ask(question: Once[Any], of: tuple[str, ...]) -> None:
+            # An error is kept, and said by each check that needs the answer.
+            with contextlib.suppress(ProbeError):
+                question(*of)
+
+        pool = ThreadPoolExecutor(16, thread_name_prefix="probing")
+        # The states first: they make the connections that the others share, and most questions need them.
+        first = [pool.submit(ask, self.state, (member.name,)) for member in self.subject.asked]
+
+        def rest() -> None:
+            for each in first:
+                each.result()
+            for module, question, of in dict.fromkeys(wanted):
+                if module in modules:
+                    pool.submit(ask, question, of)
+            pool.shutdown(wait=False)
+
+        threading.Thread(target=rest, daemon=True).start()
 
     def _state(self, name: str) -> HostState:
+        sent = time.time()
         said = self.remote.run(name, script(self.house, self.house.member(name)))
-        return parse_sections(said.stdout)
+        try:
+            return parse_state(said.stdout, sent, time.time())
+        except FactProcessError as error:
+            raise ProbeError(f"{name}: {error}\nnext: log in as root, or set _sudo in the inventory") from error
 
     def states(self) -> dict[str, HostState]:
         """The state of the hosts that are asked, side by side."""
@@ -70,13 +166,46 @@ class Probing:
         with ThreadPoolExecutor(len(names)) as pool:
             return dict(zip(names, pool.map(self.state, names), strict=True))
 
-    def _from_outside(self, job: Mapping[str, list[str]], seconds: float) -> dict[str, Any]:
+    def _from_outside(self, job: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         return self.remote.network(self.subject.outside.name if self.subject.outside else None, job, seconds)
+
+    def authority(self) -> str:
+        """The root certificate that the gateway's host trusts (PEM)."""
+        return self.state(self.house.gateway.name)["root"].text
+
+    def rows_at(self, member: Member) -> tuple[Row, ...]:
+        """TCP rows of the access table that a host serves."""
+        return rows_at(self.house, member)
+
+    def asked_outside(self, address: str) -> list[Asked]:
+        """What an address on the local network must answer anybody in its own words."""
+        member = next(each for each in self.house.members if address in each.addresses)
+        rows = [row for row in rows_at(self.house, member) if (row.over, row.source) == ("lan", "lan")]
+        return [self._asked(row, member, address) for row in rows]
+
+    def _asked(self, row: Row, member: Member, at: str) -> Asked:
+        return Asked(row, member, at, f"{kind(row)} {at} {row.port} {tls_name(self.house, row)}")
 
     def _outside(self) -> dict[str, Any]:
         stun = [target(address, self.house.port("stun")) for address in self.house.coordinator.addresses]
         seen = [target(each.address, each.port) for each in self.forbidden() if each.witness == "outside"]
-        return self._from_outside({"stun": stun, "connect": seen}, 60)
+        seen += [target(address, port) for address, port in self.subject.internet]
+        members = [member for member in self.house.members if member.name in self.subject.scope]
+        services = [each.item for member in members for at in member.addresses for each in self.asked_outside(at)]
+        return self._from_outside(
+            {
+                "stun": stun,
+                "connect": sorted(set(seen)),
+                "service": services,
+                "dns": self.name_servers(),
+                "authority": self.authority(),
+            },
+            60,
+        )
+
+    def name_servers(self) -> list[str]:
+        """Name servers of the world; only a lab has some that nobody is bothered with."""
+        return [str(WORLD_V4), str(WORLD_V6)] if self.subject.lab else []
 
     def _sweep(self) -> dict[str, Any]:
         """By itself, since it takes long."""
@@ -85,7 +214,14 @@ class Probing:
         found: dict[str, Any] = self._from_outside({"sweep": addresses}, 60 * len(addresses))["sweep"]
         return found
 
+    def asked_as_admin(self, address: str) -> list[Asked]:
+        """What an address on the local network must answer an administrator, besides what it answers anybody."""
+        member = next(each for each in self.house.members if address in each.addresses)
+        rows = [row for row in rows_at(self.house, member) if (row.over, row.source) == ("lan", "admin")]
+        return [self._asked(row, member, address) for row in rows]
+
     def _controller(self) -> dict[str, Any]:
+        addresses = [address for member in self.subject.asked for address in member.addresses]
         return self.remote.network(
             None,
             {
@@ -94,7 +230,8 @@ class Probing:
                     for member in self.subject.asked
                     for address in member.addresses
                     for port in open_to_lan(self.house, member, "tcp", admin=True)
-                }
+                },
+                "service": [each.item for address in addresses for each in self.asked_as_admin(address)],
             },
         )
 
@@ -113,33 +250,90 @@ class Probing:
     def _container(self) -> dict[str, Any]:
         job = {
             "connect": sorted({target(each.address, each.port) for each in self.forbidden()}),
-            "lookup": [OUTSIDE_NAME],
+            "lookup": [DNS_NAME],
+            "dns": self.name_servers(),
         }
         command = f"{AS_ACCOUNT} podman exec -i openclaw node - {shlex.quote(json.dumps(job))}"
         said = self.remote.run(self.house.gateway.name, command, (PROBES / "container.js").read_text())
         return answer(said, "probes from inside the gateway's container")
 
-    def over_vpn(self, client: Member, other: Member) -> tuple[dict[str, int], dict[str, int]]:
-        """What `client` tries at `other` over the VPN, as target -> port: what must answer, and what must not."""
-        state = self.state(other.name)
-        granted = open_over_vpn(self.house, client, other)
-        return (
-            {target(at, port): port for at in (self.house.vpn_name(other), *state.vpn) for port in granted},
-            {
-                target(at, port): port
-                for at in state.vpn
-                for port in closed_over_vpn(self.house, client, other, state.listeners)
-            },
-        )
+    def granted(self, source: Member, other: Member) -> list[Asked]:
+        """What `other` must answer `source` over the VPN: by address, and by name where names of the VPN are known."""
+        at = list(self.state(other.name).vpn)
+        if not source.is_server:
+            at.append(self.house.vpn_name(other))
+        return [self._asked(row, other, each) for row in rows_over_vpn(self.house, source, other) for each in at]
 
-    def _client(self, name: str) -> dict[str, Any]:
-        client, wanted = self.house.member(name), set[str]()
+    def closed(self, source: Member, other: Member) -> dict[str, int]:
+        """What `other` must not answer `source` over the VPN, as target -> port."""
+        state = self.state(other.name)
+        ports = closed_over_vpn(self.house, source, other, state.listeners)
+        return {target(at, port): port for at in state.vpn for port in sorted(ports)}
+
+    def own(self, member: Member) -> list[Asked]:
+        """What a host must answer itself."""
+        found = []
+        for row in rows_at(self.house, member):
+            at = list(member.addresses)
+            if row.over == "vpn":
+                elsewhere = any(source != member for source in self.house.with_role(row.source))
+                at = list(self.state(member.name).vpn) if elsewhere else ["127.0.0.1"]
+            if row.id == "headscale":
+                at.append(self.house.headscale_name)
+            found += [self._asked(row, member, each) for each in at]
+        return found
+
+    def _host(self, name: str) -> dict[str, Any]:
+        member, services, closed, peers = self.house.member(name), list[str](), set[str](), set[str]()
         self.states()
         for other in self.subject.asked:
-            if other != client:
-                wanted |= {at for part in self.over_vpn(client, other) for at in part}
-        names = [self.house.vpn_name(self.house.gateway)]
-        return self.remote.network(name, {"connect": sorted(wanted), "resolve": names})
+            if other != member:
+                granted = [each.item for each in self.granted(member, other)]
+                services += granted
+                closed |= self.closed(member, other).keys()
+                if granted:
+                    peers |= set(self.state(other.name).vpn[:1])
+        services += [each.item for each in self.own(member)]
+        out = {
+            "connect": sorted({target(address, port) for address, port in self.subject.internet}),
+            "dns": self.name_servers(),
+        }
+        lookup = {"resolve": [DNS_NAME]} if self.subject.lab else {}
+        users = service_users(self.house, member)
+        job = {
+            "connect": sorted(closed),
+            "service": services,
+            "authority": self.authority(),
+            "ping": sorted(peers),
+            "resolve": [] if member.is_server else [self.house.vpn_name(self.house.gateway)],
+            # The system's own name service may answer root: time servers have names.
+            "as": {user: out if user == "root" else {**out, **lookup} for user in users},
+        }
+        return self.remote.network(name, job, 120)
+
+    def _secrets(self, name: str) -> dict[str, Any]:
+        job = json.dumps({"files": [each.path for each in secret_files(self.house.member(name))]})
+        program = (PROBES / "secrets.py").read_text()
+        said = self.remote.run(name, f"exec python3 - {shlex.quote(job)}", program, 180)
+        return answer(said, f"search for secrets on {name}")
+
+    def _planned(self, name: str) -> list[str]:
+        """The rules of the plan as this host's own nft understands them, in a network namespace of their own."""
+        proxies = tuple(
+            (parts.hostname, parts.port or 80)
+            for url in self.state(name).profile.apt_proxies
+            if (parts := urlsplit(url)).hostname
+        )
+        text = ruleset(self.house, self.house.member(name), Apt(proxies))
+        said = self.remote.run(name, "unshare --net sh -c 'nft -f - && nft -j list ruleset'", text)
+        return rules(answer(said, f"the plan's rules on {name}"))
+
+    def _model_files(self, name: str) -> str:
+        """Digests of all manifests and blobs; some seconds for each 10 GB."""
+        command = (
+            f"cd {STORE}/manifests && find . -type f -exec sha256sum {{}} +; cd {STORE}/blobs && sha256sum sha256-*"
+        )
+        return self.remote.run(name, command, seconds=1800).stdout
 
     def _message(self, client: str) -> Message:
         gateway = self.house.gateway

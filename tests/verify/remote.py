@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import shlex
 import shutil
@@ -42,6 +43,8 @@ class Remote:
         self.folder = Path(tempfile.mkdtemp(prefix="verify-", dir="/tmp"))
         self.config = self.folder / "ssh_config"
         self.config.write_text(ssh_config(self.places.values(), self.folder))
+        #: Remote commands so far, by host.
+        self.commands: collections.Counter[str] = collections.Counter()
 
     def run(self, name: str, script: str, stdin: str = "", seconds: float = 60) -> Said:
         """Run `script` by sh as root on host `name`. `stdin` may hold secrets: it is never shown.
@@ -49,6 +52,7 @@ class Remote:
         Raises ProbeError when the host cannot be reached or the script takes more than `seconds`.
         """
         at = self.places[name]
+        self.commands[name] += 1
         sudo = "sudo -n " if at.sudo else ""
         said = _run(
             ["ssh", "-F", str(self.config), at.address, f"{sudo}sh -c {shlex.quote(script)}"], name, stdin, seconds
@@ -60,7 +64,7 @@ class Remote:
             )
         return said
 
-    def network(self, name: str | None, job: Mapping[str, Iterable[str]], seconds: float = 60) -> dict[str, Any]:
+    def network(self, name: str | None, job: Mapping[str, Any], seconds: float = 60) -> dict[str, Any]:
         """Do a job of probes/network.py on host `name`, or here (None). Raises ProbeError."""
         program, words = (PROBES / "network.py").read_text(), shlex.quote(json.dumps(job, default=list))
         if name is None:

@@ -10,15 +10,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from facts.profile import SCRIPT as PROFILE
+from facts.profile import parse_profile
+from plan.chosen import RECORD
 from plan.firewall import TABLE
 from plan.house import House, Member
-from plan.profile import Listener
+from plan.profile import Listener, Profile
 
 END = "--8<--"
 STORE = "/var/lib/ollama/models"
 ACCOUNT = "openclaw"
 #: How a command is run as the gateway's account, in its own systemd manager.
 AS_ACCOUNT = f"systemd-run --quiet --user --machine={ACCOUNT}@ --pipe --wait --collect"
+#: Path of a program's link on a host; it names the version and the content.
+PROGRAMS = {
+    "tailscale": "/usr/local/sbin/tailscaled",
+    "headscale": "/usr/local/bin/headscale",
+    "ollama": "/usr/local/bin/ollama",
+}
 
 
 @dataclass(frozen=True)
@@ -38,16 +47,17 @@ class Section:
 
 @dataclass(frozen=True)
 class HostState:
-    """The sections of one host by name."""
+    """The sections of one host by name, and what it is (plan/profile.py)."""
 
     sections: Mapping[str, Section]
+    profile: Profile
 
     def __getitem__(self, name: str) -> Section:
-        return self.sections[name]
+        return self.sections.get(name) or Section(1, "this part of the host's answer is missing")
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
-        return parse_listeners(self["sockets"].text)
+        return self.profile.listeners
 
     @property
     def vpn(self) -> tuple[str, ...]:
@@ -55,21 +65,45 @@ class HostState:
         status = self["tailscale"].json() or {}
         return tuple(sorted(status.get("TailscaleIPs") or (), key=lambda address: ":" in address))
 
+    def environment(self, unit: str) -> dict[str, str]:
+        """The environment of a unit's running process, none when it does not run."""
+        return dict(line.split("=", 1) for line in self[f"environment {unit}"].text.splitlines() if "=" in line)
+
+
+def authority_path(house: House) -> str:
+    """Where a host keeps the CA's certificate."""
+    return f"/usr/local/share/ca-certificates/private-ai-{house.name}.crt"
+
 
 def script(house: House, member: Member) -> str:
     """The commands that a host's roles call for. They only read."""
     parts = {
-        "sockets": "ss -Hltunp",
+        "profile": PROFILE,
         "firewall": f"nft -j list table inet {TABLE}",
         "tailscale": "tailscale status --json --peers=false",
+        "netmap": "tailscale debug netmap",
+        "preferences": "tailscale debug prefs",
         "relays": "tailscale debug derp-map",
+        "environment tailscaled": _environment("tailscaled"),
+        "root": f"cat {authority_path(house)}",
+        "trusted": "openssl verify -no-CApath -no-CAstore -CAfile /etc/ssl/certs/ca-certificates.crt "
+        f"{authority_path(house)}",
+        "units": "systemctl show -p Id,FragmentPath '*.service' '*.socket'",
+        "sshd": "sshd -T",
+        # Without its caches, which it would write.
+        "updates": "apt-get --simulate -o Debug::NoLocking=1 "
+        "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= upgrade",
+        "programs": "readlink " + " ".join(PROGRAMS.values()),
     }
     if "coordinator" in member.roles:
         parts["nodes"] = "headscale nodes list -o json"
+        parts["headscale"] = "curl --silent --fail --max-time 10 http://127.0.0.1:9090/debug/config"
         parts["certificate headscale"] = _certificate(house, house.headscale_name, house.port("headscale"))
     if "model_hosts" in member.roles:
         url = f"http://127.0.0.1:{house.port('ollama')}/api"
         parts["models"] = f"curl --silent --fail --max-time 10 {url}/tags"
+        parts["chosen"] = f"cat {RECORD}"
+        parts["environment ollama"] = _environment("ollama")
     if "gateway" in member.roles:
         parts["account"] = f"id -u {ACCOUNT}"
         parts["unit"] = f"systemctl --user --machine={ACCOUNT}@ is-active openclaw.service"
@@ -77,7 +111,8 @@ def script(house: House, member: Member) -> str:
         # The kernel's own words about the container's first process.
         parts["process"] = (
             f"pid=$({AS_ACCOUNT} podman inspect --format '{{{{.State.Pid}}}}' openclaw) && "
-            "cat /proc/$pid/status && grep ' / / ' /proc/$pid/mountinfo"
+            "cat /proc/$pid/status && grep ' / / ' /proc/$pid/mountinfo && "
+            "cd /sys/fs/cgroup$(sed -n s/^0:://p /proc/$pid/cgroup) && grep -H . memory.max pids.max"
         )
         parts["routers"] = "ip route show default; ip -6 route show default"
         parts["certificate gateway"] = _certificate(house, house.vpn_name(member), house.port("openclaw"))
@@ -87,19 +122,34 @@ def script(house: House, member: Member) -> str:
     )
 
 
+def _environment(unit: str) -> str:
+    # What the process was started with, not what a file says now.
+    return f"tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value {unit})/environ"
+
+
 def _certificate(house: House, name: str, port: int) -> str:
     """Shake hands with a local port, trusting the house's CA alone; say what was presented."""
-    authority = f"/usr/local/share/ca-certificates/private-ai-{house.name}.crt"
     return (
         f"said=$(openssl s_client -connect 127.0.0.1:{port} -servername {name} -verify_hostname {name} "
-        f"-CAfile {authority} -no-CApath -no-CAstore 2>&1); "
+        f"-CAfile {authority_path(house)} -no-CApath -no-CAstore 2>&1); "
         # The exit status is 1 also when the other side hangs up first; what counts is the verdict.
         'printf "%s\\n" "$said" | grep -i -E "verify return code|errno" | sed "s/^ *//" | sort -u; '
         'printf "%s\\n" "$said" | openssl x509 -noout -enddate -subject -issuer 2>/dev/null'
     )
 
 
-def parse_sections(text: str) -> HostState:
+def parse_state(text: str, sent: float, received: float) -> HostState:
+    """What a script wrote, and the controller's clock around it. A section that is cut short is missing.
+
+    Raises pyinfra's FactProcessError when what the host is cannot be read.
+    """
+    sections = parse_sections(text)
+    return HostState(
+        sections, parse_profile(sections.get("profile", Section(1, "")).text.splitlines(), sent=sent, received=received)
+    )
+
+
+def parse_sections(text: str) -> dict[str, Section]:
     """The sections of a script's output. One that is cut short is missing."""
     found: dict[str, Section] = {}
     lines: list[str] = []
@@ -110,38 +160,33 @@ def parse_sections(text: str) -> HostState:
             lines = []
         else:
             lines.append(line)
-    return HostState(found)
+    return found
 
 
-def parse_listeners(text: str) -> tuple[Listener, ...]:
-    """The output of `ss -Hltunp`. '*' stands for every address of both families; interface suffixes are dropped."""
-    found = []
-    for line in text.splitlines():
-        fields = line.split(None, 6)
-        if len(fields) < 6:
-            continue
-        address, _, port = fields[4].rpartition(":")
-        process = re.search(r'users:\(\("([^"]+)"', fields[6] if len(fields) > 6 else "")
-        address = address.partition("%")[0].strip("[]")
-        found.append(
-            Listener(
-                "udp" if fields[0] == "udp" else "tcp",
-                address if address == "*" else str(ipaddress.ip_address(address)),
-                int(port),
-                process[1] if process else "",
-                "",
-            )
-        )
-    return tuple(found)
+def fragments(text: str) -> dict[str, str]:
+    """Unit -> its file, from `systemctl show -p Id,FragmentPath`."""
+    found = {}
+    for block in text.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if "Id" in fields:
+            found[fields["Id"]] = fields.get("FragmentPath", "")
+    return found
 
 
-def chain_policy(ruleset: Any, chain: str) -> str:
-    """Hook and policy of a chain of our table as `nft -j` prints it, such as "input drop"; "" when there is none."""
-    for each in (ruleset or {}).get("nftables", ()):
-        found = each.get("chain", {})
-        if (found.get("table"), found.get("name")) == (TABLE, chain):
-            return f"{found.get('hook')} {found.get('policy')}"
-    return ""
+def rules(ruleset: Any) -> list[str]:
+    """What `nft -j list table` prints, as text for each object: without numbers that say nothing about the rules."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: None if key == "counter" and isinstance(inner, dict) else bare(inner)
+                for key, inner in value.items()
+                if key != "handle"
+            }
+        return [bare(each) for each in value] if isinstance(value, list) else value
+
+    objects = [each for each in (ruleset or {}).get("nftables", ()) if "metainfo" not in each]
+    return [json.dumps(bare(each), sort_keys=True) for each in objects]
 
 
 def routers(text: str) -> tuple[str, ...]:

@@ -4,42 +4,53 @@ from __future__ import annotations
 
 import pytest
 
+from plan.checks import service_of
 from plan.house import Member
-from tests.verify.ledger import Check
-from tests.verify.probing import OUTSIDE_NAME, Probing, target
+from tests.verify.ledger import Check, Way
+from tests.verify.probes.network import DNS_NAME
+from tests.verify.probing import Probing, target
 
 EGRESS = "run the deployment again; then on the gateway: nft list chain inet private_ai output (the rules for openclaw)"
 
 
-def test_ollama_answers_the_container(gateway: Member, probing: Probing, check: Check) -> None:
+def test_ollama(gateway: Member, probing: Probing, check: Check) -> None:
+    """Inside the container every model server of the configuration in force answers with Ollama's version."""
     found = probing.container()["providers"]
+    servers = probing.house.with_role("model_hosts")
+    answers = [each["status"] == 200 and bool(each["version"]) for each in found]
     check(
-        bool(found) and all(each["status"] == 200 and each["version"] for each in found),
+        len(found) == len(servers) and all(answers),
         source="container",
-        target=" ".join(member.name for member in probing.house.with_role("model_hosts")),
+        target=" ".join(member.name for member in servers),
         expected="Ollama's version from every model server of the configuration in force",
         observed=", ".join(f"{each['url']}: {each.get('error') or each['version']}" for each in found) or "none",
         remedy="on the model host: systemctl status ollama ollama-vpn.socket; then tailscale status on both",
-        answered=[f"Ollama {each['version']}" for each in found if each["version"]],
+        ways=[Way(f"{member.name}/ollama", good, True) for member, good in zip(servers, answers, strict=False)],
     )
 
 
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
-def test_the_container_does_not_reach(group: str, family: str, probing: Probing, check: Check) -> None:
+def test_closed(group: str, family: str, probing: Probing, check: Check) -> None:
+    """Inside the container nothing but Ollama is reached: no internet, no local network, no other host or service.
+
+    Whoever takes over the agent by a clever message is still in the cage. Each address is shown to answer others.
+    """
     wanted = [
         each for each in probing.forbidden() if each.group == group and (":" in each.address) == (family == "IPv6")
     ]
     if not wanted:
         # Only a lab has an internet that nobody is bothered with.
         pytest.skip(f"nothing to try: no {family} address in the group {group!r}")
-    tried = {target(each.address, each.port): each.witness for each in wanted}
+    tried = {target(each.address, each.port): each for each in wanted}
     seen = {at: probing.container()["connect"][at] for at in tried}
     witnesses = {
-        "outside": probing.outside()["connect"] if "outside" in tried.values() else {},
-        "controller": probing.controller()["connect"] if "controller" in tried.values() else {},
+        name: {} if name not in {each.witness for each in wanted} else ask()["connect"]
+        for name, ask in (("outside", probing.outside), ("controller", probing.controller))
     }
     # What does not answer anybody proves nothing. That something listens, the host itself has told.
-    dead = [at for at, witness in tried.items() if witness != "listener" and witnesses[witness].get(at) != "open"]
+    dead = [
+        at for at, each in tried.items() if each.witness != "listener" and witnesses[each.witness].get(at) != "open"
+    ]
     reached = [at for at, outcome in seen.items() if outcome == "open"]
     check(
         not reached and not dead,
@@ -48,19 +59,36 @@ def test_the_container_does_not_reach(group: str, family: str, probing: Probing,
         expected=f"none of these is reached, while they do answer others: {', '.join(tried)}",
         observed=f"reached: {reached or 'none'}; does not answer others either: {dead or 'none'}",
         remedy=EGRESS if reached else "repair what does not answer, and run again",
-        answered=reached,
+        ways=[Way(_service(probing, each.address, each.port), at in reached, False) for at, each in tried.items()],
         refused=len(seen) - len(reached),
     )
 
 
-def test_the_container_resolves_no_outside_names(gateway: Member, probing: Probing, check: Check) -> None:
-    found = probing.container()["lookup"][OUTSIDE_NAME]
+def _service(probing: Probing, address: str, port: int) -> str:
+    """What stands at an address and port, if it is a host of the house."""
+    for member in probing.subject.asked:
+        if address in (*member.addresses, *probing.state(member.name).vpn):
+            return service_of(probing.house, member, port)
+    return f"{address} {port}/tcp"
+
+
+def test_names(gateway: Member, probing: Probing, check: Check) -> None:
+    """Inside the container no outside name is known, and no name server is reached.
+
+    A name server that answers is a way out: what is asked for can carry what was said.
+    """
+    names, servers = probing.container()["lookup"][DNS_NAME], probing.container()["dns"]
+    witness = probing.outside()["dns"]
+    answered = [server for server, outcome in servers.items() if outcome == "answered"]
+    dead = [server for server in servers if witness.get(server) != "answered"]
     check(
-        not found,
+        not names and not answered and not dead,
         source="container",
         target="DNS",
-        expected=f"no address for {OUTSIDE_NAME}",
-        observed=found or "none",
+        expected=f"no address for {DNS_NAME}"
+        + (f", no answer from the name servers {', '.join(servers)}, which answer others" if servers else ""),
+        observed=f"{names or 'no address'}; answered: {answered or 'none'}; does not answer others: {dead or 'none'}",
         remedy=EGRESS,
-        refused=1 - bool(found),
+        ways=[Way("DNS", bool(names or answered), False)],
+        refused=1 + len(servers) - bool(names) - len(answered),
     )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from plan.checks import open_to_lan
+import pytest
+
+from plan.checks import open_to_lan, service_of
 from tests.verify.conftest import Lan
-from tests.verify.ledger import Check
+from tests.verify.ledger import Check, Way
 from tests.verify.probes.network import ALL_PORTS
 from tests.verify.probing import Probing, target
 
 FIREWALL = "run the deployment again; then nft list table inet private_ai, and ss -Hltnp, on the host"
 
 
-def test_of_all_tcp_ports_only_the_table_s_answer(lan: Lan, probing: Probing, check: Check) -> None:
+def test_tcp_ports(lan: Lan, probing: Probing, check: Check) -> None:
+    """Of all TCP ports of a host, those that the access table opens to the local network answer, and no other.
+
+    A firewall that looks right is not enough: each port is tried, and over IPv6 as well.
+    """
     # Where the controller is the vantage point, it is an administrator as well.
     admin = probing.subject.outside is None
     expected = sorted(open_to_lan(probing.house, lan.member, "tcp", admin=admin))
@@ -24,7 +30,10 @@ def test_of_all_tcp_ports_only_the_table_s_answer(lan: Lan, probing: Probing, ch
         expected=f"of {len(ALL_PORTS):,} TCP ports of {lan.address} open: {expected}, answered with a reset: []",
         observed=f"tried {tried:,}, open: {_some(seen['open'])}, answered with a reset: {_some(seen['reset'])}",
         remedy=FIREWALL,
-        answered=[f"{port}/tcp" for port in seen["open"]],
+        ways=[
+            Way(service_of(probing.house, lan.member, port), port in seen["open"], port in expected)
+            for port in sorted({*expected, *seen["open"], *(row.port for row in probing.rows_at(lan.member))})
+        ],
         refused=tried - len(seen["open"]),
     )
 
@@ -33,7 +42,11 @@ def _some(ports: list[int]) -> str:
     return str(ports) if len(ports) <= 10 else f"{ports[:10]} and {len(ports) - 10:,} more"
 
 
-def test_stun_answers(coordinator_lan: Lan, probing: Probing, check: Check) -> None:
+def test_stun(coordinator_lan: Lan, probing: Probing, check: Check) -> None:
+    """The coordinator answers a STUN request.
+
+    By it devices find direct ways to each other; without it everything would go through the relay.
+    """
     lan, port = coordinator_lan, probing.house.port("stun")
     seen = probing.outside()["stun"][target(lan.address, port)]
     check(
@@ -43,19 +56,43 @@ def test_stun_answers(coordinator_lan: Lan, probing: Probing, check: Check) -> N
         expected=f"a binding response from {lan.address} port {port}/udp",
         observed=seen,
         remedy=f"on {lan.member.name}: systemctl status headscale; then as for TCP: {FIREWALL}",
-        answered=[f"{port}/udp"] if seen.startswith("mapped ") else [],
+        ways=[Way(f"{lan.member.name}/stun", seen.startswith("mapped "), True)],
     )
 
 
-def test_administrators_reach_what_is_theirs(lan: Lan, probing: Probing, check: Check) -> None:
-    ports = sorted(open_to_lan(probing.house, lan.member, "tcp", admin=True))
-    seen = {port: probing.controller()["connect"][target(lan.address, port)] for port in ports}
+def test_services(lan: Lan, probing: Probing, check: Check) -> None:
+    """What the local network may reach answers in its own protocol, with a certificate of the house's CA.
+
+    An open port is not yet a service: a device that wants to join talks to exactly this one.
+    """
+    asked = probing.asked_outside(lan.address)
+    if not asked:
+        pytest.skip(f"the access table opens no TCP service of {lan.member.name} to the local network")
+    seen = {each.item: probing.outside()["service"][each.item] for each in asked}
     check(
-        set(seen.values()) == {"open"},
+        all(said.startswith("ok: ") for said in seen.values()),
+        source=probing.subject.outside_name,
+        target=lan.member.name,
+        expected=", ".join(f"{each.row.id} answers at {each.at} port {each.row.port}" for each in asked),
+        observed=", ".join(seen.values()),
+        remedy=f"on {lan.member.name}: systemctl status headscale; then run the deployment again",
+        ways=[Way(f"{lan.member.name}/{each.row.id}", seen[each.item].startswith("ok: "), True) for each in asked],
+    )
+
+
+def test_admin_ports(lan: Lan, probing: Probing, check: Check) -> None:
+    """An administrator's computer, this one, reaches what the table gives to administrators.
+
+    Who cannot reach SSH cannot repair anything.
+    """
+    asked = probing.asked_as_admin(lan.address)
+    seen = {each.item: probing.controller()["service"][each.item] for each in asked}
+    check(
+        all(said.startswith("ok: ") for said in seen.values()),
         source="controller",
         target=lan.member.name,
-        expected=f"open at {lan.address}: {ports}",
-        observed=seen,
+        expected=", ".join(f"{each.row.id} answers at {each.at} port {each.row.port}" for each in asked),
+        observed=", ".join(seen.values()),
         remedy="see that this computer's address is in admin_networks (group_data/all.py), and deploy",
-        answered=[f"{port}/tcp" for port, outcome in seen.items() if outcome == "open"],
+        ways=[Way(f"{lan.member.name}/{each.row.id}", seen[each.item].startswith("ok: "), True) for each in asked],
     )

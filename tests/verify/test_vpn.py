@@ -1,51 +1,60 @@
-"""From a client, over the VPN: what the table grants it answers, by name and by address, and nothing else does."""
+"""From each node of the VPN: what the table grants it answers, by name and by address, and nothing else does."""
 
 from __future__ import annotations
 
+import ipaddress
+
+from plan.checks import service_of
 from plan.house import Member
-from tests.verify.ledger import Check
+from tests.verify.ledger import Check, Way
 from tests.verify.probing import Probing
 
 Pair = tuple[Member, Member]
 POLICY = "on the coordinator: headscale policy get; on the target: nft list table inet private_ai; then deploy"
 
 
-def test_granted_ports_answer(granted_pair: Pair, probing: Probing, check: Check) -> None:
-    client, other = granted_pair
-    granted, _ = probing.over_vpn(client, other)
-    seen = {at: probing.client(client.name)["connect"][at] for at in granted}
+def test_granted(granted_pair: Pair, probing: Probing, check: Check) -> None:
+    """What the table grants a node over the VPN answers it in its own protocol, by address and, for people, by name."""
+    source, other = granted_pair
+    asked = probing.granted(source, other)
+    seen = {each.item: probing.host(source.name)["service"][each.item] for each in asked}
     check(
-        set(seen.values()) == {"open"},
-        source=f"{client.name} (VPN)",
+        bool(asked) and all(said.startswith("ok: ") for said in seen.values()),
+        source=f"{source.name} (VPN)",
         target=other.name,
-        expected="open, by name and by address: " + ", ".join(granted),
-        observed=seen,
-        remedy=f"on {client.name}: tailscale status, resolvectl or /etc/resolv.conf; {POLICY}",
-        answered=sorted({f"{granted[at]}/tcp" for at, outcome in seen.items() if outcome == "open"}),
+        expected=", ".join(f"{each.row.id} answers at {each.at} port {each.row.port}" for each in asked),
+        observed=", ".join(f"{each.at}: {seen[each.item]}" for each in asked) or f"{other.name} is not in the VPN",
+        remedy=f"on {source.name}: tailscale status, resolvectl or /etc/resolv.conf; {POLICY}",
+        ways=[Way(f"{other.name}/{each.row.id}", seen[each.item].startswith("ok: "), True) for each in asked],
     )
 
 
-def test_ports_not_granted_do_not_answer(pair: Pair, probing: Probing, check: Check) -> None:
-    client, other = pair
-    _, closed = probing.over_vpn(client, other)
-    seen = {at: probing.client(client.name)["connect"][at] for at in closed}
+def test_closed(pair: Pair, probing: Probing, check: Check) -> None:
+    """Over the VPN a node does not reach what the table does not grant it: each listening port of each other host.
+
+    Connections are made; `tailscale ping` would say nothing about the policy.
+    """
+    source, other = pair
+    closed = probing.closed(source, other)
+    seen = {at: probing.host(source.name)["connect"][at] for at in closed}
     reached = [at for at, outcome in seen.items() if outcome == "open"]
     check(
         bool(seen) and not reached,
-        source=f"{client.name} (VPN)",
+        source=f"{source.name} (VPN)",
         target=other.name,
         expected="out of reach: " + (", ".join(closed) or "at least one port at its addresses in the VPN"),
         observed=f"reached: {reached or 'none'} of {len(seen)} tried",
         remedy=POLICY,
-        answered=reached,
+        ways=[Way(service_of(probing.house, other, port), at in reached, False) for at, port in closed.items()],
         refused=len(seen) - len(reached),
     )
 
 
-def test_names_of_the_vpn(client: Member, probing: Probing, check: Check) -> None:
+def test_names(client: Member, probing: Probing, check: Check) -> None:
+    """People reach the gateway by its name, which MagicDNS knows."""
     gateway = probing.house.gateway
     name = probing.house.vpn_name(gateway)
-    wanted, seen = sorted(probing.state(gateway.name).vpn), probing.client(client.name)["resolve"][name]
+    wanted, seen = sorted(probing.state(gateway.name).vpn), probing.host(client.name)["resolve"][name]
     check(
         bool(seen) and set(seen) <= set(wanted),
         source=f"{client.name} (VPN)",
@@ -53,5 +62,28 @@ def test_names_of_the_vpn(client: Member, probing: Probing, check: Check) -> Non
         expected=f"{name} is {' and '.join(wanted) or 'an address in the VPN'}",
         observed=seen or "no such name",
         remedy=f"on {client.name}: tailscale dns status; tailscale set --accept-dns=true",
-        answered=["name"] if seen else [],
+    )
+
+
+def test_wireguard(granted_pair: Pair, probing: Probing, check: Check) -> None:
+    """Between nodes that talk, WireGuard's packets go directly, to the port of the table.
+
+    Only a warning where the two share no local network: from elsewhere the house's relay carries them, encrypted too.
+    """
+    source, other = granted_pair
+    port = probing.house.port("wireguard")
+    direct = {f"[{at}]:{port}" if ":" in at else f"{at}:{port}" for at in other.addresses}
+    vpn = probing.state(other.name).vpn
+    seen = probing.host(source.name)["ping"].get(vpn[0], "not tried") if vpn else f"{other.name} is not in the VPN"
+    networks = [ipaddress.ip_interface(address).network for _, address in probing.state(source.name).profile.addresses]
+    near = any(ipaddress.ip_address(at) in network for at in other.addresses for network in networks)
+    check(
+        seen in direct,
+        source=f"{source.name} (VPN)",
+        target=other.name,
+        expected=f"a direct way, to {' or '.join(sorted(direct))}",
+        observed=seen,
+        remedy=f"on {other.name}: ss -Hlunp, nft list chain inet private_ai input; tailscale netcheck on both",
+        warn=seen.startswith("relay") and not near,
+        ways=[Way(f"{other.name}/wireguard", seen in direct, True)],
     )

@@ -1,6 +1,8 @@
 // Runs inside the gateway's container: node - JOB, with JOB and the printed answer in JSON.
-// JOB: connect ["HOST PORT"], lookup [names]. Answer: the same keys by item; `providers`: what the model servers of the
-// configuration in force say at /api/version.
+// JOB: connect ["HOST PORT"], lookup [names], dns [addresses of name servers]. Answer: the same keys by item; `providers`:
+// what the model servers of the configuration in force say at /api/version; `config`: that configuration, which holds no
+// secret, and `configSeconds`, how old it was when the gateway started.
+const dgram = require("dgram");
 const dns = require("dns").promises;
 const fs = require("fs");
 const net = require("net");
@@ -32,6 +34,20 @@ async function lookup(name) {
   return [name, [...new Set(found.flat())]];
 }
 
+function question(server) {
+  // A DNS query for job.lookup[0], type A (RFC 1035).
+  const labels = job.lookup[0].split(".").flatMap((label) => [label.length, ...Buffer.from(label)]);
+  const query = Buffer.from([0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, ...labels, 0, 0, 1, 0, 1]);
+  return new Promise((done) => {
+    const socket = dgram.createSocket(server.includes(":") ? "udp6" : "udp4");
+    const end = (outcome) => { clearTimeout(late); socket.close(); done([server, outcome]); };
+    const late = setTimeout(() => end("silent"), CONNECT_MS);
+    socket.on("message", () => end("answered"));
+    socket.on("error", (error) => end(String(error.code).toLowerCase()));
+    socket.send(query, 53, server, (error) => { if (error) end(String(error.code).toLowerCase()); });
+  });
+}
+
 async function provider([id, settings]) {
   const model = settings.models[0];
   const told = { id, url: settings.baseUrl, model: model.id, context: model.params.num_ctx };
@@ -45,12 +61,21 @@ async function provider([id, settings]) {
 
 async function main() {
   const config = JSON.parse(fs.readFileSync(process.env.OPENCLAW_CONFIG_PATH, "utf8"));
-  const [providers, connected, names] = await Promise.all([
+  const [providers, connected, names, servers] = await Promise.all([
     Promise.all(Object.entries(config.models.providers).map(provider)),
     Promise.all(job.connect.map(connect)),
     Promise.all(job.lookup.map(lookup)),
+    Promise.all(job.dns.map(question)),
   ]);
-  const answer = { providers, connect: Object.fromEntries(connected), lookup: Object.fromEntries(names) };
+  const [written, started] = [process.env.OPENCLAW_CONFIG_PATH, "/proc/1"].map((path) => fs.statSync(path).mtimeMs);
+  const answer = {
+    providers,
+    config,
+    configSeconds: (started - written) / 1000,
+    connect: Object.fromEntries(connected),
+    lookup: Object.fromEntries(names),
+    dns: Object.fromEntries(servers),
+  };
   process.stdout.write(JSON.stringify(answer), () => process.exit(0));
 }
 

@@ -1,7 +1,7 @@
 """Tries connections from wherever it runs and prints what happened. Sent to a vantage point over SSH.
 
 Usage: python3 network.py JOB, with JOB and the printed answer in JSON; see `main`. Only modules of Debian's
-python3-minimal. It opens connections and closes them; it sends nothing but a STUN request.
+python3-minimal. It opens connections and closes them; it sends STUN and DNS requests, and asks services how they are.
 """
 
 from __future__ import annotations
@@ -11,13 +11,19 @@ import errno
 import ipaddress
 import json
 import os
+import pwd
 import select
 import selectors
 import socket
+import ssl
 import struct
+import subprocess
 import sys
+import threading
 import time
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 ALL_PORTS = range(1, 65536)
 #: Connections under way at once, per address; fewer where the limit on open files is lower.
@@ -29,6 +35,12 @@ CONNECT_SECONDS = 1.5
 #: Seconds for a connection through WireGuard, which may first have to find its path.
 CALM_SECONDS = 4.0
 STUN_SECONDS = 1.5
+DNS_SECONDS = 3.0
+#: Seconds for one read from a service that has accepted: a busy model server may take its time.
+SERVICE_SECONDS = 15.0
+PING_SECONDS = 20
+#: A name outside the house that any name server with a way out knows.
+DNS_NAME = "example.com"
 
 #: STUN (RFC 8489): binding request and its success response, cookie, the attributes used.
 BINDING_REQUEST, BINDING_SUCCESS, COOKIE = 0x0001, 0x0101, 0x2112A442
@@ -196,24 +208,162 @@ def resolve(name: str) -> list[str]:
         return []
 
 
-def main(job: dict[str, list[str]]) -> dict[str, object]:
-    """JOB: `sweep` addresses, `connect` and `stun` "HOST PORT", `resolve` names. Hosts to connect to may be names.
+def dns(address: str, name: str) -> str:
+    """Ask a name server for a name over UDP: "answered", or how it failed."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    query = os.urandom(2) + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, 1, 1)
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as connection:
+        connection.settimeout(DNS_SECONDS)
+        try:
+            connection.connect((address, 53))
+            connection.send(query)
+            return "answered" if connection.recv(2048)[:2] == query[:2] else "not an answer to this question"
+        except TimeoutError:
+            return SILENT
+        except OSError as error:
+            return outcome_of(error.errno or 0)
+
+
+def service(kind: str, host: str, port: int, name: str, authority: str) -> str:
+    """Ask a service how it is, in its own protocol: "ok: DETAIL", or how it failed.
+
+    `kind`: headscale, openclaw (over TLS, a certificate for `name` of the CA `authority`, PEM), ollama, ssh, or tcp
+    for one of which nothing is known.
+    """
+    try:
+        with socket.create_connection((host, port), CALM_SECONDS) as plain:
+            plain.settimeout(SERVICE_SECONDS)
+            if kind == "tcp":
+                return "ok: accepts"
+            if kind == "ssh":
+                banner = plain.recv(256).split(b"\r")[0].decode(errors="replace")
+                return f"ok: {banner}" if banner.startswith("SSH-2.0-") else f"no SSH server: {banner[:60]!r}"
+            if kind == "ollama":
+                said = http(plain, "/api/version", f"127.0.0.1:{port}")
+                return f"ok: Ollama {said['version']}"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(cadata=authority)
+            with context.wrap_socket(plain, server_hostname=name) as secure:
+                if kind == "headscale":
+                    health = http(secure, "/health", name).get("status")
+                    return "ok: Headscale passes" if health == "pass" else f"Headscale's health: {health}"
+                ready = http(secure, "/readyz", name).get("ready")
+                return "ok: OpenClaw is ready" if ready is True else f"OpenClaw's readiness: {ready}"
+    except ssl.SSLCertVerificationError as error:
+        return f"certificate: {error.verify_message}"
+    except ssl.SSLError as error:
+        return f"TLS: {error.reason}"
+    except socket.gaierror:
+        return UNKNOWN_NAME
+    except TimeoutError:
+        return SILENT
+    except OSError as error:
+        return outcome_of(error.errno or 0)
+    except (ValueError, KeyError) as error:
+        return f"not understood: {error!r}"
+
+
+def http(connection: socket.socket, path: str, host: str) -> dict[str, Any]:
+    """The JSON object that a server gives for a path. Raises ValueError when it gives none."""
+    connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    said = b""
+    while len(said) < 65536 and (part := connection.recv(65536)):
+        said += part
+    head, _, body = said.partition(b"\r\n\r\n")
+    status = head.split(b"\r\n")[0].split(b" ")
+    if len(status) < 2 or status[1] not in (b"200", b"503"):
+        raise ValueError(f"status {head[:40]!r}")
+    found = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
+
+
+def ping(peer: str) -> str:
+    """The way of WireGuard's packets to a node: "ADDRESS:PORT", "relay NAME", or an error in words.
+
+    It says nothing about the policy, which does not judge these packets.
+    """
+    command = ["tailscale", "ping", "--c=5", "--timeout=2s", "--until-direct", peer]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PING_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    ways = [line.partition(" via ")[2].rpartition(" in ")[0] for line in done.stdout.splitlines() if " via " in line]
+    if not ways:
+        return (done.stdout + done.stderr).strip()[-200:] or "no answer"
+    return ways[-1] if not ways[-1].startswith("DERP") else f"relay {ways[-1]}"
+
+
+def as_user(user: str, job: dict[str, Any]) -> dict[str, Any] | None:
+    """Do a job in a process of that user; null when it could not be done."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reading)
+            account = pwd.getpwnam(user)
+            os.setgroups([])
+            os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+            os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+            with os.fdopen(writing, "w") as stream:
+                json.dump(main(job), stream)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        text = stream.read()
+    os.waitpid(child, 0)
+    found: dict[str, Any] | None = json.loads(text or "null")
+    return found
+
+
+def main(job: dict[str, Any]) -> dict[str, object]:
+    """JOB: `sweep` addresses, `connect` and `stun` "HOST PORT", `resolve` names, `dns` addresses of name servers,
+    `service` "KIND HOST PORT NAME" with `authority` (PEM), `ping` nodes, `as` user -> JOB. Hosts may be names.
 
     Answer: the same keys, each with an object by item of the job.
     """
+    answers: dict[str, dict[str, object]] = {"stun": {}, "dns": {}, "service": {}, "ping": {}, "resolve": {}, "as": {}}
+
+    def ask(part: str, item: str, *arguments: Any) -> None:
+        answers[part][item] = QUESTIONS[part](*arguments)
+
+    # Another user's part first: a process with threads should not fork.
+    for user, its in job.get("as", {}).items():
+        ask("as", user, user, its)
+    authority = job.get("authority", "")
+    questions: list[tuple[Any, ...]] = [("resolve", name, name) for name in job.get("resolve", [])]
+    questions += [("stun", item, item.split()[0], int(item.split()[1])) for item in job.get("stun", [])]
+    questions += [("dns", address, address, DNS_NAME) for address in job.get("dns", [])]
+    questions += [("ping", peer, peer) for peer in job.get("ping", [])]
+    for item in job.get("service", []):
+        kind, host, port, name = item.split()
+        questions.append(("service", item, kind, host, int(port), name, authority))
+    threads = [threading.Thread(target=ask, args=arguments) for arguments in questions]
+    for thread in threads:
+        thread.start()
     pairs = {item: item.split() for item in job.get("connect", [])}
     found = {item: (resolve(host) or [""])[0] for item, (host, _) in pairs.items()}
     known = [item for item in pairs if found[item]]
     outcomes = dict.fromkeys(pairs, UNKNOWN_NAME)
     tried = connect_all([(found[item], int(pairs[item][1])) for item in known], CALM_SECONDS)
     outcomes.update(zip(known, tried, strict=True))
-    return {
-        "connect": outcomes,
-        "resolve": {name: resolve(name) for name in job.get("resolve", [])},
-        "stun": {item: stun(item.split()[0], int(item.split()[1])) for item in job.get("stun", [])},
-        "sweep": sweep_all(job.get("sweep", [])),
-    }
+    for thread in threads:
+        thread.join()
+    return {**answers, "connect": outcomes, "sweep": sweep_all(job.get("sweep", []))}
 
+
+QUESTIONS: dict[str, Callable[..., object]] = {
+    "stun": stun,
+    "dns": dns,
+    "service": service,
+    "ping": ping,
+    "resolve": resolve,
+    "as": as_user,
+}
 
 if __name__ == "__main__":
     json.dump(main(json.loads(sys.argv[1])), sys.stdout)

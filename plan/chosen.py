@@ -1,0 +1,53 @@
+"""The record of a choice that the deployment leaves on a model host, so that a verification knows what to expect.
+
+The choice itself also depends on what could be reached and how much disk was free at that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from plan.catalogue import CATALOGUE
+from plan.models import Choice
+
+#: Where the record is kept.
+RECORD = "/etc/private-ai/model.json"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A choice as recorded, and the digest (sha256, hexadecimal) of the manifest that was laid down."""
+
+    choice: Choice
+    manifest_sha256: str
+
+
+def record(choice: Choice, manifest_sha256: str) -> dict[str, Any]:
+    """The record of a choice: the same for the same model and context, whatever led to it."""
+    return {
+        "model": choice.entry.name,
+        "context": choice.context,
+        "place": choice.place,
+        "need_gib": round(choice.need_gib, 2),
+        "budget_gib": round(choice.budget_gib, 2),
+        "manifest_sha256": manifest_sha256,
+    }
+
+
+def chosen(found: Mapping[str, Any]) -> Chosen:
+    """The choice of a record. Raises ValueError for one that is not understood or names a model nobody knows."""
+    try:
+        entry = next((entry for entry in CATALOGUE if entry.name == found["model"]), None)
+        if entry is None:
+            raise ValueError(f"no model {found['model']!r} in plan/catalogue.py")
+        context, need, budget = int(found["context"]), float(found["need_gib"]), float(found["budget_gib"])
+        why = (
+            f"{entry.title()} with a context of {context} tokens: needs {need:.1f} GiB of the {budget:.1f} GiB that "
+            f"{found['place']} leaves for a model"
+        )
+        choice = Choice(entry, context, found["place"], need, budget, 0.0, why, "")
+        return Chosen(choice, str(found["manifest_sha256"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the record of the model's choice is not understood: {error!r}") from error

@@ -1,0 +1,145 @@
+"""What the verification holds a house to: packet filters, secrets, owners, certificates, the recorded choice."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from plan.checks import kind, packet_filter, rows_at, secret_files, service_of, service_users, tls_name, units_of
+from plan.chosen import chosen, record
+from plan.models import Hardware, choose
+from plan.profile import Listener
+from tests.unit import houses
+from tests.verify.probes.secrets import Seeker
+from tests.verify.test_ca import days_left, root_claims
+from tests.verify.test_headscale import passages
+from tests.verify.test_openclaw import differences
+
+VPN = {
+    "brain": ("100.64.0.1", "fd7a:115c:a1e0::1"),
+    "gate": ("100.64.0.2", "fd7a:115c:a1e0::2"),
+    "hub": ("100.64.0.3", "fd7a:115c:a1e0::3"),
+    "laptop": ("100.64.0.4", "fd7a:115c:a1e0::4"),
+}
+
+
+def test_the_packet_filter_lets_in_the_table_s_rows_and_nothing_else() -> None:
+    house = houses.split()
+    gate = packet_filter(house, house.member("gate"), VPN)
+    assert len(gate) == 4
+    assert ("100.64.0.4", "100.64.0.2", 6, 18789, 18789) in gate
+    assert {(source, port) for source, _, _, port, _ in packet_filter(house, house.member("brain"), VPN)} == {
+        ("100.64.0.2", 11434),
+        ("fd7a:115c:a1e0::2", 11434),
+    }
+    assert packet_filter(house, house.member("hub"), VPN) == packet_filter(house, house.member("laptop"), VPN) == set()
+
+
+def test_a_node_s_own_packet_filter_is_taken_apart() -> None:
+    to = {"Net": "100.64.0.2/32", "Ports": {"First": 18789, "Last": 18789}}
+    rule = {"Srcs": ["100.64.0.4/32"], "Dsts": [to], "IPProto": [6]}
+    assert passages([rule]) == {("100.64.0.4", "100.64.0.2", 6, 18789, 18789)}
+    wide = {"Srcs": ["100.64.0.0/10"], "Dsts": [{**to, "Ports": {"First": 0, "Last": 65535}}], "IPProto": None}
+    assert passages([wide]) == {("100.64.0.0/10", "100.64.0.2", 0, 0, 65535)}
+    assert passages(None) == set()
+
+
+def test_secrets_are_where_their_services_are() -> None:
+    house = houses.split()
+    paths = {member.name: {each.path for each in secret_files(member)} for member in house.members}
+    assert paths["laptop"] == {"/var/lib/tailscale/tailscaled.state"}
+    assert "/var/lib/private-ai/ca/ca.key" in paths["hub"]
+    assert not paths["gate"] & {"/var/lib/private-ai/ca/ca.key", "/etc/headscale/tls/key.pem"}
+    token = next(each for each in secret_files(house.member("gate")) if each.path.endswith("token"))
+    assert token.described == "openclaw openclaw 0400"
+
+
+def test_service_users_and_what_is_asked() -> None:
+    house = houses.split()
+    assert service_users(house, house.member("laptop")) == ()
+    assert service_users(house, house.member("brain")) == ("ollama", "ollama-vpn", "root")
+    rows = {row.id: row for row in rows_at(house, house.member("gate"))}
+    assert set(rows) == {"ssh", "openclaw"}
+    assert (kind(rows["openclaw"]), tls_name(house, rows["openclaw"])) == ("openclaw", "gate.vpn.house.internal")
+    assert (kind(rows["ssh"]), tls_name(house, rows["ssh"])) == ("ssh", "-")
+    assert service_of(house, house.member("gate"), 18789) == "gate/openclaw"
+    assert service_of(house, house.member("gate"), 443) == "gate 443/tcp"
+
+
+def test_a_port_of_the_table_has_owners_and_another_none() -> None:
+    house = houses.single()
+    assert units_of(Listener("tcp", "*", 443, "headscale", "headscale.service"), house) == ("headscale.service",)
+    assert units_of(Listener("udp", "*", 443, "x", ""), house) == ()
+
+
+def test_the_record_of_a_choice_comes_back_and_does_not_depend_on_the_moment() -> None:
+    small, roomy = Hardware(ram_gib=24, disk_free_gib=20), Hardware(ram_gib=24, disk_free_gib=500)
+    first = choose(small, wanted_context=None, named="smollm2:135m", registry_reachable=False)
+    second = choose(roomy, wanted_context=None, named="smollm2:135m", registry_reachable=True, present=["smollm2:135m"])
+    assert record(first, "ab") == record(second, "ab")
+    back = chosen(record(first, "ab"))
+    assert (back.choice.entry, back.choice.context, back.manifest_sha256) == (first.entry, first.context, "ab")
+    assert str(first.context) in back.choice.why
+
+
+@pytest.mark.parametrize("found", [{}, {"model": "nobody:1b"}, {"model": "smollm2:135m", "context": "many"}])
+def test_a_record_that_is_not_understood_is_an_error(found: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"not understood|no model|invalid literal"):
+        chosen(found)
+
+
+def test_differences_name_the_place() -> None:
+    planned, found = {"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 3, "c": [1]}, "e": True}
+    assert list(differences(planned, found, "")) == ["a.b is 3 instead of 1", "d is not set", "e is True, not planned"]
+
+
+def certificate(*permitted: x509.GeneralName, critical: bool = True, path: int | None = 0) -> x509.Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(7).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=3650))
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=path), critical=True)
+    if permitted:
+        made = made.add_extension(x509.NameConstraints(list(permitted), None), critical=critical)
+    return made.sign(key, hashes.SHA256())
+
+
+def test_a_root_is_for_the_house_only() -> None:
+    house = houses.single()
+    ours = (
+        x509.DNSName("house.internal"),
+        x509.IPAddress(ipaddress.ip_network("100.64.0.0/10")),
+        x509.IPAddress(ipaddress.ip_network("fd7a:115c:a1e0::/48")),
+    )
+    assert all(root_claims(certificate(*ours), house).values())
+    for wrong in (
+        certificate(),
+        certificate(*ours, critical=False),
+        certificate(*ours, path=None),
+        certificate(*ours, x509.DNSName("example.com")),
+        certificate(x509.DNSName("internal"), *ours[1:]),
+    ):
+        assert not all(root_claims(wrong, house).values())
+
+
+def test_days_left() -> None:
+    assert days_left("notAfter=Jan  1 00:00:00 2000 GMT") is not None
+    assert (days_left("notAfter=Jan  1 00:00:00 2000 GMT") or 0) < 0
+    assert days_left("unable to load certificate") is None
+
+
+def test_a_secret_is_named_and_never_shown() -> None:
+    seeker = Seeker({"/etc/openclaw/token": [b"0123456789abcdef"]})
+    assert seeker.names(b"x --token 0123456789abcdef y") == {"/etc/openclaw/token"}
+    assert seeker.names(b"key hskey-auth-QcH2UzSIAnDJ-" + b"x" * 40) == {"a join key"}
+    # What Headscale prints of a key, and a program that knows what a private key looks like, hold none.
+    assert seeker.names(b"hskey-auth-QcH2UzSIAnDJ-*** -----BEGIN EC PRIVATE KEY-----\x00") == set()
+    body = b"-----BEGIN PRIVATE KEY-----\n" + b"A" * 64 + b"\n"
+    assert seeker.names(body) == {"a private key"}

@@ -1,0 +1,102 @@
+"""The house's own certificates: whom they may speak for, who trusts them, how long they last."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from plan.house import House, Member
+from tests.verify.ledger import Check
+from tests.verify.probing import Probing
+
+#: A run of the deployment renews a certificate under 30 days; fewer than this means that none has run for long.
+FEWEST_DAYS = 14
+#: The root is in every device: changing it means to visit each.
+FEWEST_ROOT_DAYS = 180
+
+
+def test_root(member: Member, probing: Probing, check: Check) -> None:
+    """Each host trusts the house's root certificate, which can speak for the house's names and no others.
+
+    Whoever gets the CA's key can then still not pose as a bank.
+    """
+    state = probing.state(member.name)
+    ours = probing.state(probing.house.gateway.name)["root"].text
+    try:
+        certificate = x509.load_pem_x509_certificate(state["root"].text.encode())
+        claims = root_claims(certificate, probing.house)
+        days = (certificate.not_valid_after_utc - datetime.now(UTC)).days
+        print_ = certificate.fingerprint(hashes.SHA256()).hex()[:16]
+        claims |= {
+            "the same on every host": state["root"].text == ours,
+            "in the system's store": state["trusted"].status == 0,
+            f"{FEWEST_ROOT_DAYS} days left": days >= FEWEST_ROOT_DAYS,
+        }
+        seen = f"SHA-256 {print_}..., {days} days left"
+    except ValueError as error:
+        claims, seen = {"a root certificate": False}, str(error)
+    untrue = [claim for claim, holds in claims.items() if not holds]
+    check(
+        not untrue,
+        source=member.name,
+        target="CA",
+        expected=", ".join(claims),
+        observed=(f"not so: {', '.join(untrue)}; " if untrue else "") + seen,
+        remedy="run the deployment again: it puts the coordinator's root certificate into every host's store",
+    )
+
+
+def root_claims(certificate: x509.Certificate, house: House) -> dict[str, bool]:
+    """What a root certificate must be: for the house's names and the VPN's addresses only (RFC 5280, 4.2.1.10)."""
+    extensions = certificate.extensions
+    names = {"DNS": {house.domain}, "IP": {ipaddress.ip_network(house.vpn_v4), ipaddress.ip_network(house.vpn_v6)}}
+    basic = constraint = None
+    try:
+        basic = extensions.get_extension_for_class(x509.BasicConstraints)
+        constraint = extensions.get_extension_for_class(x509.NameConstraints)
+    except x509.ExtensionNotFound:
+        pass
+    permitted = list(constraint.value.permitted_subtrees or ()) if constraint else []
+    return {
+        "a CA that signs no other CAs": basic is not None
+        and basic.critical
+        and (basic.value.ca, basic.value.path_length) == (True, 0),
+        f"for names below {house.domain} and addresses of the VPN only": constraint is not None
+        and constraint.critical
+        and {each.value for each in permitted if isinstance(each, x509.DNSName)} == names["DNS"]
+        and {each.value for each in permitted if isinstance(each, x509.IPAddress)} == names["IP"],
+    }
+
+
+@pytest.mark.parametrize("service", ["headscale", "gateway"])
+def test_server(service: str, probing: Probing, check: Check) -> None:
+    """A server shows a certificate of the house's CA, for the name that devices ask for, with days to go."""
+    house = probing.house
+    member = house.coordinator if service == "headscale" else house.gateway
+    if member.name not in probing.subject.scope:
+        pytest.skip(f"{member.name} is left out by --only")
+    seen = probing.state(member.name)[f"certificate {service}"].text
+    days = days_left(seen)
+    check(
+        "Verify return code: 0 (ok)" in seen and days is not None and days >= FEWEST_DAYS,
+        source=member.name,
+        target="itself",
+        expected=f"{service}'s certificate: chain to the house's CA, right name, {FEWEST_DAYS} days left",
+        observed=("no certificate" if days is None else f"{days} days left") + f"; {' / '.join(seen.splitlines())}",
+        remedy="run the deployment again: it signs anew what does not fit or ends within 30 days",
+    )
+
+
+def days_left(shown: str) -> int | None:
+    """Whole days until the end in what openssl shows of a certificate (-enddate); None when there is no certificate."""
+    end = re.search(r"notAfter=(.+)", shown)
+    if not end:
+        return None
+    date = datetime.strptime(end[1].strip(), "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
+    return int((date.timestamp() - time.time()) // 86400)

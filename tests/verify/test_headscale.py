@@ -1,0 +1,123 @@
+"""The control server: the policy in force, the nodes it knows, and what it runs with."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from plan.checks import Passage, nodes, packet_filter
+from plan.house import Member
+from tests.verify.ledger import Check
+from tests.verify.probing import Probing
+
+
+def test_policy(member: Member, probing: Probing, check: Check) -> None:
+    """The packet filter that a node has from Headscale lets in what the access table says and nothing else.
+
+    Asked of the node itself: the file may say one thing and the running server another. Judged also for ports that the
+    firewall closes besides.
+    """
+    section = probing.state(member.name)["netmap"]
+    netmap = section.json()
+    vpn = {each.name: probing.state(each.name).vpn for each in probing.subject.asked}
+    wanted = packet_filter(probing.house, member, vpn)
+    found = passages(netmap.get("PacketFilter")) if netmap else frozenset()
+    # A part of the house is not asked when --only leaves it out; its addresses are not known then.
+    known = {at for addresses in vpn.values() for at in addresses}
+    found = found if len(vpn) == len(probing.house.members) else frozenset(each for each in found if each[0] in known)
+    lost, added = wanted - found, found - wanted
+    check(
+        netmap is not None and not lost and not added,
+        source=member.name,
+        target="policy",
+        expected=f"lets in: {_words(wanted)}",
+        observed=section.text[-200:] if netmap is None else f"missing: {_words(lost)}; too much: {_words(added)}",
+        remedy=f"on {probing.house.coordinator.name}: systemctl status headscale; run the deployment again",
+    )
+
+
+def passages(filters: Any) -> frozenset[Passage]:
+    """A node's packet filter (tailcfg.FilterRule as `tailscale debug netmap` prints it), taken apart."""
+    return frozenset(
+        (
+            source.removesuffix("/32").removesuffix("/128"),
+            to["Net"].removesuffix("/32").removesuffix("/128"),
+            protocol,
+            to["Ports"]["First"],
+            to["Ports"]["Last"],
+        )
+        for rule in filters or ()
+        for source in rule["Srcs"]
+        for to in rule["Dsts"]
+        for protocol in rule.get("IPProto") or (0,)
+    )
+
+
+def _words(found: frozenset[Passage]) -> str:
+    return (
+        ", ".join(
+            f"{source} to {to} {'port ' + str(first) if first == last else f'ports {first}-{last}'}"
+            for source, to, _, first, last in sorted(found)
+        )
+        or "nothing"
+    )
+
+
+def test_nodes(coordinator: Member, probing: Probing, check: Check) -> None:
+    """The nodes of the network are exactly the designated ones, with their tags or owners, and none has expired."""
+    section = probing.state(coordinator.name)["nodes"]
+    wanted = {name: f"{sorted(node.tags) or node.user}" for name, node in nodes(probing.house).items()}
+    found = section.json() or []
+    seen = sorted((str(each["given_name"]), _owner(each)) for each in found)
+    expired = [each["given_name"] for each in found if 0 < (each.get("expiry") or {}).get("seconds", 0) < time.time()]
+    strangers = [
+        f"headscale nodes delete --identifier {each['id']}  # {each['given_name']}"
+        for each in found
+        if each["given_name"] not in wanted
+    ]
+    check(
+        seen == sorted(wanted.items()) and not expired,
+        source=coordinator.name,
+        target="VPN",
+        expected=f"exactly these nodes: {sorted(wanted.items())}",
+        observed=f"{seen}; expired: {expired or 'none'}"
+        if section.status == 0
+        else section.text or "headscale does not answer",
+        remedy=f"on {coordinator.name}: "
+        + ("; ".join(strangers) or "headscale nodes list; then run the deployment again"),
+    )
+
+
+def _owner(node: dict[str, Any]) -> str:
+    return f"{sorted(node.get('tags') or []) or node['user']['name']}"
+
+
+def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
+    """The running control server uses its own relay and no other, asks nobody for anything, and hides its own doors."""
+    section = probing.state(coordinator.name)["headscale"]
+    config, house = section.json() or {}, probing.house
+    relay, claims = config.get("DERP", {}), dict[str, bool]()
+    if config:
+        claims = {
+            "no relays of others": not relay.get("URLs") and not relay.get("Paths") and not relay.get("DERPMap"),
+            "no relay list fetched": relay.get("AutoUpdate") is False,
+            "its own relay, for its own nodes": relay.get("ServerEnabled") and relay.get("ServerVerifyClients"),
+            "metrics and debugging on loopback": str(config.get("MetricsAddr")).startswith("127.0.0.1:"),
+            "gRPC on loopback, not insecure": str(config.get("GRPCAddr")).startswith("127.0.0.1:")
+            and config.get("GRPCAllowInsecure") is False,
+            "no logs sent": config.get("LogTail", {}).get("Enabled") is False,
+            "no name servers of others": not any((config["DNSConfig"].get("Nameservers") or {}).values()),
+            "its certificate from the house's CA": not config.get("ACMEURL")
+            and str(config.get("TLS", {}).get("CertPath")).startswith("/etc/headscale/tls/"),
+            "the table's policy": config.get("Policy", {}).get("Path") == "/etc/headscale/policy.json",
+            "its own name": config.get("ServerURL") == f"https://{house.headscale_name}:{house.port('headscale')}",
+        }
+    untrue = [claim for claim, holds in claims.items() if not holds]
+    check(
+        bool(claims) and not untrue,
+        source=coordinator.name,
+        target="itself",
+        expected=", ".join(claims) or "the running server's configuration",
+        observed=f"not so: {', '.join(untrue)}" if untrue else "so" if claims else "headscale does not answer",
+        remedy=f"run the deployment again; on {coordinator.name}: systemctl status headscale",
+    )

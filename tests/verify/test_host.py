@@ -1,0 +1,196 @@
+"""On each host itself: its services run and answer, nobody else listens, secrets are where they belong."""
+
+from __future__ import annotations
+
+import re
+
+import testinfra.host
+
+from plan.checks import is_loopback, misplaced, missing, secret_files, units_of
+from plan.house import Member
+from plan.preflight import CLOCK_LIMIT_S
+from tests.verify.ledger import Check, Way
+from tests.verify.probing import Probing
+from tests.verify.state import fragments
+
+UNITS = {
+    "coordinator": ("headscale",),
+    "model_hosts": ("ollama",),
+}
+EVERYWHERE = ("private-ai-firewall", "tailscaled")
+#: Units of the house that hold sockets besides those of the table's rows.
+OURS = frozenset({"headscale.service", "ollama.service", "tailscaled.service", "openclaw.service"})
+
+
+def test_services(member: Member, probing: Probing, check: Check) -> None:
+    """What a host serves answers on the host itself, in its own protocol, at each of its addresses.
+
+    When this holds and the same fails from elsewhere, the network between is to blame.
+    """
+    asked = probing.own(member)
+    seen = {each.item: probing.host(member.name)["service"][each.item] for each in asked}
+    check(
+        bool(asked) and all(said.startswith("ok: ") for said in seen.values()),
+        source=member.name,
+        target="itself",
+        expected=", ".join(f"{each.row.id} answers at {each.at} port {each.row.port}" for each in asked),
+        observed=", ".join(f"{each.row.id} at {each.at}: {seen[each.item]}" for each in asked),
+        remedy=f"on {member.name}: systemctl --failed, ss -Hltnp; then run the deployment again",
+        ways=[Way(f"{member.name}/{each.row.id}", seen[each.item].startswith("ok: "), True) for each in asked],
+    )
+
+
+def test_units(member: Member, machine: testinfra.host.Host, probing: Probing, check: Check) -> None:
+    """The services of a host run, and will again after a reboot."""
+    units = [*EVERYWHERE, *(unit for role in sorted(member.roles) for unit in UNITS.get(role, ()))]
+    if "model_hosts" in member.roles and member != probing.house.gateway:
+        units.append("ollama-vpn.socket")
+    bad = []
+    for unit in units:
+        properties = machine.service(unit).systemd_properties
+        seen = (properties.get("ActiveState"), properties.get("UnitFileState"))
+        if seen != ("active", "enabled"):
+            bad.append(f"{unit} is {seen[0]} and {seen[1] or 'not there'}")
+    check(
+        not bad,
+        source=member.name,
+        target="itself",
+        expected=f"active and enabled: {', '.join(units)}",
+        observed="; ".join(bad) or "so",
+        remedy=f"on {member.name}: systemctl status UNIT, journalctl --unit UNIT; then run the deployment again",
+    )
+
+
+def test_listeners(member: Member, probing: Probing, check: Check) -> None:
+    """Every row of the access table has its listener, and the house's programs listen nowhere else.
+
+    Ollama answers on loopback and in the VPN only, whatever the firewall does.
+    """
+    state = probing.state(member.name)
+    wrong = misplaced(probing.house, state.listeners)
+    wrong += [f"nothing at {each}" for each in missing(probing.house, member, state.listeners, state.vpn)]
+    check(
+        not wrong,
+        source=member.name,
+        target="itself",
+        expected="every row of the access table has its listener; Ollama only on loopback and in the VPN, Headscale's "
+        "own ports only on loopback",
+        observed="; ".join(wrong) or "so",
+        remedy=f"run the deployment again; then on {member.name}: ss -Hltunp",
+    )
+
+
+def test_owners(member: Member, probing: Probing, check: Check) -> None:
+    """Every socket that listens belongs to a known owner: a port of the table to its service, others to a service.
+
+    What an administrator or a person has started is a warning, unless it takes a port of the house, or stands on a
+    server without being a service of the system.
+    """
+    state = probing.state(member.name)
+    files = fragments(state["units"].text)
+    bad, unknown = [], []
+    for each in state.listeners:
+        wanted, unit = units_of(each, probing.house), each.unit or "no unit"
+        said = f"{each.port}/{each.proto} on {each.address} is held by {each.process or 'somebody'} ({unit})"
+        file = files.get(each.unit, "")
+        if wanted and unit not in wanted and each.process != "tailscaled":
+            bad.append(f"{said} instead of {' or '.join(wanted)}")
+        elif wanted or each.unit in OURS or file.startswith(("/usr/lib/systemd/", "/lib/systemd/")):
+            continue
+        elif member.is_server and not is_loopback(each.address) and not file.startswith("/etc/systemd/"):
+            bad.append(said)
+        else:
+            unknown.append(said)
+    check(
+        not bad and not unknown,
+        source=member.name,
+        target="itself",
+        expected="each listening socket is held by a service of the house or of a Debian package",
+        observed="; ".join([*bad, *unknown]) or f"{len(state.listeners)} sockets, all known",
+        remedy=f"on {member.name}: ss -Hltunp, systemctl status PID; stop what should not be there",
+        warn=not bad,
+    )
+
+
+def test_clock(member: Member, probing: Probing, check: Check) -> None:
+    """The host's clock agrees with this computer's. Certificates and join keys live by it."""
+    skew = probing.state(member.name).profile.clock_skew_s
+    check(
+        abs(skew) <= CLOCK_LIMIT_S,
+        source=member.name,
+        target="itself",
+        expected=f"within {CLOCK_LIMIT_S} s of this computer's clock",
+        observed=f"{skew:+.1f} s",
+        remedy=f"on {member.name}: timedatectl; set the clock, and have systemd-timesyncd or chrony keep it",
+    )
+
+
+def test_ssh(member: Member, probing: Probing, check: Check) -> None:
+    """SSH lets nobody in by a password. The house needs keys only, so this is advice and not a promise of its own."""
+    section = probing.state(member.name)["sshd"]
+    said = dict(line.split(" ", 1) for line in section.text.splitlines() if " " in line)
+    bad = [
+        f"{name} {said[name]}"
+        for name in ("passwordauthentication", "kbdinteractiveauthentication", "permitemptypasswords")
+        if said.get(name, "no") != "no"
+    ]
+    bad += ["permitrootlogin yes"] if said.get("permitrootlogin") == "yes" else []
+    check(
+        section.status == 0 and not bad,
+        source=member.name,
+        target="itself",
+        expected="no logins by password, none for root by password",
+        observed=", ".join(bad) or ("so" if section.status == 0 else section.text or "sshd does not tell"),
+        remedy=f"on {member.name}: PasswordAuthentication no, KbdInteractiveAuthentication no and PermitRootLogin "
+        "prohibit-password in /etc/ssh/sshd_config.d/, after trying that your key works",
+        warn=True,
+    )
+
+
+def test_updates(member: Member, probing: Probing, check: Check) -> None:
+    """The host has no updates waiting, and none that waits for a reboot."""
+    state = probing.state(member.name)
+    section = state["updates"]
+    waiting = re.findall(r"^Inst (\S+)", section.text, re.MULTILINE)
+    reboot = state.profile.reboot_required
+    check(
+        section.status == 0 and not waiting and not reboot,
+        source=member.name,
+        target="itself",
+        expected="no package updates waiting, no reboot needed",
+        observed=(f"{len(waiting)} updates: {', '.join(waiting[:8])}" if waiting else "no updates that apt knows of")
+        + (", a reboot is needed" if reboot else "")
+        + ("" if section.status == 0 else f"; apt says: {section.text[-200:]}"),
+        remedy=f"on {member.name}: apt-get update && apt-get upgrade; then reboot if it asks for it",
+        warn=True,
+    )
+
+
+def test_secret_files(member: Member, probing: Probing, check: Check) -> None:
+    """Every file with a secret belongs to its service alone."""
+    wanted = {each.path: each.described for each in secret_files(member)}
+    seen = probing.secrets(member.name)["files"]
+    bad = [f"{path} is {seen[path] or 'not there'}" for path in wanted if seen[path] != wanted[path]]
+    check(
+        not bad,
+        source=member.name,
+        target="itself",
+        expected=", ".join(f"{path} {said}" for path, said in wanted.items()),
+        observed=", ".join(bad) or "so",
+        remedy=f"on {member.name}: chown and chmod as expected, or run the deployment again; who read it may have it",
+    )
+
+
+def test_secret_traces(member: Member, probing: Probing, check: Check) -> None:
+    """No secret is in arguments or environments of processes, in the journal, in logs or files anybody can read."""
+    seen = probing.secrets(member.name)
+    searched = ", ".join(f"{count:,} {what}" for what, count in seen["searched"].items())
+    check(
+        not seen["found"] and bool(seen["searched"]),
+        source=member.name,
+        target="itself",
+        expected=f"none of {seen['known']} secrets of this host, no join key, no private key",
+        observed="; ".join(seen["found"]) or f"none ({searched}, all processes)",
+        remedy="make that secret anew, it is known; then remove the trace "
+        "(journalctl --rotate and --vacuum-time=1s for the journal)",
+    )

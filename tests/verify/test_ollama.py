@@ -1,0 +1,107 @@
+"""The model server: the chosen model, whole, with the context that was counted on, and no cloud."""
+
+from __future__ import annotations
+
+from plan.chosen import RECORD, chosen
+from plan.house import Member
+from plan.openclaw import ollama_host
+from tests.verify.ledger import Check
+from tests.verify.probing import Probing
+from tests.verify.state import STORE, HostState
+
+
+def _served(state: HostState) -> dict[str, str]:
+    """Model -> digest of its manifest, as Ollama says."""
+    return {each["name"]: each["digest"] for each in (state["models"].json() or {}).get("models") or ()}
+
+
+def test_files(model_host: Member, probing: Probing, check: Check) -> None:
+    """Every file of the models has the digest that its name says, and Ollama serves what is on disk."""
+    lines = [line.split(None, 1) for line in probing.model_files(model_host.name).splitlines()]
+    blobs = {name.strip(): digest for digest, name in lines if name.startswith("sha256-")}
+    manifests = {model_of(name): digest for digest, name in lines if name.startswith("./")}
+    # A download under way is not served.
+    bad = [name for name, digest in blobs.items() if name != f"sha256-{digest}" and "-partial" not in name]
+    served = _served(probing.state(model_host.name))
+    check(
+        bool(served) and served == manifests and bool(blobs) and not bad,
+        source=model_host.name,
+        target="itself",
+        expected="Ollama serves the manifests on disk, and every file has the digest in its name",
+        observed=f"served: {served or 'none'}; on disk: {manifests or 'none'}; {len(blobs)} files, damaged: {bad}",
+        remedy=f"on {model_host.name}: remove the damaged files from {STORE}/blobs; run the deployment again",
+    )
+
+
+def model_of(path: str) -> str:
+    """./REGISTRY/NAMESPACE/NAME/TAG as Ollama says it: NAME:TAG for its own library."""
+    name, _, tag = path.removeprefix("./").rpartition("/")
+    return f"{name.removeprefix('registry.ollama.ai/').removeprefix('library/')}:{tag}"
+
+
+def test_model(model_host: Member, probing: Probing, check: Check) -> None:
+    """The model that is served and used is the one that the deployment chose, and not another under its name."""
+    state = probing.state(model_host.name)
+    served = _served(state)
+    try:
+        record = chosen(state["chosen"].json() or {})
+        wanted, why = {record.choice.entry.name: record.manifest_sha256}, record.choice.why
+    except ValueError as error:
+        wanted, why = {}, str(error)
+    used = [each["model"] for each in probing.container()["providers"] if _asks(probing, model_host, each["url"])]
+    check(
+        bool(wanted) and wanted.items() <= served.items() and used == list(wanted),
+        source=model_host.name,
+        target="itself",
+        expected=f"{wanted or 'a record of the choice'}, used by the gateway ({why})",
+        observed=f"served: {served or 'none'}; the gateway asks for: {used or 'none'}",
+        remedy=f"run the deployment again; see {RECORD} on {model_host.name} and ollama_model in group_data/all.py",
+    )
+
+
+def _asks(probing: Probing, model_host: Member, url: str) -> bool:
+    return f"//{ollama_host(probing.house, model_host)}:" in url
+
+
+def test_context(model_host: Member, probing: Probing, check: Check) -> None:
+    """The model is in memory with the context length that the gateway counts on.
+
+    With a shorter one the agent's own prompt pushes the conversation out, and it forgets what was said.
+    """
+    clients = [member for member in probing.house.with_role("clients") if member.name in probing.subject.scope]
+    for client in clients[:1]:
+        probing.message(client.name)  # brings the model into memory after a restart
+    providers = [each for each in probing.container()["providers"] if _asks(probing, model_host, each["url"])]
+    wanted = {each["model"]: each["context"] for each in providers}
+    loaded = probing.loaded(model_host.name)
+    check(
+        bool(wanted) and wanted.items() <= loaded.items(),
+        source=probing.house.gateway.name,
+        target=model_host.name,
+        expected=f"in memory, with the context of openclaw.json: {wanted or 'a model of this host'}",
+        observed=loaded or "no model in memory",
+        remedy="run the deployment again: it sets one number in both places and loads the model",
+    )
+
+
+def test_settings(model_host: Member, probing: Probing, check: Check) -> None:
+    """The running model server listens on loopback, has its cloud features off, and removes no models by itself."""
+    state, port = probing.state(model_host.name), probing.house.port("ollama")
+    environment = state.environment("ollama")
+    context = (state["chosen"].json() or {}).get("context")
+    wanted = {
+        "OLLAMA_HOST": f"127.0.0.1:{port}",
+        "OLLAMA_NO_CLOUD": "1",
+        "OLLAMA_NOPRUNE": "1",
+        "OLLAMA_MODELS": STORE,
+        "OLLAMA_CONTEXT_LENGTH": str(context),
+    }
+    bad = [f"{name}={environment.get(name, '')}" for name, value in wanted.items() if environment.get(name) != value]
+    check(
+        not bad,
+        source=model_host.name,
+        target="itself",
+        expected=f"the running server's environment: {', '.join(f'{name}={value}' for name, value in wanted.items())}",
+        observed=", ".join(bad) or "so",
+        remedy=f"run the deployment again; on {model_host.name}: systemctl cat ollama",
+    )

@@ -1,0 +1,142 @@
+"""The gateway: in its cage, with its limits, and with everything off that runs commands or phones home."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from plan.chosen import chosen
+from plan.house import Member
+from plan.openclaw import MEMORY_GIB, PIDS, model_servers, openclaw_config
+from tests.verify.ledger import Check
+from tests.verify.probing import Probing
+from tests.verify.state import status_fields
+
+#: What the container may see of its host: path inside -> (path outside, writable).
+MOUNTS = {
+    "/home/node/.openclaw": ("/var/lib/openclaw/state", True),
+    "/etc/openclaw": ("/etc/openclaw", False),
+}
+CAGE = (
+    "run the deployment again; then on the gateway: "
+    "systemctl --user --machine=openclaw@ status openclaw, /etc/containers/systemd/users/"
+)
+
+
+def test_cage(gateway: Member, probing: Probing, check: Check) -> None:
+    """The container is rootless, read-only and without capabilities, and sees nothing of its host but its own folders.
+
+    By the kernel's own words about its first process where it has some, else by Podman's.
+    """
+    state = probing.state(gateway.name)
+    found = (state["container"].json() or [{}])[0]
+    settings, process = found.get("HostConfig", {}), state["process"].text
+    kernel = status_fields(process)
+    root = next((line for line in process.splitlines() if " / / " in line), "")
+    account = state["account"].text
+    mounts = {each["Destination"]: (each["Source"], each["RW"]) for each in found.get("Mounts", ())}
+    claims = {
+        "the unit is active": state["unit"].text == "active",
+        "it runs as openclaw, not root": account not in ("", "0") and kernel.get("Uid", "").split()[:1] == [account],
+        "user namespace": settings.get("UsernsMode") == "private",
+        "read-only root": bool(settings.get("ReadonlyRootfs")) and re.search(r" / / ro[, ]", root) is not None,
+        "no capabilities": not settings.get("CapAdd")
+        and not found.get("BoundingCaps")
+        and {kernel.get(name) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16},
+        "no new privileges": kernel.get("NoNewPrivs") == "1",
+        "not privileged": settings.get("Privileged") is False,
+        "a network and processes of its own": settings.get("NetworkMode") == "pasta"
+        and settings.get("PidMode") == "private"
+        and settings.get("UTSMode") == "private",
+        "only its own two folders, so no engine's socket": mounts == MOUNTS,
+        "no devices": not settings.get("Devices"),
+        "the kernel's filter of system calls": kernel.get("Seccomp") == "2",
+    }
+    untrue = [claim for claim, holds in claims.items() if not holds]
+    check(
+        not untrue,
+        source=gateway.name,
+        target="container",
+        expected=", ".join(claims),
+        observed=f"not so: {', '.join(untrue)} ({_seen(kernel, root, mounts)})" if untrue else "so",
+        remedy=CAGE,
+    )
+
+
+def _seen(kernel: dict[str, str], root: str, mounts: dict[str, Any]) -> str:
+    names = ("Uid", "CapEff", "CapBnd", "NoNewPrivs")
+    said = [f"{name} {kernel[name]}" for name in names if name in kernel]
+    return "; ".join([*said, root, f"folders: {', '.join(mounts)}"]) if said else "the container does not run"
+
+
+def test_limits(gateway: Member, probing: Probing, check: Check) -> None:
+    """The container cannot take all memory or all process numbers of its host.
+
+    A warning where the host's kernel offers no such limit.
+    """
+    state = probing.state(gateway.name)
+    said = dict(re.findall(r"(memory\.max|pids\.max):(\S+)", state["process"].text))
+    offered = state.profile.cgroup_controllers
+    wanted = {"memory.max": str(MEMORY_GIB * 2**30), "pids.max": str(PIDS)}
+    absent = [name for name in wanted if name.partition(".")[0] not in offered]
+    bad = [
+        f"{name} is {said.get(name, 'not set')}"
+        for name, value in wanted.items()
+        if name not in absent and said.get(name) != value
+    ]
+    check(
+        not bad and not absent,
+        source=gateway.name,
+        target="container",
+        expected=", ".join(f"{name} {value}" for name, value in wanted.items()),
+        observed="; ".join([*bad, *(f"{name}: not offered by the host's kernel" for name in absent)]) or "so",
+        remedy=CAGE if bad else "use a host whose cgroup v2 has the controllers memory and pids",
+        warn=not bad,
+    )
+
+
+def test_settings(gateway: Member, probing: Probing, check: Check) -> None:
+    """The configuration in force is the planned one: what runs commands, reaches out or reports is off.
+
+    Read inside the container, and older than the gateway's start, so it is what the gateway runs with.
+    """
+    house, seen = probing.house, probing.container()
+    try:
+        choices = {
+            member.name: chosen(probing.state(member.name)["chosen"].json() or {}).choice
+            for member in house.with_role("model_hosts")
+            if member in probing.subject.asked
+        }
+        planned = openclaw_config(house, model_servers(house, choices))
+        wrong = list(differences(planned, seen["config"], ""))
+    except (ValueError, KeyError) as error:
+        planned, wrong = {}, [f"what is planned is not known: {error}"]
+    stale = seen["configSeconds"] < 0
+    check(
+        not wrong and not stale,
+        source=gateway.name,
+        target="container",
+        expected="openclaw.json as planned: token, TLS, local models only; no tools, web, browser, cron, hooks, "
+        "updates, telemetry",
+        observed="; ".join(wrong[:6])
+        + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+        + ("the file is newer than the gateway's start" if stale else "")
+        or "so",
+        remedy="run the deployment again: it writes the file and starts the gateway anew",
+    )
+
+
+def differences(planned: Any, found: Any, at: str) -> Iterator[str]:
+    """Where two JSON values differ, in words."""
+    if isinstance(planned, dict) and isinstance(found, dict):
+        for key in sorted(planned.keys() | found.keys()):
+            where = f"{at}.{key}" if at else key
+            if key not in found:
+                yield f"{where} is not set"
+            elif key not in planned:
+                yield f"{where} is {found[key]!r}, not planned"
+            else:
+                yield from differences(planned[key], found[key], where)
+    elif planned != found:
+        yield f"{at} is {found!r} instead of {planned!r}"

@@ -1,0 +1,71 @@
+"""Each node: joined to the house's own control server and relay, telling nobody else."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from plan.house import Member
+from tests.verify.ledger import Check
+from tests.verify.probing import Probing
+
+#: Days before a person's node key ends that it is said.
+DAYS = 14
+
+
+def test_joined(member: Member, probing: Probing, check: Check) -> None:
+    """A host is in the house's VPN, by the house's control server, and sends logs or update checks to nobody."""
+    state, house = probing.state(member.name), probing.house
+    status, preferences = state["tailscale"].json() or {}, state["preferences"].json() or {}
+    environment = state.environment("tailscaled")
+    control = f"https://{house.headscale_name}:{house.port('headscale')}"
+    update = preferences.get("AutoUpdate", {})
+    claims = {
+        "running": status.get("BackendState") == "Running",
+        f"joined at {control}": preferences.get("ControlURL") == control,
+        "no logs sent": environment.get("TS_NO_LOGS_NO_SUPPORT") == "true"
+        and "--no-logs-no-support" in environment.get("FLAGS", ""),
+        "no update check": update.get("Check") is False and not update.get("Apply"),
+        "no exit node, no routes of others": not preferences.get("ExitNodeID")
+        and not preferences.get("ExitNodeIP")
+        and preferences.get("RouteAll") is False,
+        "no SSH or web server of its own": not preferences.get("RunSSH") and not preferences.get("RunWebClient"),
+        "advertises no routes": not preferences.get("AdvertiseRoutes"),
+        "leaves the firewall to us": preferences.get("NetfilterMode") == 0,
+        "names of the VPN" if not member.is_server else "the system's own names": preferences.get("CorpDNS")
+        is (not member.is_server),
+    }
+    untrue = [claim for claim, holds in claims.items() if not holds]
+    days = _days(status.get("Self", {}).get("KeyExpiry"))
+    soon = days is not None and days < DAYS
+    check(
+        not untrue and not soon,
+        source=member.name,
+        target="VPN",
+        expected=f"{', '.join(claims)}; the node's key does not end within {DAYS} days",
+        observed=(f"not so: {', '.join(untrue)}" if untrue else "so")
+        + (f"; its key ends in {days} days" if days is not None else ""),
+        remedy=f"run the deployment again; on {member.name}: tailscale status, journalctl --unit tailscaled"
+        + ("; to renew its key: tailscale logout, then run the deployment again" if soon else ""),
+        warn=not untrue and days is not None and days > 0,
+    )
+
+
+def _days(text: str | None) -> int | None:
+    return (datetime.fromisoformat(text) - datetime.now(UTC)).days if text else None
+
+
+def test_relay(member: Member, probing: Probing, check: Check) -> None:
+    """The only relay that a node knows is the house's own.
+
+    A relay sees who talks to whom and when, though not what.
+    """
+    found = probing.state(member.name)["relays"].json() or {}
+    relays = [node.get("HostName") for region in (found.get("Regions") or {}).values() for node in region["Nodes"]]
+    check(
+        relays == [probing.house.headscale_name],
+        source=member.name,
+        target="relay",
+        expected=f"one relay: {probing.house.headscale_name}",
+        observed=relays or "none",
+        remedy=f"see derp: in /etc/headscale/config.yaml on {probing.house.coordinator.name}; run the deployment again",
+    )
