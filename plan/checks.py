@@ -26,6 +26,8 @@ OWNERS: dict[str, tuple[str, ...]] = {
 }
 #: Rows whose service can be asked in its own words how it is; of others it is known only whether they accept.
 KINDS = {"ssh": "ssh", "headscale": "headscale", "openclaw": "openclaw", "ollama": "ollama"}
+#: Rows whose service has no IPv6: OpenClaw's gateway.bind knows IPv4 addresses only. Clients fall back at once.
+IPV4_ONLY = frozenset({"openclaw"})
 
 
 def _at(member: Member, row: Row) -> bool:
@@ -59,6 +61,11 @@ def rows_over_vpn(house: House, source: Member, target: Member) -> tuple[Row, ..
 def rows_at(house: House, member: Member) -> tuple[Row, ...]:
     """TCP rows of the table that `member` serves."""
     return tuple(row for row in house.access if row.protocol == "tcp" and _at(member, row))
+
+
+def served_at(row: Row, addresses: Iterable[str]) -> tuple[str, ...]:
+    """Those of a host's addresses at which a row's service answers."""
+    return tuple(address for address in addresses if row.id not in IPV4_ONLY or ":" not in address)
 
 
 def kind(row: Row) -> str:
@@ -142,7 +149,7 @@ def missing(house: House, member: Member, listeners: Sequence[Listener], vpn: Se
         if row.over == "lan":
             needed = {next((address for address in member.addresses if "." in address), "127.0.0.1")}
         elif any(source != member for source in house.with_role(row.source)):
-            needed = set(vpn)
+            needed = set(served_at(row, vpn))
         # A server on every address of both families shows as '*' or '::', of IPv4 alone as 0.0.0.0.
         for address in sorted(needed):
             wide = {"*", "::"} if ":" in address else {"*", "::", "0.0.0.0"}

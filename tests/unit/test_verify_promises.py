@@ -11,7 +11,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plan.checks import kind, packet_filter, rows_at, secret_files, service_of, service_users, tls_name, units_of
+from plan.checks import (
+    kind,
+    packet_filter,
+    rows_at,
+    secret_files,
+    served_at,
+    service_of,
+    service_users,
+    tls_name,
+    units_of,
+)
 from plan.chosen import chosen, record
 from plan.models import Hardware, choose
 from plan.profile import Listener
@@ -70,6 +80,13 @@ def test_service_users_and_what_is_asked() -> None:
     assert (kind(rows["ssh"]), tls_name(house, rows["ssh"])) == ("ssh", "-")
     assert service_of(house, house.member("gate"), 18789) == "gate/openclaw"
     assert service_of(house, house.member("gate"), 443) == "gate 443/tcp"
+
+
+def test_openclaw_answers_at_ipv4_addresses_only() -> None:
+    house = houses.split()
+    rows = {row.id: row for row in house.access}
+    assert served_at(rows["openclaw"], VPN["gate"]) == ("100.64.0.2",)
+    assert served_at(rows["ollama"], VPN["brain"]) == VPN["brain"]
 
 
 def test_a_port_of_the_table_has_owners_and_another_none() -> None:

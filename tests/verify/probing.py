@@ -26,6 +26,7 @@ from plan.checks import (
     rows_at,
     rows_over_vpn,
     secret_files,
+    served_at,
     service_users,
     tls_name,
 )
@@ -259,10 +260,13 @@ class Probing:
 
     def granted(self, source: Member, other: Member) -> list[Asked]:
         """What `other` must answer `source` over the VPN: by address, and by name where names of the VPN are known."""
-        at = list(self.state(other.name).vpn)
-        if not source.is_server:
-            at.append(self.house.vpn_name(other))
-        return [self._asked(row, other, each) for row in rows_over_vpn(self.house, source, other) for each in at]
+        names = () if source.is_server else (self.house.vpn_name(other),)
+        vpn = self.state(other.name).vpn
+        return [
+            self._asked(row, other, at)
+            for row in rows_over_vpn(self.house, source, other)
+            for at in (*served_at(row, vpn), *names)
+        ]
 
     def closed(self, source: Member, other: Member) -> dict[str, int]:
         """What `other` must not answer `source` over the VPN, as target -> port."""
@@ -277,7 +281,7 @@ class Probing:
             at = list(member.addresses)
             if row.over == "vpn":
                 elsewhere = any(source != member for source in self.house.with_role(row.source))
-                at = list(self.state(member.name).vpn) if elsewhere else ["127.0.0.1"]
+                at = list(served_at(row, self.state(member.name).vpn)) if elsewhere else ["127.0.0.1"]
             if row.id == "headscale":
                 at.append(self.house.headscale_name)
             found += [self._asked(row, member, each) for each in at]
