@@ -51,6 +51,13 @@ def test_only_narrows_what_is_probed_but_the_gateway_is_asked() -> None:
     assert [member.name for member in made.asked] == ["hub", "laptop"]
 
 
+def test_outside_may_be_named_but_not_of_the_house() -> None:
+    made = subject("mine.py", HOSTS, [], "neighbour")
+    assert made.outside is not None and made.outside_name == "neighbour"
+    with pytest.raises(SettingError, match="--outside"):
+        subject("mine.py", HOSTS, [], "laptop")
+
+
 def test_only_with_an_unknown_host_is_an_error() -> None:
     with pytest.raises(SettingError, match="--only"):
         subject("mine.py", HOSTS, ["latpop"])

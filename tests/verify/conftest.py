@@ -48,6 +48,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="inventory of the house (default: the environment's INVENTORY, else inventory.py)",
     )
+    group.addoption(
+        "--outside",
+        default="",
+        metavar="HOST",
+        help="a machine that is not in the VPN, as SSH knows it, from which ports are tried (default: this computer)",
+    )
     group.addoption("--only", action="append", default=[], metavar="HOST", help="probe this host only; may be repeated")
 
 
@@ -56,7 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     try:
         file = config.getoption("--inventory", "inventory.py")
-        config.stash[SUBJECT] = subject(file, read_inventory(file), config.getoption("--only", []))
+        only, outside = config.getoption("--only", []), config.getoption("--outside", "")
+        config.stash[SUBJECT] = subject(file, read_inventory(file), only, outside)
     except SettingError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[LEDGER] = Ledger()

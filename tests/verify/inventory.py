@@ -43,6 +43,8 @@ class Subject:
     #: Names of the hosts that are probed.
     scope: frozenset[str]
     lab: Lab | None
+    #: A machine outside the VPN that the user names, as SSH knows it; "" for none.
+    named_outside: str = ""
 
     @property
     def asked(self) -> tuple[Member, ...]:
@@ -52,6 +54,8 @@ class Subject:
     @property
     def outside(self) -> Place | None:
         """The machine outside the VPN that probes start from. None: the computer that runs the verification."""
+        if self.named_outside:
+            return Place(self.named_outside, self.named_outside, config="~/.ssh/config")
         if self.lab is None:
             return None
         stranger, model = self.lab.host("stranger"), next(iter(self.places.values()))
@@ -90,10 +94,12 @@ def read_inventory(file: str) -> list[dict[str, Any]]:
     return found
 
 
-def subject(file: str, found: Iterable[Mapping[str, Any]], only: Iterable[str]) -> Subject:
-    """What to verify. `found` as `read_inventory` gives it; `only` are names of hosts, none for all.
+def subject(file: str, found: Iterable[Mapping[str, Any]], only: Iterable[str], outside: str = "") -> Subject:
+    """What to verify. `found` as `read_inventory` gives it; `only` are names of hosts, none for all; `outside` names a
+    machine that is not in the VPN, as SSH knows it.
 
-    Raises SettingError for an inventory that is no house, and for a host in `only` that is not in it.
+    Raises SettingError for an inventory that is no house, for a host in `only` that is not in it, and for a host of the
+    house as `outside`.
     """
     # pyinfra adds these groups by itself.
     own = {"all", Path(file).stem}
@@ -107,7 +113,11 @@ def subject(file: str, found: Iterable[Mapping[str, Any]], only: Iterable[str]) 
         if name not in names:
             raise SettingError("--only", name, f"one of {', '.join(names)}", "correct it")
     places = {entry.name: place(entry.name, entry.data) for entry in entries}
-    return Subject(file, house, places, frozenset(only) or frozenset(names), _lab(places))
+    if outside in names or any(outside == each.address for each in places.values()):
+        raise SettingError(
+            "--outside", outside, "a machine that is not in the house's VPN", "name another, or leave the option out"
+        )
+    return Subject(file, house, places, frozenset(only) or frozenset(names), _lab(places), outside)
 
 
 def place(name: str, data: Mapping[str, Any]) -> Place:
