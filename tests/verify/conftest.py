@@ -1,7 +1,7 @@
-"""Options, hosts and fixtures of the verification, and its summary.
+"""Options, hosts and fixtures of the verification.
 
-Run: pytest tests/verify [--inventory FILE] [--only HOST ...]. Needs SSH to the hosts and this repository, and changes
-nothing on any host.
+Run: pytest tests/verify [--inventory FILE] [--only HOST ...] [--reports DIR]. Needs SSH to the hosts and this
+repository, and changes nothing on any host.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import testinfra
@@ -20,6 +21,7 @@ from plan.house import Member
 from tests.verify.inventory import Subject, read_inventory, subject
 from tests.verify.ledger import Check, Ledger
 from tests.verify.probing import Probing
+from tests.verify.recording import Recording, began
 from tests.verify.remote import ProbeError
 
 SUBJECT = pytest.StashKey[Subject]()
@@ -55,8 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a machine that is not in the VPN, as SSH knows it, from which ports are tried (default: this computer)",
     )
     group.addoption("--only", action="append", default=[], metavar="HOST", help="probe this host only; may be repeated")
+    group.addoption(
+        "--reports", default="reports", metavar="DIR", help="where the report is written (default: reports)"
+    )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest opens its XML file
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.help:
         return
@@ -69,6 +75,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEDGER] = Ledger()
     # Some checks take seconds: say which one runs.
     config.option.verbose = max(config.option.verbose, 1)
+    reports = Path(config.getoption("--reports", "reports"))
+    config.pluginmanager.register(Recording(config, config.stash[LEDGER], began(config.stash[SUBJECT]), reports))
+    if not config.option.xmlpath and not config.option.collectonly:
+        config.option.xmlpath = str(reports / "verification.xml")
+    # The summary says all that pytest's own would say of a failure, with the next step. --tb=long brings it back.
+    if config.option.tbstyle == "auto":
+        config.option.tbstyle, config.option.reportchars = "no", ""
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

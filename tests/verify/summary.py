@@ -1,0 +1,101 @@
+"""The report of a verification as text for a terminal. Pure."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from tests.verify.ledger import Entry
+from tests.verify.report import WORDS, About, Cell, Run, apart, counts, matrix, plain, verdict
+
+
+def as_text(run: Run, entries: Sequence[Entry], about: About, width: int, colour: bool = False) -> str:
+    """The report for a terminal of `width` columns: who reaches what, what was not made, what failed, the result."""
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=colour,
+        color_system="standard" if colour else None,
+    )
+    console.print(_reach(run.services, entries))
+    left_out: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.status == "skip":
+            left_out.setdefault(entry.why, []).append(entry.id)
+    for why, ids in left_out.items():
+        console.print(Text(f"\nSKIPPED {', '.join(ids)}"))
+        console.print(_facts({"why": why}))
+    for status, style in (("warn", "yellow"), ("fail", "bold red")):
+        for entry in entries:
+            if entry.status == status:
+                way = f"{entry.source} -> {entry.target}" if entry.source else entry.target
+                console.print(Text(f"\n{WORDS[entry.status].upper()} {entry.id}", style), _text(way))
+                console.print(_facts({"expected": entry.expected, "observed": entry.observed, "next": entry.remedy}))
+    if about.error:
+        console.print(_text(f"\nWhat the hosts say of themselves is missing in the report: {about.error}"))
+    level, sentence = verdict(run, entries)
+    style = {"fail": "bold red", "warn": "yellow", "skip": "yellow", "pass": "bold green"}[level]
+    said = [f"{number} {WORDS[status]}" for status, number in counts(entries).items()]
+    said += [f"{run.not_run} not run"] if run.not_run else []
+    said += [f"not probed: {' '.join(run.unprobed)}"] if run.unprobed else []
+    console.print(Text(f"\n{sentence}", style), _text(f"({', '.join(said)}; {run.seconds:.0f} s)"))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def _reach(services: Sequence[str], entries: Sequence[Entry]) -> Table:
+    """The matrix, a row for each vantage point and host: names instead of columns, so that it fits a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, most in (("from", 24), ("to", 16), ("reached", None), ("refused", None)):
+        table.add_column(title, overflow="fold", max_width=most)
+    lines, aside = apart(matrix(services, entries))
+    for line in lines:
+        rows: list[tuple[str, Text, Text]] = []
+        cells: dict[str, dict[str, list[Text]]] = {}
+        for service, cell in zip(services, line.cells, strict=True):
+            host, _, name = service.partition("/")
+            if cell.level == "bad":
+                side = "reached" if cell.words.startswith("reached") else "refused"
+                cells.setdefault(host, {}).setdefault(side, []).append(Text(f"{name} ({cell.words.upper()})", "red"))
+            elif cell.level != "none":
+                cells.setdefault(host, {}).setdefault(cell.level, []).append(Text(name))
+        for host, found in cells.items():
+            reached, refused = (Text(", ").join(found.get(side, [Text("-")])) for side in ("reached", "refused"))
+            rows.append((host, reached, refused))
+        if line.rest.level != "none":
+            rows.append(("all else", *_sides(line.rest)))
+        for number, row in enumerate(rows):
+            table.add_row(_text(line.source if number == 0 else ""), *row)
+    for sources, cell in aside:
+        table.add_row(_text(", ".join(sources)), "all else", *_sides(cell))
+    return table
+
+
+def _sides(rest: Cell) -> tuple[Text, Text]:
+    """Everything else, in the column where it belongs."""
+    words, none = _text(rest.words), Text("-")
+    words.stylize("red" if rest.level == "bad" else "")
+    return (none, words) if rest.level == "refused" else (words, none)
+
+
+def _facts(facts: Mapping[str, str]) -> Padding:
+    """Names and values, those that are there, each value in a column of its own."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, min_width=9)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        if value:
+            table.add_row(f"{name}:", _text(value))
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _text(words: str) -> Text:
+    return Text(plain(words))
