@@ -212,6 +212,19 @@ def test_the_page_has_failures_first_and_every_check_once() -> None:
         assert words in " ".join(text.split()), words
 
 
+def test_checks_that_were_not_made_for_one_reason_stand_together() -> None:
+    down = [made(f"host.clock[{name}]", "fail", source="", observed="home is down") for name in ("a", "b")]
+    entries = [*down, made("host.ssh[a]", "fail"), made("host.ssh[b]", "fail"), ENTRIES[5]]
+    entries += [replace(ENTRIES[5], id="container.closed[lan-IPv6]")]
+    text, html = as_text(RUN, entries, ABOUT, 120), as_html(RUN, entries, ABOUT)
+    assert "SKIPPED container.closed[internet-IPv6], container.closed[lan-IPv6]\n" in text
+    assert "FAILED host.clock[a], host.clock[b]\n" in text and text.count("home is down") == 1
+    # What was seen is told for each, though it be the same.
+    assert "FAILED host.ssh[a] stranger" in text and "FAILED host.ssh[b] stranger" in text
+    assert html.count("home is down") == 1 and html.count("2 checks, for one reason") == 2
+    assert verdict(RUN, entries)[1] == "4 of 6 checks failed"
+
+
 def test_what_a_host_says_stays_text() -> None:
     said = "<script>alert(1)</script> \x1b[31mred\x1b[0m \u202eback \ud800 'quoted'"
     entries = [made("a.b[x]", "fail", observed=said), made("a.b[y]", observed=said)]
@@ -256,6 +269,8 @@ def test_a_report_is_replaced_in_one_step(tmp_path: Path) -> None:
 def test_the_page_of_the_docs_has_every_module() -> None:
     table = (ROOT / "docs/verification.md").read_text().split("## What is checked")[1].split("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(MODULES)
+    files = {path.stem.removeprefix("test_") for path in (ROOT / "tests/verify").glob("test_*.py")}
+    assert files == set(MODULES)
 
 
 CONFTEST = """

@@ -259,7 +259,7 @@ def as_html(run: Run, entries: Sequence[Entry], about: About) -> str:
         columns=columns,
         lines=lines,
         aside=aside,
-        listed=listed,
+        listed={status: together(found) for status, found in listed.items()},
         held=held,
         modules=MODULES,
         words=WORDS,
@@ -267,6 +267,15 @@ def as_html(run: Run, entries: Sequence[Entry], about: About) -> str:
         asked=list(dict.fromkeys([*run.hosts, *about.connections, *about.commands])),
         few_days=FEW_DAYS,
     )
+
+
+def together(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Checks that were not made for the same reason, one host that is down for example, are told of once."""
+    groups: dict[object, list[Entry]] = {}
+    for entry in entries:
+        same = (entry.status, entry.observed, entry.remedy, entry.why if entry.status == "skip" else "")
+        groups.setdefault(entry if entry.source else same, []).append(entry)
+    return list(groups.values())
 
 
 def _module(entry: Entry) -> str:

@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tests.verify.ledger import Entry
-from tests.verify.report import WORDS, About, Cell, Run, apart, counts, matrix, plain, verdict
+from tests.verify.ledger import Entry, Status
+from tests.verify.report import WORDS, About, Cell, Run, apart, counts, matrix, plain, together, verdict
 
 
 def as_text(run: Run, entries: Sequence[Entry], about: About, width: int, colour: bool = False) -> str:
@@ -27,19 +27,14 @@ def as_text(run: Run, entries: Sequence[Entry], about: About, width: int, colour
         color_system="standard" if colour else None,
     )
     console.print(_reach(run.services, entries))
-    left_out: dict[str, list[str]] = {}
-    for entry in entries:
-        if entry.status == "skip":
-            left_out.setdefault(entry.why, []).append(entry.id)
-    for why, ids in left_out.items():
-        console.print(Text(f"\nSKIPPED {', '.join(ids)}"))
-        console.print(_facts({"why": why}))
-    for status, style in (("warn", "yellow"), ("fail", "bold red")):
-        for entry in entries:
-            if entry.status == status:
-                way = f"{entry.source} -> {entry.target}" if entry.source else entry.target
-                console.print(Text(f"\n{WORDS[entry.status].upper()} {entry.id}", style), _text(way))
-                console.print(_facts({"expected": entry.expected, "observed": entry.observed, "next": entry.remedy}))
+    styles: dict[Status, str] = {"skip": "", "warn": "yellow", "fail": "bold red"}
+    for status, style in styles.items():
+        for same in together(entry for entry in entries if entry.status == status):
+            entry, ids = same[0], ", ".join(each.id for each in same)
+            way = f"{entry.source} -> {entry.target}" if entry.source else ""
+            console.print(Text(f"\n{WORDS[status].upper()} {ids}", style), _text(way))
+            facts = {"expected": entry.expected, "observed": entry.observed, "next": entry.remedy}
+            console.print(_facts({"why": entry.why} if status == "skip" else facts))
     if about.error:
         console.print(_text(f"\nWhat the hosts say of themselves is missing in the report: {about.error}"))
     level, sentence = verdict(run, entries)
