@@ -63,6 +63,12 @@ def rows_at(house: House, member: Member) -> tuple[Row, ...]:
     return tuple(row for row in house.access if row.protocol == "tcp" and _at(member, row))
 
 
+def speaker(row: Row, source: Member) -> str:
+    """The account that speaks on a row's way out of `source`, "" for anybody there."""
+    # A server's way out is closed but for its services (plan/firewall.py).
+    return "openclaw" if row.id == "ollama" and source.is_server else ""
+
+
 def served_at(row: Row, addresses: Iterable[str]) -> tuple[str, ...]:
     """Those of a host's addresses at which a row's service answers."""
     return tuple(address for address in addresses if row.id not in IPV4_ONLY or ":" not in address)

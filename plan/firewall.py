@@ -104,6 +104,10 @@ def _output(house: House, member: Member, apt: Apt) -> list[str]:
         family = "ip6" if ":" in address else "ip"
         rules.append(f"{family} daddr {address} tcp dport {house.port('headscale')} meta skuid 0 accept")
         rules.append(f"{family} daddr {address} udp dport {house.port('stun')} meta skuid 0 accept")
+    for row in house.access:
+        # What OpenClaw's account may do, and nobody else, stands above.
+        if row.over == "vpn" and row.source in member.roles and row.id != "ollama":
+            rules.append(f'oifname "{VPN_INTERFACE}" {row.protocol} dport {row.port} accept comment "{row.id}"')
     rules += [
         *_apt_rules(apt),
         "udp sport 68 udp dport 67 accept",

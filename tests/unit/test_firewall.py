@@ -65,6 +65,16 @@ def test_a_row_more_opens_a_port_and_nothing_else_does() -> None:
     assert rules(more, "brain") == rules(HOUSES["split"], "brain")
 
 
+def test_a_row_from_a_server_opens_that_server_s_way_out_too() -> None:
+    row = {"id": "metrics", "from": "gateway", "to": "model_hosts", "port": "9100/tcp", "over": "vpn", "why": "-"}
+    more = houses.split(access_table=[*houses.SETTINGS["access_table"], row])
+    out = 'oifname "tailscale0" tcp dport 9100 accept comment "metrics"'
+    assert out in accepted(rules(more, "gate"), "output")
+    assert out not in accepted(rules(more, "hub"), "output")
+    # The way to Ollama is OpenClaw's alone.
+    assert not any("11434" in each for each in accepted(rules(more, "gate"), "output") if "skuid" not in each)
+
+
 def test_each_service_user_may_begin_what_it_needs_and_is_refused_the_rest() -> None:
     split = HOUSES["split"]
     assert service_egress(split, split.member("hub")) == {"headscale": ()}

@@ -28,6 +28,7 @@ from plan.checks import (
     secret_files,
     served_at,
     service_users,
+    speaker,
     tls_name,
 )
 from plan.firewall import Apt, ruleset
@@ -268,6 +269,12 @@ class Probing:
             for at in (*served_at(row, vpn), *names)
         ]
 
+    def heard(self, source: Member, asked: Asked) -> str:
+        """What a service of another host said to `source`, asked by the account that may ask it."""
+        seen, by = self.host(source.name), speaker(asked.row, source)
+        said = (seen["as"].get(by) or {"service": {}}) if by else seen
+        return str(said["service"].get(asked.item, f"no account {by} to ask from"))
+
     def closed(self, source: Member, other: Member) -> dict[str, int]:
         """What `other` must not answer `source` over the VPN, as target -> port."""
         state = self.state(other.name)
@@ -289,11 +296,14 @@ class Probing:
 
     def _host(self, name: str) -> dict[str, Any]:
         member, services, closed, peers = self.house.member(name), list[str](), set[str](), set[str]()
+        spoken: dict[str, list[str]] = {}
         self.states()
         for other in self.subject.asked:
             if other != member:
-                granted = [each.item for each in self.granted(member, other)]
-                services += granted
+                granted = self.granted(member, other)
+                for each in granted:
+                    by = speaker(each.row, member)
+                    (spoken.setdefault(by, []) if by else services).append(each.item)
                 closed |= self.closed(member, other).keys()
                 if granted:
                     peers |= set(self.state(other.name).vpn[:1])
@@ -304,14 +314,17 @@ class Probing:
         }
         lookup = {"resolve": [DNS_NAME]} if self.subject.lab else {}
         users = service_users(self.house, member)
+        # The system's own name service may answer root: time servers have names.
+        accounts = {user: dict(out) if user == "root" else {**out, **lookup} for user in users}
+        for user, items in spoken.items():
+            accounts[user]["service"] = items
         job = {
             "connect": sorted(closed),
             "service": services,
             "authority": self.authority(),
             "ping": sorted(peers),
             "resolve": [] if member.is_server else [self.house.vpn_name(self.house.gateway)],
-            # The system's own name service may answer root: time servers have names.
-            "as": {user: out if user == "root" else {**out, **lookup} for user in users},
+            "as": accounts,
         }
         return self.remote.network(name, job, 120)
 

@@ -17,7 +17,7 @@ def test_granted(granted_pair: Pair, probing: Probing, check: Check) -> None:
     """What the table grants a node over the VPN answers it in its own protocol, by address and, for people, by name."""
     source, other = granted_pair
     asked = probing.granted(source, other)
-    seen = {each.item: probing.host(source.name)["service"][each.item] for each in asked}
+    seen = {each.item: probing.heard(source, each) for each in asked}
     check(
         bool(asked) and all(said.startswith("ok: ") for said in seen.values()),
         source=f"{source.name} (VPN)",
