@@ -18,10 +18,11 @@ import testinfra.host
 from plan.checks import FORBIDDEN, open_over_vpn, service_users
 from plan.errors import SettingError
 from plan.house import Member
+from tests.verify.about import about
 from tests.verify.inventory import Subject, read_inventory, subject
 from tests.verify.ledger import Check, Ledger
 from tests.verify.probing import Probing
-from tests.verify.recording import Recording, began
+from tests.verify.recording import ABOUT, Recording, began
 from tests.verify.remote import ProbeError
 
 SUBJECT = pytest.StashKey[Subject]()
@@ -143,6 +144,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def probing(pytestconfig: pytest.Config) -> Iterator[Probing]:
     """Everything that is asked of hosts, once."""
     made = Probing(pytestconfig.stash[SUBJECT])
+    pytestconfig.stash[ABOUT] = lambda: about(made)
     made.start(pytestconfig.stash[MODULES])
     yield made
     made.remote.close()
@@ -159,7 +161,15 @@ def machine(member: Member, probing: Probing) -> testinfra.host.Host:
     """Testinfra's view of a host, over the same SSH connection."""
     at = probing.subject.places[member.name]
     spec = f"ssh://[{at.address}]" if ":" in at.address else f"ssh://{at.address}"
-    return testinfra.get_host(spec, ssh_config=str(probing.remote.config), sudo=at.sudo)
+    host = testinfra.get_host(spec, ssh_config=str(probing.remote.config), sudo=at.sudo)
+    run = host.backend.run
+
+    def counted(*arguments: object, **named: object) -> object:
+        probing.remote.commands[member.name] += 1
+        return run(*arguments, **named)
+
+    host.backend.run = counted
+    return host
 
 
 @pytest.hookimpl(wrapper=True)

@@ -100,6 +100,12 @@ class Once(Generic[Seen]):
                 future.set_exception(error)
         return future.result()
 
+    def answered(self) -> dict[tuple[str, ...], Seen]:
+        """The answers that are there, by what was asked of."""
+        with self.lock:
+            found = dict(self.answers)
+        return {of: each.result() for of, each in found.items() if each.done() and not each.exception()}
+
 
 def target(address: str, port: int) -> str:
     return f"{address} {port}"

@@ -1,0 +1,64 @@
+"""For the report: what the hosts run, which model and why, when certificates and keys end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from plan.chosen import chosen
+from tests.verify.probing import Probing
+from tests.verify.report import About, DateAbout, ModelAbout
+from tests.verify.state import HostState
+
+PREFIX = re.compile(r"/opt/private-ai/([a-z]+)-([^/]+)-[0-9a-f]{12}/")
+
+
+def about(probing: Probing) -> About:
+    """What the asked hosts say of themselves. Asks nothing anew."""
+    states = {name: state for (name,), state in probing.state.answered().items()}
+    return About(
+        versions={name: versions(state) for name, state in states.items()},
+        models=[model for name, state in states.items() for model in _models(name, state)],
+        dates=[date for name, state in states.items() for date in _dates(probing, name, state)],
+        # All commands of a host share one connection (tests/verify/inventory.py).
+        connections=dict.fromkeys(probing.remote.commands, 1),
+        commands=dict(probing.remote.commands),
+    )
+
+
+def versions(state: HostState) -> dict[str, str]:
+    """Program -> version. The version of a program of ours is in the path that its link leads to."""
+    found = {"system": state.profile.os_pretty, "kernel": state.profile.kernel}
+    found |= dict(PREFIX.findall(state["programs"].text))
+    image = ((state["container"].json() or [{}])[0]).get("ImageName", "")
+    if image:
+        found["openclaw"] = image.rpartition(":")[2].rpartition("-")[0]
+    return found
+
+
+def _models(name: str, state: HostState) -> Iterator[ModelAbout]:
+    record = state["chosen"].json()
+    if record:
+        choice = chosen(record).choice
+        yield ModelAbout(name, choice.entry.name, choice.context, choice.why)
+
+
+def _dates(probing: Probing, name: str, state: HostState) -> Iterator[DateAbout]:
+    if name == probing.house.coordinator.name and state["root"].status == 0:
+        certificate = x509.load_pem_x509_certificate(state["root"].text.encode())
+        yield _date("the house's root certificate", name, certificate.not_valid_after_utc)
+    for service in ("headscale", "gateway"):
+        end = re.search(r"notAfter=(.+)", state[f"certificate {service}"].text)
+        if end:
+            moment = datetime.strptime(end[1].strip(), "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
+            yield _date(f"certificate of {service}", name, moment)
+    expiry = ((state["tailscale"].json() or {}).get("Self") or {}).get("KeyExpiry")
+    if expiry:
+        yield _date("its key in the VPN", name, datetime.fromisoformat(expiry))
+
+
+def _date(what: str, host: str, ends: datetime) -> DateAbout:
+    return DateAbout(what, host, ends.date().isoformat(), (ends - datetime.now(UTC)).days)
