@@ -116,6 +116,11 @@ def test_what_is_no_row_of_the_table_is_counted_and_named_when_it_is_bad() -> No
     assert line.rest == Cell("4 refused", "refused")
 
 
+def test_the_view_from_outside_stands_first() -> None:
+    entries = [made(f"{name}.a", source=name, refused=1) for name in ("unheard", "vpn", "container", "outside")]
+    assert [line.source for line in matrix([], entries)] == ["outside", "container", "vpn", "unheard"]
+
+
 def test_vantage_points_without_a_cell_stand_together_when_they_saw_the_same() -> None:
     entries = [made("a.a", source="ollama", refused=6), made("a.b", source="openclaw", refused=6), made("a.c")]
     entries += [

@@ -134,9 +134,9 @@ def verdict(run: Run, entries: Sequence[Entry]) -> tuple[Status, str]:
 
 
 def matrix(services: Sequence[str], entries: Iterable[Entry]) -> tuple[Line, ...]:
-    """Who reaches what: one line for each vantage point that tried something, in the order of the checks."""
+    """Who reaches what: one line for each vantage point that tried something, in the order of the modules."""
     tried: dict[str, list[Entry]] = {}
-    for entry in entries:
+    for entry in sorted(entries, key=_place):
         if entry.ways or entry.refused:
             tried.setdefault(entry.source, []).append(entry)
     lines = []
