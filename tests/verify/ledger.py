@@ -30,7 +30,8 @@ class Entry:
     """One check.
 
     `id` is MODULE.CHECK[PARAMETERS]; `source` the vantage point; `what` one sentence on what is checked; `why` the
-    reason for the check, or for a skip why it was not made; `refused` how many connections did not come through.
+    reason for the check, or for a skip why it was not made; `refused` how many connections did not come through
+    besides those among the `ways`.
     """
 
     id: str

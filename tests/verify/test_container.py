@@ -60,7 +60,6 @@ def test_closed(group: str, family: str, probing: Probing, check: Check) -> None
         observed=f"reached: {reached or 'none'}; does not answer others either: {dead or 'none'}",
         remedy=EGRESS if reached else "repair what does not answer, and run again",
         ways=[Way(_service(probing, each.address, each.port), at in reached, False) for at, each in tried.items()],
-        refused=len(seen) - len(reached),
     )
 
 
@@ -90,5 +89,5 @@ def test_names(gateway: Member, probing: Probing, check: Check) -> None:
         observed=f"{names or 'no address'}; answered: {answered or 'none'}; does not answer others: {dead or 'none'}",
         remedy=EGRESS,
         ways=[Way("DNS", bool(names or answered), False)],
-        refused=1 + len(servers) - bool(names) - len(answered),
+        refused=len(servers) - len(answered),
     )
