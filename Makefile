@@ -14,7 +14,8 @@ help:  ## this list
 demo:  ## a whole house on virtual hosts of this machine, and an answer from its model
 	@lab/demo
 
-test: prepare  ## style, types, unit tests, then whole runs in labs
+test: .venv/ready  ## style, types, unit tests, then whole runs in labs
+	@lab/prepare --browser
 	@tests/run
 
 lab: prepare  ## bring the virtual hosts up (TOPOLOGY=single|split)

@@ -11,6 +11,7 @@ import os
 import sys
 
 from lab import access, lifecycle
+from lab.machine import BROWSER_PACKAGES
 from lab.progress import console
 from lab.state import LabError, State, chosen_name, current_lab
 from lab.topology import DEFAULT_NET, DEFAULT_TOPOLOGY, TOPOLOGIES, Lab, parse_net
@@ -31,6 +32,8 @@ def arguments() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         if name != "prepare":
             command.add_argument("--name", default=chosen_name(), help="name of the lab (default: LAB, or demo)")
+        if name == "prepare":
+            command.add_argument("--browser", action="store_true", help="also the browser of the tests")
         if name == "up":
             command.add_argument("--net", help="its subnet number N: 10.N.0.0/24 (default: LAB_NET, or 77)")
             command.add_argument("--topology", help=" or ".join(TOPOLOGIES) + " (default: TOPOLOGY, or single)")
@@ -59,7 +62,7 @@ def main() -> int:
 def _do(options: argparse.Namespace) -> int:
     match options.command:
         case "prepare":
-            _, root = lifecycle.prepare()
+            _, root = lifecycle.prepare(*(BROWSER_PACKAGES if options.browser else ()))
             console.print(f"ready: {root}", soft_wrap=True)
         case "up":
             lifecycle.up(_wanted(options))

@@ -38,9 +38,9 @@ def only_one(state: State) -> Iterator[None]:
         yield
 
 
-def prepare() -> tuple[machine.Mirrors, Path]:
-    """Debian packages of the machine and the packed root; returns mirrors and root."""
-    missing = machine.missing_packages()
+def prepare(*more: str) -> tuple[machine.Mirrors, Path]:
+    """Debian packages of the machine, `more` among them, and the packed root; returns mirrors and root."""
+    missing = machine.missing_packages((*machine.MACHINE_PACKAGES, *more))
     if missing:
         with stage(f"Debian packages of this machine: {', '.join(missing)}"):
             machine.install(missing)

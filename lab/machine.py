@@ -28,6 +28,9 @@ MACHINE_PACKAGES = (
     "mount",
 )
 
+# What the browser of the tests needs on top: about 400 MB, so not for the demo.
+BROWSER_PACKAGES = ("chromium", "libnss3-tools")
+
 # What a freshly installed server has. Anything else the deployment must bring itself, and so it is tested.
 ROOT_PACKAGES = (
     "systemd",
@@ -113,14 +116,14 @@ def _first_mirror(file: Path) -> str:
     return file.read_text().split()[0]
 
 
-def missing_packages() -> list[str]:
-    """Which of the machine's packages are not installed."""
+def missing_packages(wanted: tuple[str, ...]) -> list[str]:
+    """Which of these Debian packages are not installed on this machine."""
     form = "${Package} ${db:Status-Status}\n"
     done = subprocess.run(
-        ["dpkg-query", "-W", "-f", form, *MACHINE_PACKAGES], capture_output=True, text=True, check=False
+        ["dpkg-query", "-W", "-f", form, *wanted], capture_output=True, text=True, check=False
     )
     installed = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" installed")}
-    return [name for name in MACHINE_PACKAGES if name not in installed]
+    return [name for name in wanted if name not in installed]
 
 
 def install(packages: list[str]) -> None:
