@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
+from plan.preferences import still_on
+
 _CUT = "--- prefs"
 
 
 @dataclass(frozen=True)
 class TailscaleState:
-    """`backend` is tailscaled's state ("Running" when joined, "" when there is no daemon). `addresses`: IPv4 first."""
+    """`backend` is tailscaled's state ("Running" when joined, "" when there is no daemon). `addresses`: IPv4 first.
+    `still_on`: options of `tailscale set` that are needed; see plan/preferences.py."""
 
     backend: str
     control: str
@@ -21,6 +24,7 @@ class TailscaleState:
     tags: frozenset[str]
     addresses: tuple[str, ...]
     accept_dns: bool
+    still_on: tuple[str, ...]
 
     @property
     def joined(self) -> bool:
@@ -38,7 +42,7 @@ class Tailscale(FactBase[TailscaleState]):
 
     @staticmethod
     def default() -> TailscaleState:
-        return TailscaleState("", "", "", frozenset(), (), False)
+        return TailscaleState("", "", "", frozenset(), (), False, ())
 
     def process(self, output: list[str]) -> TailscaleState:
         if _CUT not in output:
@@ -47,8 +51,9 @@ class Tailscale(FactBase[TailscaleState]):
         try:
             status = json.loads("\n".join(output[:cut]))
             prefs = json.loads("\n".join(output[cut + 1 :]))
-        except ValueError as error:
-            raise FactProcessError(f"tailscale's answer is not understood: {error}") from error
+            on = still_on(prefs)
+        except (ValueError, KeyError) as error:
+            raise FactProcessError(f"tailscale's answer is not understood: {error!r}") from error
         self_ = status.get("Self") or {}
         return TailscaleState(
             backend=status.get("BackendState", ""),
@@ -57,4 +62,5 @@ class Tailscale(FactBase[TailscaleState]):
             tags=frozenset(self_.get("Tags") or ()),
             addresses=tuple(sorted(status.get("TailscaleIPs") or (), key=lambda address: ":" in address)),
             accept_dns=bool(prefs.get("CorpDNS")),
+            still_on=on,
         )

@@ -12,6 +12,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from facts.headscale import Headscale
 from facts.tailscale import Tailscale
 from operations.remote import RemoteError, run_on
+from plan.preferences import OFF
 
 #: How long a join key is good for. It is used seconds after it was made.
 KEY_LIFE = "10m"
@@ -33,7 +34,8 @@ def users(names: Sequence[str]) -> Generator[StringCommand, None, None]:
 def joined(
     control: str, coordinator: str, tags: Sequence[str], user: str, accept_dns: bool
 ) -> Generator[StringCommand | FunctionCommand, None, None]:
-    """Own this host's membership in the VPN of `control` (https URL), with `tags`, or owned by `user` when it has none.
+    """Own this host's membership in the VPN of `control` (https URL), with `tags`, or owned by `user` when it has none,
+    and that Tailscale does nothing else there (plan/preferences.py).
 
     A single-use key is made on `coordinator` only when the host is not joined or has other tags; it goes over standard
     input and is never printed. A second run costs one remote command and needs no key.
@@ -45,8 +47,9 @@ def joined(
             _join, (inventory.get_host(coordinator), control, tuple(tags), user, accept_dns, seen.joined), {}
         )
         return
-    if (seen.accept_dns, seen.hostname) != (accept_dns, hostname):
-        yield StringCommand(f"tailscale set --hostname={shlex.quote(hostname)} --accept-dns={str(accept_dns).lower()}")
+    if (seen.accept_dns, seen.hostname, seen.still_on) != (accept_dns, hostname, ()):
+        options = (f"--hostname={shlex.quote(hostname)}", f"--accept-dns={str(accept_dns).lower()}", *seen.still_on)
+        yield StringCommand(f"tailscale set {' '.join(options)}")
         return
     host.noop("joined")
 
@@ -79,8 +82,7 @@ def join_script(control: str, hostname: str, accept_dns: bool, again: bool) -> s
         f"--login-server={shlex.quote(control)}",
         f"--hostname={shlex.quote(hostname)}",
         f"--accept-dns={str(accept_dns).lower()}",
-        "--accept-routes=false",
-        # Our own firewall has Tailscale's spoof guard; see plan/firewall.py.
+        # Before the first packet; the others are set below.
         "--netfilter-mode=off",
         f"--timeout={JOIN_SECONDS}s",
         "--reset",
@@ -93,7 +95,7 @@ def join_script(control: str, hostname: str, accept_dns: bool, again: bool) -> s
             "key=$(mktemp /run/tailscale/key.XXXXXX); trap 'rm -f \"$key\"' EXIT",
             'cat > "$key"',
             f'tailscale up --auth-key="file:$key" {" ".join(options)}',
-            # Not in `up`: they are settings of their own, and off means off after every join.
-            "tailscale set --auto-update=false --update-check=false",
+            # Not all of them are options of `up`, and off means off after every join.
+            f"tailscale set {' '.join(OFF)}",
         ]
     )

@@ -22,7 +22,9 @@ TAILSCALE = """\
 "Self":{"HostName":"home","Tags":["tag:coordinator"]}}
 
 --- prefs
-{"ControlURL":"https://headscale.house.internal:443","CorpDNS":true,"Hostname":"home"}"""
+{"ControlURL":"https://headscale.house.internal:443","RouteAll":false,"ExitNodeID":"","CorpDNS":true,"RunSSH":false,
+"RunWebClient":false,"ShieldsUp":false,"Hostname":"home","AdvertiseRoutes":null,"NetfilterMode":0,
+"AutoUpdate":{"Check":false,"Apply":false},"AppConnector":{"Advertise":false},"PostureChecking":false}"""
 
 
 def test_headscale() -> None:
@@ -42,6 +44,16 @@ def test_tailscale() -> None:
     assert not Tailscale().process(["nothing"]).joined
     with pytest.raises(FactProcessError):
         Tailscale().process(["{", "--- prefs", "{}"])
+
+
+def test_what_tailscale_should_not_do_is_switched_off() -> None:
+    assert Tailscale().process(TAILSCALE.splitlines()).still_on == ()
+    text = TAILSCALE.replace('"RunSSH":false', '"RunSSH":true').replace('"Apply":false', '"Apply":true')
+    assert Tailscale().process(text.splitlines()).still_on == ("--auto-update=false", "--ssh=false")
+    offers = TAILSCALE.replace('"AdvertiseRoutes":null', '"AdvertiseRoutes":["0.0.0.0/0"]')
+    assert Tailscale().process(offers.splitlines()).still_on == ("--advertise-exit-node=false", "--advertise-routes=")
+    with pytest.raises(FactProcessError):
+        Tailscale().process(TAILSCALE.replace('"ShieldsUp":false,', "").splitlines())
 
 
 def test_a_host_that_is_logged_out_has_not_joined() -> None:
