@@ -27,7 +27,8 @@ class CaCertificate(FactBase[str]):
 
 @dataclass(frozen=True)
 class ServerCertificate:
-    """`good`: present, key matches, signed by the CA in the host's store, names as asked, RENEW_DAYS left."""
+    """`good`: present, its key matches and is private, signed by the CA in the host's store, names as asked,
+    RENEW_DAYS left."""
 
     good: bool
     why_not: str
@@ -36,13 +37,14 @@ class ServerCertificate:
 class CertificateState(FactBase[ServerCertificate]):
     """Whether a server's certificate needs to be made or renewed. Cost: one remote command."""
 
-    def command(self, certificate: str, key: str, names: str, authority: str) -> str:
+    def command(self, certificate: str, key: str, owner: str, names: str, authority: str) -> str:
         crt, key, ca = shlex.quote(certificate), shlex.quote(key), shlex.quote(authority)
         return "\n".join(
             [
                 f"if ! test -s {crt} || ! test -s {key}; then echo missing",
                 f'elif [ "$(openssl x509 -in {crt} -noout -pubkey)" != "$(openssl pkey -in {key} -pubout)" ]; '
                 "then echo the key does not match",
+                f"elif [ \"$(stat -c '%U %a' {key})\" != '{owner} 400' ]; then echo the key is not private",
                 f"elif ! openssl verify -CAfile {ca} {crt} >/dev/null 2>&1; then echo not signed by the CA",
                 f"elif ! openssl x509 -in {crt} -noout -checkend {RENEW_DAYS * 86400} >/dev/null; "
                 f"then echo fewer than {RENEW_DAYS} days left",

@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 from pyinfra import host, inventory, logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.facts.files import File
 
 from facts.certificate import CA_FOLDER, CaCertificate, CertificateState
 from operations.remote import RemoteError, run_on
@@ -18,15 +19,19 @@ CA_DAYS = 3650
 
 @operation()
 def authority(common_name: str, permitted: tuple[str, ...]) -> Generator[StringCommand, None, None]:
-    """Own the CA in CA_FOLDER of this host: made once, never replaced.
+    """Own the CA in CA_FOLDER of this host: made once, never replaced, its key root's alone.
 
     `permitted` are name constraints in openssl's form (`DNS:house.internal`, `IP:ADDRESS/MASK`), critical: a device
-    that trusts this CA trusts it for nothing else. A second run costs one remote command.
+    that trusts this CA trusts it for nothing else. A second run costs two remote commands.
     """
-    if host.get_fact(CaCertificate):
-        host.noop("the authority exists")
+    if not host.get_fact(CaCertificate):
+        yield StringCommand(authority_script(common_name, permitted))
         return
-    yield StringCommand(authority_script(common_name, permitted))
+    key = host.get_fact(File, path=f"{CA_FOLDER}/ca.key")
+    if not key or (key["user"], key["group"], key["mode"]) != ("root", "root", 600):
+        yield StringCommand(f"chown root:root {CA_FOLDER}/ca.key; chmod 0600 {CA_FOLDER}/ca.key")
+        return
+    host.noop("the authority exists")
 
 
 def authority_script(common_name: str, permitted: tuple[str, ...]) -> str:
@@ -53,13 +58,15 @@ def server_certificate(
     """Own `folder`/cert.pem (with chain) and key.pem, readable by `owner` alone, for the DNS `names`.
 
     The key and the request are made on this host, the request is signed on `coordinator`. Signed anew when names or CA
-    changed or few days remain. A second run costs one remote command.
+    changed or few days remain, and with a new key when others could read the old one. A second run costs one remote
+    command.
     """
     wanted = ",".join(f"DNS:{name}" for name in names)
     seen = host.get_fact(
         CertificateState,
         certificate=f"{folder}/cert.pem",
         key=f"{folder}/key.pem",
+        owner=owner,
         names=wanted,
         authority=authority_file,
     )
@@ -81,13 +88,14 @@ def _issue(state: State, host: Host, folder: str, owner: str, names: str, coordi
 
 
 def request_script(folder: str, owner: str, names: str) -> str:
-    """Make the key where there is none; print a signing request for `names`."""
+    """Make the key where there is none that only `owner` reads; print a signing request for `names`."""
     directory, first = shlex.quote(folder), names.split(",")[0].removeprefix("DNS:")
     return "\n".join(
         [
             "set -e; umask 077",
             f"install -d -o {owner} -g {owner} -m 0500 {directory}; cd {directory}",
-            "if ! test -s key.pem; then openssl ecparam -name prime256v1 -genkey -noout -out key.new",
+            f"if ! test -s key.pem || [ \"$(stat -c '%U %a' key.pem)\" != '{owner} 400' ]; then",
+            "openssl ecparam -name prime256v1 -genkey -noout -out key.new",
             f"chown {owner}:{owner} key.new; chmod 0400 key.new; mv -f key.new key.pem; fi",
             f"openssl req -new -key key.pem -subj {shlex.quote(f'/CN={first}')} "
             f"-addext {shlex.quote(f'subjectAltName={names}')}",

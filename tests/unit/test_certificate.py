@@ -42,7 +42,7 @@ def issue(folder: Path, names: str) -> tuple[str, str]:
 
 def state(folder: Path, names: str) -> str:
     ca, tls = str(folder / "ca" / "ca.crt"), folder / "tls"
-    script = CertificateState().command(f"{tls}/cert.pem", f"{tls}/key.pem", names, ca)
+    script = CertificateState().command(f"{tls}/cert.pem", f"{tls}/key.pem", getpass.getuser(), names, ca)
     return sh(script, folder).stdout.strip()
 
 
@@ -89,3 +89,15 @@ def test_a_key_that_was_replaced_is_noticed(folder: Path) -> None:
     )
     Path(key).write_bytes(made.stdout)
     assert state(folder, NAMES) == "the key does not match"
+
+
+def test_a_key_that_others_could_read_is_replaced(folder: Path) -> None:
+    _, key = issue(folder, NAMES)
+    before = Path(key).read_text()
+    issue(folder, NAMES)
+    assert Path(key).read_text() == before
+    Path(key).chmod(0o444)
+    assert state(folder, NAMES) == "the key is not private"
+    issue(folder, NAMES)
+    assert Path(key).read_text() != before
+    assert state(folder, NAMES) == "good"
