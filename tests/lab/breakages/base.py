@@ -1,0 +1,150 @@
+"""What every host is: names, accounts, secrets, clock, foreign programs."""
+
+from __future__ import annotations
+
+from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.shell import listen, until
+
+ADMINISTRATOR = "What else runs on a host is its administrator's business; the deployment ends no foreign program."
+
+BREAKAGES = (
+    Breakage(
+        "base.foreign-program",
+        "gateway",
+        "A foreign program listens on all addresses; the firewall still keeps everybody from it.",
+        listen(8080),
+        (Caught("host.owners[HOST]", "8080"),),
+        by_hand=Repair(ADMINISTRATOR, "systemctl stop squatter"),
+        sample="single",
+    ),
+    Breakage(
+        "base.name-lost",
+        "client",
+        "A client no longer knows the name of the control server.",
+        "sed -i '/private-ai names: begin/,/private-ai names: end/d' /etc/hosts; systemctl restart tailscaled; sleep 5",
+        (Caught("tailscale.joined[HOST]"),),
+        (
+            "headscale.nodes[*]",
+            "headscale.policy[HOST]",
+            "vpn.*",
+            "message.*[HOST]",
+            "tailscale.relay[HOST]",
+            "host.services[HOST]",
+        ),
+        ("Base | Packages, accounts, names",),
+    ),
+    Breakage(
+        "base.name-poisoned",
+        "client",
+        "On a client the name of the control server leads to a stranger's machine.",
+        "address=$(ip -4 -o address show dev host0 | sed 's/.*inet \\([0-9.]*\\)\\.20.*/\\1.66/'); "
+        'sed "s/^[0-9a-f.:]* headscale.house.internal/$address headscale.house.internal/" /etc/hosts > /run/hosts; '
+        "cat /run/hosts > /etc/hosts; systemctl restart tailscaled; sleep 5",
+        (Caught("tailscale.joined[HOST]"),),
+        (
+            "headscale.nodes[*]",
+            "headscale.policy[HOST]",
+            "vpn.*",
+            "message.*[HOST]",
+            "tailscale.relay[HOST]",
+            "host.services[HOST]",
+        ),
+        ("Base | Packages, accounts, names",),
+    ),
+    Breakage(
+        "base.secret-readable",
+        "gateway",
+        "The gateway's token can be read by every account that gets into its folder.",
+        "chmod 0644 /etc/openclaw/token",
+        (Caught("host.secret_files[HOST]", "token"),),
+        (),
+        ("OpenClaw | Folders, token",),
+        topologies=("single", "split"),
+    ),
+    Breakage(
+        "base.secret-copied",
+        "gateway",
+        "A copy of the token lies where every account can read it.",
+        "install -m 0644 /etc/openclaw/token /srv/note.txt",
+        (Caught("host.secret_traces[HOST]", "/srv/note.txt"),),
+        by_hand=Repair(
+            "A copy is a file of somebody else. Who read it has the token: that one has to go, too, as below.",
+            "rm /srv/note.txt",
+        ),
+    ),
+    Breakage(
+        "base.secret-in-the-journal",
+        "gateway",
+        "The token was written to the journal.",
+        'logger "token $(cat /etc/openclaw/token)"; sleep 1',
+        (Caught("host.secret_traces[HOST]", "journal"),),
+        by_hand=Repair(
+            "No program can take a line back out of the journal, and who read it has the token. The journal goes, and "
+            "the token too; the deployment makes a new one.",
+            "journalctl --quiet --rotate; journalctl --quiet --vacuum-time=1s; rm /etc/openclaw/token",
+        ),
+    ),
+    Breakage(
+        "base.secret-in-arguments",
+        "gateway",
+        "A program runs with the token among its arguments.",
+        "systemd-run --quiet --unit=squatter --description=squatter sh -c 'sleep 86400; : '$(cat /etc/openclaw/token)",
+        (Caught("host.secret_traces[HOST]", "the arguments"),),
+        by_hand=Repair(
+            f"{ADMINISTRATOR} A new token is needed as well.",
+            "systemctl stop squatter",
+        ),
+    ),
+    Breakage(
+        "base.secret-in-an-environment",
+        "gateway",
+        "A program runs with the token in its environment.",
+        "systemd-run --quiet --unit=squatter --description=squatter "
+        "--setenv=TOKEN=$(cat /etc/openclaw/token) sleep 86400",
+        (Caught("host.secret_traces[HOST]", "the environment"),),
+        by_hand=Repair(f"{ADMINISTRATOR} A new token is needed as well.", "systemctl stop squatter"),
+    ),
+    Breakage(
+        "base.secret-in-a-log",
+        "gateway",
+        "A program wrote the token to a log that only administrators read.",
+        "install -m 0640 /etc/openclaw/token /var/log/program.log",
+        (Caught("host.secret_traces[HOST]", "/var/log/program.log"),),
+        by_hand=Repair(
+            "Logs of other programs are not the deployment's. A new token is needed as well.", "rm /var/log/program.log"
+        ),
+    ),
+    Breakage(
+        "base.clock-off",
+        "client",
+        "The clock is an hour ahead. The lab's hosts share the machine's clock, so `date` is replaced.",
+        'printf \'#!/bin/sh\\nexec /usr/bin/date --date "1 hour" "$@"\\n\' > /usr/local/bin/date; '
+        "chmod 0755 /usr/local/bin/date",
+        (Caught("host.clock[HOST]"),),
+        by_hand=Repair(
+            "The deployment refuses a host whose clock is off, and sets no clock: whoever keeps the host's time does.",
+            "rm /usr/local/bin/date",
+        ),
+    ),
+    Breakage(
+        "base.ssh-passwords",
+        "client",
+        "SSH accepts passwords, root's too. A warning: it is the administrator's choice.",
+        "printf 'PasswordAuthentication yes\\nPermitRootLogin yes\\n' > /etc/ssh/sshd_config.d/00-passwords.conf; "
+        "systemctl reload ssh; sleep 1",
+        (Caught("host.ssh[HOST]", "(?i)password"),),
+        by_hand=Repair(
+            "How people log in belongs to the host's administrator; the deployment does not touch SSH's configuration.",
+            "rm /etc/ssh/sshd_config.d/00-passwords.conf; systemctl reload ssh",
+        ),
+    ),
+    Breakage(
+        "base.user-manager-gone",
+        "gateway",
+        "The gateway's account no longer lingers, so its container stopped and would not start at boot.",
+        f"loginctl disable-linger openclaw; {until('! test -S /run/user/$(id -u openclaw)/bus')}",
+        (Caught("openclaw.cage[HOST]"), Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
+        ("openclaw.*", "host.*[HOST]", "container.*", "vpn.*", "message.*", "ca.server[gateway]"),
+        ("Base | Packages, accounts, names", "OpenClaw | Configuration, container"),
+    ),
+)

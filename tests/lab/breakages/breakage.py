@@ -1,0 +1,136 @@
+"""One thing that is broken in a deployed house, and what is demanded then. Data and a pure judge; no host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["coordinator", "gateway", "model_host", "client"]
+Topology = Literal["single", "split"]
+
+#: Topology -> role -> host of the lab that has it.
+HOSTS: Mapping[Topology, Mapping[Role, str]] = {
+    "single": {"coordinator": "home", "gateway": "home", "model_host": "home", "client": "laptop"},
+    "split": {"coordinator": "hub", "gateway": "gate", "model_host": "brain", "client": "laptop"},
+}
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A check that has to fail. `seen`: a regular expression that what the check observed has to match."""
+
+    check: str
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """For what a deployment cannot or should not repair: why, and what a person runs on the host before deploying."""
+
+    why: str
+    script: str
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """One thing broken on one host.
+
+    Checks are named by patterns: `*` stands for anything, HOST for the host where it happens, and COORDINATOR, GATEWAY,
+    MODEL and CLIENT for the hosts with these roles.
+    """
+
+    #: COMPONENT.WHAT.
+    id: str
+    #: Where: the host with this role.
+    at: Role
+    #: One sentence for the page: what has become wrong.
+    what: str
+    #: Shell text, run by root on that host. It returns once it has taken effect.
+    script: str
+    #: Each of these has to fail.
+    must: tuple[Caught, ...]
+    #: These may fail as well: true consequences.
+    may: tuple[str, ...] = ()
+    #: Operations of the deployment that have to report a change.
+    repaired_by: tuple[str, ...] = ()
+    by_hand: Repair | None = None
+    topologies: tuple[Topology, ...] = ("single",)
+    #: `make test` runs it as well, in a house of this topology.
+    sample: Topology | None = None
+
+    def host(self, topology: Topology) -> str:
+        return HOSTS[topology][self.at]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A check as the verification reported it."""
+
+    status: str
+    observed: str
+
+    @property
+    def bad(self) -> bool:
+        return self.status in ("fail", "warn")
+
+
+#: What one verification reported: id of a check -> how it came out.
+Report = Mapping[str, Seen]
+
+
+def matches(pattern: str, check: str, breakage: Breakage, topology: Topology) -> bool:
+    """Whether the id of a check matches a pattern of the breakage."""
+    hosts = HOSTS[topology]
+    names = {"HOST": hosts[breakage.at], "COORDINATOR": hosts["coordinator"], "GATEWAY": hosts["gateway"]}
+    names |= {"MODEL": hosts["model_host"], "CLIENT": hosts["client"]}
+    for word, name in names.items():
+        pattern = re.sub(rf"\b{word}\b", name, pattern)
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), check) is not None
+
+
+def judge(breakage: Breakage, topology: Topology, before: Report, after: Report) -> list[str]:
+    """What is wrong with a verification of the broken house, in words; nothing when it is as demanded.
+
+    `before` is the report of the whole house. Checks that were bad then do not count now, only what has become worse.
+    """
+    worse = {
+        check: seen for check, seen in after.items() if seen.bad and (check not in before or not before[check].bad)
+    }
+    complaints = []
+    for caught in breakage.must:
+        named = [check for check in {**before, **after} if matches(caught.check, check, breakage, topology)]
+        failed = [check for check in named if check in worse]
+        if not named:
+            complaints.append(f"not caught: there is no check {caught.check}")
+        elif not failed:
+            complaints.append(f"not caught: {caught.check} did not fail: {_said(after, named)}")
+        elif not any(re.search(caught.seen, after[check].observed) for check in failed):
+            complaints.append(f"wrong reason: {caught.check} should observe {caught.seen!r}: {_said(after, failed)}")
+    expected = (*(caught.check for caught in breakage.must), *breakage.may)
+    for check in sorted({**before, **after}):
+        if check not in after:
+            complaints.append(f"unrelated: {check} is not in the report")
+            continue
+        if any(matches(pattern, check, breakage, topology) for pattern in expected):
+            continue
+        if check in worse:
+            complaints.append(f"unrelated: {_said(after, [check])}")
+        elif check in before and after[check].status == "skip" != before[check].status:
+            complaints.append(f"unrelated: {check} was skipped: {after[check].observed}")
+    return complaints
+
+
+def not_whole(report: Report) -> list[str]:
+    """What is wrong with a verification that has to pass."""
+    if not report:
+        return ["the report holds no check"]
+    return [_said(report, [check]) for check, seen in sorted(report.items()) if seen.status == "fail"]
+
+
+def _said(report: Report, checks: Sequence[str]) -> str:
+    return "; ".join(
+        f"{check} {report[check].status}: {report[check].observed[:300]}" if check in report else f"{check} is missing"
+        for check in checks
+    )

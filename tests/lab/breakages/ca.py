@@ -1,0 +1,154 @@
+"""The house's certificate authority and the certificates of its servers."""
+
+from __future__ import annotations
+
+from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.shell import OPENCLAW_READY, RESTART_HEADSCALE, RESTART_OPENCLAW
+
+CA = "/var/lib/private-ai/ca"
+TRUSTED = "/usr/local/share/ca-certificates/private-ai-house.crt"
+HEADSCALE, OPENCLAW = "/etc/headscale/tls", "/etc/openclaw/tls"
+CONTROL, GATEWAY = "headscale.house.internal", "home.vpn.house.internal"
+
+#: Nodes that cannot verify the control server keep their network map and try again.
+CONTROL_UNTRUSTED = ("host.services[HOST]", "tailscale.joined[*]", "headscale.nodes[*]", "tailscale.relay[*]")
+GATEWAY_UNTRUSTED = ("host.services[HOST]", "openclaw.*[HOST]")
+REPAIR_HEADSCALE = ("Headscale | Certificate", "Headscale | Configuration, policy, service")
+REPAIR_OPENCLAW = ("OpenClaw | Certificate", "OpenClaw | Configuration, container")
+
+
+def signed(folder: str, name: str, dates: str) -> str:
+    """A certificate from the house's CA for the key that is there; it keeps its file's owner and mode."""
+    return (
+        f"cd {folder}; printf 'subjectAltName=DNS:{name}\\nextendedKeyUsage=serverAuth\\n' > /run/extensions; "
+        f"openssl req -new -key key.pem -subj /CN={name} | openssl x509 -req "
+        f"-CA {CA}/ca.crt -CAkey {CA}/ca.key {dates} -extfile /run/extensions "
+        f"2>/dev/null > /run/new.crt; cat /run/new.crt {CA}/ca.crt > cert.pem"
+    )
+
+
+def foreign(folder: str, name: str) -> str:
+    """A certificate that nobody but itself signed, for the key that is there."""
+    return (
+        f"cd {folder}; openssl req -x509 -new -key key.pem -days 300 -subj /CN={name} "
+        f"-addext subjectAltName=DNS:{name} > /run/new.crt; cat /run/new.crt > cert.pem"
+    )
+
+
+PAST = "-not_before 20250101000000Z -not_after 20260101000000Z"
+
+BREAKAGES = (
+    Breakage(
+        "ca.headscale-expired",
+        "coordinator",
+        "The control server's certificate has expired.",
+        f"{signed(HEADSCALE, CONTROL, PAST)}; {RESTART_HEADSCALE}",
+        (
+            Caught("ca.server[headscale]"),
+            Caught("outside.services[HOST-IPv4]"),
+            Caught("outside.services[HOST-IPv6]"),
+        ),
+        CONTROL_UNTRUSTED,
+        REPAIR_HEADSCALE,
+        sample="single",
+    ),
+    Breakage(
+        "ca.headscale-foreign",
+        "coordinator",
+        "The control server shows a certificate that the house's CA did not sign.",
+        f"{foreign(HEADSCALE, CONTROL)}; {RESTART_HEADSCALE}",
+        (
+            Caught("ca.server[headscale]"),
+            Caught("outside.services[HOST-IPv4]"),
+            Caught("outside.services[HOST-IPv6]"),
+        ),
+        CONTROL_UNTRUSTED,
+        REPAIR_HEADSCALE,
+        topologies=("split",),
+    ),
+    Breakage(
+        "ca.headscale-ends-soon",
+        "coordinator",
+        "The control server's certificate is good for three more days: no deployment has run for long.",
+        f"{signed(HEADSCALE, CONTROL, '-days 3')}; {RESTART_HEADSCALE}",
+        (Caught("ca.server[headscale]", r"\b[23] days"),),
+        (),
+        REPAIR_HEADSCALE,
+    ),
+    Breakage(
+        "ca.gateway-other-name",
+        "gateway",
+        "The gateway's certificate is from the house's CA and for another name.",
+        f"{signed(OPENCLAW, 'other.vpn.house.internal', '-days 300')}; {RESTART_OPENCLAW}; {OPENCLAW_READY}",
+        (Caught("ca.server[gateway]"), Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
+        (*GATEWAY_UNTRUSTED, "message.*"),
+        REPAIR_OPENCLAW,
+    ),
+    Breakage(
+        "ca.key-readable",
+        "coordinator",
+        "The CA's key can be read by every account that gets into its folder.",
+        f"chmod 0644 {CA}/ca.key",
+        (Caught("host.secret_files[HOST]", "ca.key"),),
+        (),
+        ("CA | Authority of the house",),
+    ),
+    Breakage(
+        "ca.server-key-readable",
+        "coordinator",
+        "The control server's private key can be read by every account that gets into its folder.",
+        f"chmod 0644 {HEADSCALE}/key.pem",
+        (Caught("host.secret_files[HOST]", "key.pem"),),
+        (),
+        ("Headscale | Certificate",),
+    ),
+    Breakage(
+        "ca.unconstrained",
+        "coordinator",
+        "The root certificate was made anew from the same key without its limits: it could sign for any name.",
+        f"cp -p {CA}/ca.crt /root/ca.crt; openssl req -x509 -new -key {CA}/ca.key -days 3650 "
+        f'-subj "/$(openssl x509 -in {CA}/ca.crt -noout -subject | sed "s/subject=//; s/ = /=/")" '
+        f"-addext basicConstraints=critical,CA:TRUE -out /run/ca.crt; cat /run/ca.crt > {CA}/ca.crt; "
+        f"cat /run/ca.crt > {TRUSTED}; update-ca-certificates >/dev/null 2>&1",
+        (Caught("ca.root[HOST]", "for names below"),),
+        ("ca.root[*]",),
+        by_hand=Repair(
+            "The deployment makes an authority once and never replaces it: every device trusts it. It comes back "
+            "from a backup.",
+            f"cat /root/ca.crt > {CA}/ca.crt; rm /root/ca.crt",
+        ),
+        repaired_by=("CA | Trust it",),
+    ),
+    Breakage(
+        "ca.not-trusted",
+        "client",
+        "A client no longer trusts the house's CA.",
+        f"rm {TRUSTED}; update-ca-certificates --fresh >/dev/null 2>&1",
+        (Caught("ca.root[HOST]"), Caught("vpn.granted[HOST-GATEWAY]"), Caught("message.answered[HOST]")),
+        ("message.*", "tailscale.joined[HOST]"),
+        ("CA | Trust it",),
+    ),
+    Breakage(
+        "ca.store-stale",
+        "client",
+        "The root's file is there, and the system's store was made without it.",
+        f"mv {TRUSTED} /run/root.crt; update-ca-certificates --fresh >/dev/null 2>&1; mv /run/root.crt {TRUSTED}",
+        (Caught("ca.root[HOST]", "in the system's store"), Caught("message.answered[HOST]")),
+        ("message.*", "vpn.granted[HOST-GATEWAY]", "tailscale.joined[HOST]"),
+        by_hand=Repair(
+            "The deployment makes the store when the file changes; who made the store without it can make it again.",
+            "update-ca-certificates >/dev/null 2>&1",
+        ),
+    ),
+    Breakage(
+        "ca.foreign-root",
+        "client",
+        "Another root stands in the place of the house's own on a client.",
+        "openssl ecparam -name prime256v1 -genkey -noout -out /run/other.key; "
+        f"openssl req -x509 -new -key /run/other.key -days 300 -subj '/CN=Private AI house CA' > {TRUSTED}; "
+        "rm /run/other.key; update-ca-certificates --fresh >/dev/null 2>&1",
+        (Caught("ca.root[HOST]"), Caught("vpn.granted[HOST-GATEWAY]"), Caught("message.answered[HOST]")),
+        ("message.*", "tailscale.joined[HOST]"),
+        ("CA | Trust it",),
+    ),
+)

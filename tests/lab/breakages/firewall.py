@@ -1,0 +1,188 @@
+"""The nftables rules of every host."""
+
+from __future__ import annotations
+
+from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.shell import edit
+
+TABLE = "inet private_ai"
+RULES = "/etc/private-ai/firewall.nft"
+REPAIR = ("Firewall | Rules of the access table",)
+DIFFERENT = Caught("firewall.rules[HOST]")
+V4, V6 = Caught("outside.tcp_ports[HOST-IPv4]"), Caught("outside.tcp_ports[HOST-IPv6]")
+#: What is true as well once a server has no rules at all.
+NO_RULES = ("container.closed[*]", "container.names[*]", "egress.closed[HOST-*]", "vpn.closed[*-HOST]")
+
+BREAKAGES = (
+    Breakage(
+        "firewall.flushed",
+        "coordinator",
+        "All rules of a server are lost.",
+        "nft flush ruleset",
+        (DIFFERENT, V4, V6, Caught("egress.closed[HOST-headscale]")),
+        NO_RULES,
+        REPAIR,
+        topologies=("single", "split"),
+        sample="split",
+    ),
+    Breakage(
+        "firewall.flushed-client",
+        "client",
+        "All rules of a client are lost.",
+        "nft flush ruleset",
+        (DIFFERENT, V4, V6),
+        ("vpn.closed[*-HOST]",),
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.port-opened",
+        "client",
+        "A port that the table does not have is open; nothing listens there.",
+        f"nft insert rule {TABLE} input tcp dport 8080 accept",
+        (DIFFERENT, Caught(V4.check, "8080"), Caught(V6.check, "8080")),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.ipv6-hole",
+        "gateway",
+        "Everything is let in over IPv6 only.",
+        f"nft insert rule {TABLE} input meta nfproto ipv6 accept",
+        (DIFFERENT, V6),
+        ("vpn.closed[*-HOST]",),
+        REPAIR,
+        sample="single",
+    ),
+    Breakage(
+        "firewall.ssh-for-all",
+        "model_host",
+        "SSH is open to the whole local network.",
+        f"nft insert rule {TABLE} input tcp dport 22 accept",
+        (DIFFERENT, Caught(V4.check, r"\b22\b"), Caught(V6.check, r"\b22\b")),
+        ("vpn.closed[*-HOST]",),
+        REPAIR,
+        topologies=("single", "split"),
+    ),
+    Breakage(
+        "firewall.vpn-opened",
+        "gateway",
+        "Everything is let in from the VPN; only the policy still guards it.",
+        f"nft insert rule {TABLE} input iifname tailscale0 accept",
+        (DIFFERENT,),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.input-accepts",
+        "client",
+        "The chain's policy is to accept; its last rule still rejects.",
+        f"nft 'chain {TABLE} input {{ policy accept; }}'",
+        (DIFFERENT,),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.spoof-guard-lost",
+        "client",
+        "VPN addresses are accepted from outside the tunnel.",
+        f"nft delete rule {TABLE} input handle "
+        f"$(nft -a list chain {TABLE} input | sed -n 's/.*100.64.0.0.*handle //p')",
+        (DIFFERENT,),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.forwards",
+        "gateway",
+        "A server passes packets on between the VPN and its other networks.",
+        f"nft flush chain {TABLE} forward",
+        (DIFFERENT,),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.egress-opened",
+        "model_host",
+        "The model server may connect to anywhere.",
+        f"nft insert rule {TABLE} output meta skuid ollama accept",
+        (DIFFERENT, Caught("egress.closed[HOST-ollama]")),
+        (),
+        REPAIR,
+        topologies=("single", "split"),
+    ),
+    Breakage(
+        "firewall.egress-all",
+        "gateway",
+        "A server's whole list of ways out is empty, so everything may leave.",
+        f"nft flush chain {TABLE} output",
+        (DIFFERENT, Caught("egress.closed[HOST-openclaw]"), Caught("container.closed[internet-IPv4]")),
+        NO_RULES,
+        REPAIR,
+        topologies=("single", "split"),
+    ),
+    Breakage(
+        "firewall.dns-leak",
+        "gateway",
+        "The container may ask DNS servers outside the house.",
+        f"nft insert rule {TABLE} output meta skuid openclaw udp dport 53 accept",
+        (DIFFERENT, Caught("egress.closed[HOST-openclaw]")),
+        ("container.names[HOST]",),
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.not-at-boot",
+        "client",
+        "The rules are in force and would not be after the next boot.",
+        "systemctl disable --quiet private-ai-firewall",
+        (Caught("host.units[HOST]", "private-ai-firewall"),),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.masked",
+        "client",
+        "The unit is stopped and masked, which takes the rules away for good.",
+        "systemctl stop private-ai-firewall; ln -sfn /dev/null /etc/systemd/system/private-ai-firewall.service; "
+        "systemctl daemon-reload",
+        (DIFFERENT, V4, V6, Caught("host.units[HOST]", "private-ai-firewall")),
+        ("vpn.closed[*-HOST]",),
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.file-emptied",
+        "gateway",
+        "The file of rules was replaced by an empty one, and the unit started again.",
+        f": > {RULES}; systemctl restart private-ai-firewall",
+        (DIFFERENT, V4, V6),
+        NO_RULES,
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.port-of-the-vpn-moved",
+        "client",
+        "The rule for WireGuard names another port, so other nodes cannot reach this one directly.",
+        f"{edit(RULES, 's/udp dport 41641/udp dport 51820/')}; systemctl reload private-ai-firewall",
+        (DIFFERENT,),
+        ("vpn.wireguard[*]",),
+        REPAIR,
+    ),
+    Breakage(
+        "firewall.someone-elses-table",
+        "coordinator",
+        "A table of somebody else drops what the access table grants.",
+        "nft add table inet other; "
+        "nft 'add chain inet other input { type filter hook input priority 0; policy accept; }'; "
+        "nft add rule inet other input iifname != lo tcp dport 443 drop",
+        (
+            Caught("outside.tcp_ports[HOST-IPv4]"),
+            Caught("outside.tcp_ports[HOST-IPv6]"),
+            Caught("outside.services[HOST-IPv4]"),
+            Caught("outside.services[HOST-IPv6]"),
+        ),
+        ("container.closed[coordinator-*]", "tailscale.joined[*]", "headscale.nodes[*]", "tailscale.relay[*]"),
+        by_hand=Repair(
+            "The deployment owns one table and leaves all others alone: they belong to the host's administrator.",
+            "nft delete table inet other",
+        ),
+    ),
+)

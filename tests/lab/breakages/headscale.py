@@ -1,0 +1,190 @@
+"""The control server: policy, nodes, relay, what it listens on."""
+
+from __future__ import annotations
+
+from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.shell import CONTROL, RESTART_HEADSCALE, edit, edit_json
+
+CONFIG, POLICY = "/etc/headscale/config.yaml", "/etc/headscale/policy.json"
+REPAIR = ("Headscale | Configuration, policy, service",)
+JOIN = ("Tailscale | Join the house",)
+
+#: What is true as well when the control server is away.
+AWAY = (
+    "outside.*[COORDINATOR-*]",
+    "host.services[COORDINATOR]",
+    "host.listeners[COORDINATOR]",
+    "container.closed[coordinator-*]",
+    "headscale.*",
+    "tailscale.joined[*]",
+    "tailscale.relay[*]",
+    "ca.server[headscale]",
+)
+
+
+def node(name: str) -> str:
+    """The number of a node."""
+    find = f'import json, sys; print(next(n["id"] for n in json.load(sys.stdin) if n["given_name"] == "{name}"))'
+    return f"$(headscale nodes list -o json | python3 -c '{find}')"
+
+
+GHOST = "/run/ghost"
+STRANGER = "; ".join(
+    (
+        f"install -d -m 0700 {GHOST}; headscale preauthkeys create --user 1 --expiration 10m -o json "
+        f"| python3 -c 'import json, sys; print(json.load(sys.stdin)[\"key\"])' > {GHOST}/key",
+        f"tailscaled --tun=userspace-networking --statedir={GHOST} --socket={GHOST}/sock --port=0 --no-logs-no-support "
+        f">{GHOST}/log 2>&1 & pid=$!",
+        "sleep 2",
+        f"tailscale --socket={GHOST}/sock up --login-server={CONTROL} "
+        f"--auth-key=file:{GHOST}/key --hostname=ghost --timeout=60s",
+        f"kill $pid; wait $pid || :; rm -rf {GHOST}",
+    )
+)
+
+FOREIGN_RELAY = (
+    "printf 'regions: {900: {regionid: 900, regioncode: other, regionname: other, nodes: [{name: 900a, regionid: 900, "
+    "hostname: relay.example.com, ipv4: 198.51.100.10, derpport: 443}]}}\\n' > /run/relay.yaml"
+)
+
+BREAKAGES = (
+    Breakage(
+        "headscale.stopped",
+        "coordinator",
+        "The control server does not run.",
+        "systemctl stop headscale",
+        (
+            Caught("host.units[HOST]", "headscale"),
+            Caught("outside.services[HOST-IPv4]"),
+            Caught("outside.services[HOST-IPv6]"),
+            Caught("outside.stun[HOST-IPv4]"),
+            Caught("host.listeners[HOST]", "443"),
+        ),
+        AWAY,
+        REPAIR,
+        topologies=("single", "split"),
+        sample="split",
+    ),
+    Breakage(
+        "headscale.policy-emptied",
+        "coordinator",
+        "The policy is empty, which to Headscale means that every node may reach every other on every port.",
+        f"echo '{{}}' > {POLICY}; {RESTART_HEADSCALE}",
+        (Caught("headscale.policy[HOST]"), Caught("headscale.policy[CLIENT]")),
+        ("headscale.policy[*]", "vpn.closed[*]"),
+        REPAIR,
+        topologies=("single", "split"),
+        sample="single",
+    ),
+    Breakage(
+        "headscale.policy-widened",
+        "coordinator",
+        "People's devices may also use SSH on the gateway.",
+        edit_json(POLICY, 'it["grants"].append({"src": ["group:clients"], "dst": ["tag:gateway"], "ip": ["tcp:22"]})')
+        + f"; {RESTART_HEADSCALE}",
+        (Caught("headscale.policy[GATEWAY]", "22"),),
+        ("vpn.closed[CLIENT-GATEWAY]",),
+        REPAIR,
+    ),
+    Breakage(
+        "headscale.stranger",
+        "coordinator",
+        "A device that nobody designated has joined.",
+        STRANGER,
+        (Caught("headscale.nodes[HOST]", "ghost"),),
+        ("headscale.policy[*]",),
+        by_hand=Repair(
+            "Which devices belong to the house is for people to say. The deployment removes none.",
+            f"headscale nodes delete --force -i {node('ghost')}",
+        ),
+        sample="single",
+    ),
+    Breakage(
+        "headscale.wrong-tag",
+        "coordinator",
+        "The gateway's node lost its tag, so no grant names it.",
+        f"headscale nodes tag -i {node('home')} -t tag:model-host; sleep 5",
+        (Caught("headscale.nodes[HOST]"), Caught("vpn.granted[CLIENT-HOST]")),
+        ("headscale.policy[*]", "message.*", "vpn.*", "tailscale.joined[*]"),
+        JOIN,
+    ),
+    Breakage(
+        "headscale.node-expired",
+        "coordinator",
+        "A client's key has expired.",
+        f"headscale nodes expire -i {node('laptop')}; sleep 5",
+        (Caught("tailscale.joined[CLIENT]"), Caught("headscale.nodes[HOST]"), Caught("vpn.granted[CLIENT-GATEWAY]")),
+        ("headscale.policy[*]", "vpn.*", "message.*", "tailscale.*[CLIENT]"),
+        JOIN,
+    ),
+    Breakage(
+        "headscale.node-deleted",
+        "coordinator",
+        "A client was removed from the control server.",
+        f"headscale nodes delete --force -i {node('laptop')}; sleep 5",
+        (Caught("headscale.nodes[HOST]"), Caught("vpn.granted[CLIENT-GATEWAY]")),
+        ("headscale.policy[*]", "vpn.*", "message.*", "tailscale.*[CLIENT]"),
+        JOIN,
+    ),
+    Breakage(
+        "headscale.foreign-relay",
+        "coordinator",
+        "The nodes are told of a relay that belongs to somebody else.",
+        f"{FOREIGN_RELAY}; {edit(CONFIG, 's#  paths: .*#  paths: [/run/relay.yaml]#')}; {RESTART_HEADSCALE}",
+        (
+            Caught("tailscale.relay[HOST]", "relay.example.com"),
+            Caught("tailscale.relay[CLIENT]", "relay.example.com"),
+            Caught("headscale.config[HOST]", "no relays of others"),
+        ),
+        ("tailscale.relay[*]",),
+        REPAIR,
+    ),
+    Breakage(
+        "headscale.logs-uploaded",
+        "coordinator",
+        "The nodes are told to send their logs to Tailscale.",
+        f"{edit(CONFIG, 's/logtail: {enabled: false}/logtail: {enabled: true}/')}; {RESTART_HEADSCALE}",
+        (Caught("headscale.config[HOST]", "no logs sent"),),
+        ("tailscale.joined[*]",),
+        REPAIR,
+    ),
+    Breakage(
+        "headscale.relay-for-all",
+        "coordinator",
+        "The relay also passes on the traffic of strangers.",
+        f"{edit(CONFIG, 's/verify_clients: true/verify_clients: false/')}; {RESTART_HEADSCALE}",
+        (Caught("headscale.config[HOST]", "for its own nodes"),),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "headscale.foreign-names",
+        "coordinator",
+        "People's devices are told to ask a name server outside the house.",
+        f"{edit(CONFIG, 's/nameservers: {global: ../nameservers: {global: [198.51.100.10]/')}; {RESTART_HEADSCALE}",
+        (Caught("headscale.config[HOST]", "no name servers of others"),),
+        ("vpn.names[*]",),
+        REPAIR,
+    ),
+    Breakage(
+        "headscale.node-renamed",
+        "coordinator",
+        "The gateway's node has another name, so the name that people use leads nowhere.",
+        f"headscale nodes rename -i {node('home')} other; sleep 5",
+        (Caught("headscale.nodes[HOST]", "other"), Caught("vpn.names[CLIENT]"), Caught("message.answered[CLIENT]")),
+        ("vpn.granted[*]", "message.*", "host.services[HOST]", "tailscale.joined[HOST]"),
+        by_hand=Repair(
+            "Headscale keeps a name that an administrator gave, whatever the node says of itself.",
+            f"headscale nodes rename -i {node('other')} home; sleep 5",
+        ),
+    ),
+    Breakage(
+        "headscale.listens-wider",
+        "coordinator",
+        "The control server's own numbers are served on all addresses.",
+        edit(CONFIG, "s/metrics_listen_addr: .*/metrics_listen_addr: 0.0.0.0:9090/") + f"; {RESTART_HEADSCALE}",
+        (Caught("host.listeners[HOST]", "9090"), Caught("headscale.config[HOST]", "metrics")),
+        ("host.owners[HOST]",),
+        REPAIR,
+    ),
+)

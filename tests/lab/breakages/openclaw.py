@@ -1,0 +1,172 @@
+"""The gateway and its container."""
+
+from __future__ import annotations
+
+from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.shell import (
+    OPENCLAW_JSON,
+    OPENCLAW_READY,
+    QUADLET,
+    RESTART_OPENCLAW,
+    STOP_OPENCLAW,
+    edit,
+    edit_json,
+    listen,
+)
+
+REPAIR = ("OpenClaw | Configuration, container",)
+RESTART = f"{RESTART_OPENCLAW}; {OPENCLAW_READY}"
+CAGE = "openclaw.cage[HOST]"
+
+
+def caged(change: str) -> str:
+    """The container started anew after a sed command on its Quadlet."""
+    return f"{edit(QUADLET, change)}; {RESTART}"
+
+
+def configured(change: str, wait: str = OPENCLAW_READY) -> str:
+    """The gateway started anew after a Python statement on its configuration, `it`."""
+    return f"{edit_json(OPENCLAW_JSON, change)}; {RESTART_OPENCLAW}; {wait}"
+
+
+#: What is true as well when the container does not run.
+AWAY = (
+    "openclaw.*[HOST]",
+    "container.*",
+    "message.*",
+    "vpn.granted[*-HOST]",
+    "ca.server[gateway]",
+    "host.units[HOST]",
+    "host.listeners[HOST]",
+    "host.services[HOST]",
+)
+
+BREAKAGES = (
+    Breakage(
+        "openclaw.stopped",
+        "gateway",
+        "The gateway does not run.",
+        STOP_OPENCLAW,
+        (
+            Caught(CAGE),
+            Caught("vpn.granted[CLIENT-HOST]"),
+            Caught("message.answered[CLIENT]"),
+            Caught("ca.server[gateway]"),
+        ),
+        AWAY,
+        REPAIR,
+    ),
+    Breakage(
+        "openclaw.writable",
+        "gateway",
+        "The container may write to its own system.",
+        caged("s/^ReadOnly=true/ReadOnly=false/"),
+        (Caught(CAGE, "not so:.*read-only"),),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "openclaw.capability",
+        "gateway",
+        "The container has a capability: it may change its network.",
+        caged("s/^DropCapability=all/DropCapability=all\\nAddCapability=NET_ADMIN/"),
+        (Caught(CAGE, "not so:.*no capabilities"),),
+        (),
+        REPAIR,
+        sample="single",
+    ),
+    Breakage(
+        "openclaw.host-folder",
+        "gateway",
+        "A folder of the host is mounted into the container.",
+        caged("s#^ReadOnly=true#ReadOnly=true\\nVolume=/etc:/host:ro#"),
+        (Caught(CAGE, "/host"),),
+        (),
+        REPAIR,
+        topologies=("split",),
+    ),
+    Breakage(
+        "openclaw.engine-socket",
+        "gateway",
+        "The container can give orders to the engine that runs it.",
+        "systemctl --user --machine=openclaw@ start podman.socket; "
+        + caged("s#^ReadOnly=true#ReadOnly=true\\nVolume=%t/podman/podman.sock:/run/podman.sock#"),
+        (Caught(CAGE, "podman.sock"),),
+        ("host.owners[HOST]",),
+        REPAIR,
+    ),
+    Breakage(
+        "openclaw.host-loopback",
+        "gateway",
+        "The container reaches every port of the host's loopback address.",
+        caged("s/^Network=.*/Network=pasta:--map-gw,-T,auto/"),
+        (Caught("container.closed[host-IPv4]"),),
+        (CAGE, "container.closed[*]"),
+        REPAIR,
+    ),
+    Breakage(
+        "openclaw.web-fetch",
+        "gateway",
+        "The agent may fetch web pages.",
+        configured('it["tools"]["web"]["fetch"]["enabled"] = True'),
+        (Caught("openclaw.settings[HOST]", "fetch"),),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "openclaw.guessing-allowed",
+        "gateway",
+        "The gateway does not slow down who guesses its token.",
+        configured('del it["gateway"]["auth"]["rateLimit"]'),
+        (Caught("openclaw.settings[HOST]", "rateLimit"),),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "openclaw.cloud-plugin",
+        "gateway",
+        "A plugin for a cloud's models is allowed.",
+        configured('it["plugins"]["allow"].append("openai"); it["plugins"]["deny"].remove("openai")'),
+        (Caught("openclaw.settings[HOST]", "plugins"),),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "openclaw.without-tls",
+        "gateway",
+        "The gateway speaks plain HTTP.",
+        configured('it["gateway"]["tls"]["enabled"] = False', "sleep 30"),
+        (
+            Caught("openclaw.settings[HOST]", "tls"),
+            Caught("ca.server[gateway]"),
+            Caught("vpn.granted[CLIENT-HOST]"),
+            Caught("message.answered[CLIENT]"),
+        ),
+        ("host.services[HOST]", "message.*", "openclaw.*", "container.*"),
+        REPAIR,
+    ),
+    Breakage(
+        "openclaw.model-unlimited",
+        "gateway",
+        "The gateway counts on four times the context that the model was loaded with.",
+        configured(
+            'm = it["models"]["providers"]["ollama"]["models"][0]; m["contextWindow"] *= 4; m["contextTokens"] *= 4'
+        ),
+        (Caught("ollama.context[MODEL]"),),
+        ("openclaw.settings[HOST]",),
+        REPAIR,
+    ),
+    Breakage(
+        "openclaw.impostor",
+        "gateway",
+        "Another program answers on the gateway's port.",
+        f"{STOP_OPENCLAW}; {listen(18789)}",
+        (Caught("host.owners[HOST]", "18789"), Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
+        AWAY,
+        by_hand=Repair(
+            "The deployment names the program that has the port, and stops; it ends no foreign program.",
+            "systemctl stop squatter",
+        ),
+        repaired_by=REPAIR,
+    ),
+)

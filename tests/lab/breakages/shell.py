@@ -1,0 +1,61 @@
+"""Pieces of shell that several breakages share. Each returns once it has taken effect."""
+
+from __future__ import annotations
+
+CONTROL = "https://headscale.house.internal"
+
+
+def until(condition: str, seconds: int = 60) -> str:
+    """Wait for a condition; the breakage fails when it does not come true."""
+    return f"for i in $(seq {seconds * 2}); do if {condition}; then break; fi; sleep 0.5; done; {condition}"
+
+
+def edit(path: str, *commands: str) -> str:
+    """sed on a file in place, keeping its owner and mode; an edit that changes nothing is an error."""
+    script = " ".join(f"-e '{command}'" for command in commands)
+    return (
+        f"file=$(echo {path}); sed {script} $file > /run/edited; "
+        "if cmp -s /run/edited $file; then echo nothing to edit >&2; exit 1; fi; cat /run/edited > $file"
+    )
+
+
+def edit_json(path: str, change: str) -> str:
+    """A Python statement on `it`, the content of a JSON file, keeping its owner and mode."""
+    program = (
+        f'import json; it = json.load(open("{path}")); {change}; text = json.dumps(it); open("{path}", "w").write(text)'
+    )
+    return f"python3 -c '{program}'"
+
+
+RESTART_HEADSCALE = "; ".join(
+    ("systemctl restart headscale", until("headscale users list -o json >/dev/null 2>&1"), "sleep 5")
+)
+
+RESTART_OLLAMA = "; ".join(
+    (
+        "systemctl daemon-reload",
+        "systemctl restart ollama",
+        until("curl --silent --fail --output /dev/null http://127.0.0.1:11434/api/version"),
+    )
+)
+
+_OPENCLAW = "systemctl --user --machine=openclaw@"
+RESTART_OPENCLAW = f"{_OPENCLAW} daemon-reload; {_OPENCLAW} restart openclaw"
+OPENCLAW_READY = until(
+    "curl --silent --insecure --max-time 5 https://127.0.0.1:18789/readyz | grep -q ready.:true", seconds=120
+)
+STOP_OPENCLAW = f"{_OPENCLAW} stop openclaw"
+
+QUADLET = "/etc/containers/systemd/users/*/openclaw.container"
+OPENCLAW_JSON = "/etc/openclaw/openclaw.json"
+STORE = "/var/lib/ollama/models"
+
+
+def listen(port: int, unit: str = "squatter") -> str:
+    """A foreign process that listens on all addresses of both families."""
+    program = (
+        "import socket, time; s = socket.create_server((chr(58) * 2, "
+        f"{port}), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64); time.sleep(86400)"
+    )
+    listening = until(f"ss -Hltn sport = :{port} | grep -q LISTEN")
+    return f"systemd-run --quiet --unit={unit} python3 -c '{program}'; {listening}"
