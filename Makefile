@@ -18,6 +18,9 @@ test: .venv/ready  ## style, types, unit tests, then whole runs in labs
 	@lab/prepare --browser
 	@tests/run
 
+breakages: prepare  ## break things in labs, one at a time, and see that the verification says so
+	@$(PYTEST) tests/lab/test_breakages.py --breakages all
+
 lab: prepare  ## bring the virtual hosts up (TOPOLOGY=single|split)
 	@$(PYTHON) -m lab up
 
@@ -48,4 +51,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help demo test lab down deploy verify chat prepare lint unit lock
+.PHONY: help demo test breakages lab down deploy verify chat prepare lint unit lock

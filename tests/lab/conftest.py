@@ -13,8 +13,36 @@ from typing import Any
 
 import pytest
 
+from tests.lab.breakages import results
+
 REPO = Path(__file__).parent.parent.parent
 INVENTORIES = {"single": "inventory.py", "split": "inventory_split.py"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--breakages",
+        choices=("sample", "all"),
+        default="sample",
+        help="which breakages tests/lab/test_breakages.py runs: a fixed sample over all components, or all",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[results.RESULTS] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Breaking things comes last: it needs deployed houses, and the other tests need whole ones or bare hosts."""
+    items.sort(key=lambda item: item.path.name == "test_breakages.py")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    found = config.stash[results.RESULTS]
+    if found:
+        terminalreporter.section("breakages")
+        terminalreporter.write_line(results.table(found, config.get_terminal_writer().fullwidth))
+        results.write(found, REPO / "reports" / "breakages.json")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,112 @@
+"""The checker is checked: one thing at a time is broken in a deployed house, and the verification has to say so.
+
+Each cycle: break, verify, judge, deploy. That the deployment repaired the house is shown by the next cycle, in which
+nothing unrelated may fail, and by a whole verification at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.lab.breakages import BREAKAGES
+from tests.lab.breakages.breakage import HOSTS, Breakage, Report, Seen, Topology, judge, matches, not_whole
+from tests.lab.breakages.results import RESULTS, Result
+from tests.lab.conftest import TestLab
+
+
+@dataclass
+class Bench:
+    """A deployed house to break things in."""
+
+    lab: TestLab
+    topology: Topology
+    reports: Path
+    #: The report of the whole house.
+    before: Report = field(default_factory=dict)
+    #: Whether the last cycle left no doubt that the house is whole.
+    sure: bool = False
+
+    def verify(self) -> Report:
+        """Check id -> how it came out. A verification that does not come to its end fails the test."""
+        file = self.reports / "verification.json"
+        file.unlink(missing_ok=True)
+        command = (sys.executable, "-m", "pytest", "tests/verify", "--inventory", self.lab.inventory)
+        done = self.lab.run(*command, "--reports", str(self.reports))
+        assert done.returncode in (0, 1) and file.is_file(), done.stdout[-6000:] + done.stderr[-2000:]
+        checks = json.loads(file.read_text())["checks"]
+        return {check["id"]: Seen(check["status"], str(check["observed"])) for check in checks}
+
+    def make_whole(self) -> None:
+        """Deploy, and see that all is green; what is broken next is then the only thing that is."""
+        self.lab.deploy()
+        self.before = self.verify()
+        assert not not_whole(self.before), "\n".join(not_whole(self.before))
+        self.sure = True
+
+    def deploy(self) -> Mapping[str, list[str]]:
+        """Operations of a run that changed something -> hosts."""
+        operations = self.lab.deploy()["operations"]
+        return {each["name"]: each["success"] for each in operations if each["success"]}
+
+
+@pytest.fixture(scope="module")
+def benches() -> dict[str, Bench]:
+    return {}
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, benches: dict[str, Bench], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A deployed house of one topology."""
+    topology: Topology = request.param
+    if topology not in benches:
+        lab: TestLab = request.getfixturevalue(topology)
+        benches[topology] = Bench(lab, topology, tmp_path_factory.mktemp("reports"))
+    return benches[topology]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "breakage" not in metafunc.fixturenames:
+        metafunc.parametrize("bench", HOSTS, indirect=True)
+        return
+    every = metafunc.config.getoption("--breakages") == "all"
+    cases = [(at, each) for at in HOSTS for each in BREAKAGES if at == each.sample or (every and at in each.topologies)]
+    ids = [f"{topology}-{each.id}" for topology, each in cases]
+    metafunc.parametrize(("bench", "breakage"), cases, ids=ids, indirect=["bench"])
+
+
+def test_a_breakage_is_caught_and_repaired(bench: Bench, breakage: Breakage, request: pytest.FixtureRequest) -> None:
+    if not bench.sure:
+        bench.make_whole()
+    bench.sure = False
+    host, begun = breakage.host(bench.topology), time.monotonic()
+    bench.lab.ssh(host, f"set -e\n{breakage.script}")
+    after = bench.verify()
+    complaints = judge(breakage, bench.topology, bench.before, after)
+    if breakage.by_hand:
+        bench.lab.ssh(host, f"set -e\n{breakage.by_hand.script}")
+    done = bench.deploy()
+    for operation in breakage.repaired_by:
+        if operation not in done:
+            complaints.append(f"not repaired: {operation!r} changed nothing; the run changed {dict(done)}")
+    by = [check for check in after if _caught(breakage, bench.topology, check, after)]
+    seconds = time.monotonic() - begun
+    result = Result(bench.topology, breakage, by, seconds, sorted(done), complaints)
+    request.config.stash[RESULTS].append(result)
+    assert not complaints, "\n".join(complaints)
+    bench.sure = True
+
+
+def _caught(breakage: Breakage, topology: Topology, check: str, after: Report) -> bool:
+    return after[check].bad and any(matches(caught.check, check, breakage, topology) for caught in breakage.must)
+
+
+def test_the_house_is_whole_again(bench: Bench) -> None:
+    assert bench.deploy() == {}
+    assert not not_whole(bench.verify())
