@@ -28,8 +28,8 @@ MACHINE_PACKAGES = (
     "mount",
 )
 
-# What the browser of the tests needs on top: about 400 MB, so not for the demo.
-BROWSER_PACKAGES = ("chromium", "libnss3-tools")
+# What the browser of the tests needs on top: about 430 MB, so not for the demo.
+BROWSER_PACKAGES = ("chromium", "libnss3-tools", "fonts-noto-color-emoji")
 
 # What a freshly installed server has. Anything else the deployment must bring itself, and so it is tested.
 ROOT_PACKAGES = (
@@ -119,9 +119,7 @@ def _first_mirror(file: Path) -> str:
 def missing_packages(wanted: tuple[str, ...]) -> list[str]:
     """Which of these Debian packages are not installed on this machine."""
     form = "${Package} ${db:Status-Status}\n"
-    done = subprocess.run(
-        ["dpkg-query", "-W", "-f", form, *wanted], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["dpkg-query", "-W", "-f", form, *wanted], capture_output=True, text=True, check=False)
     installed = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" installed")}
     return [name for name in wanted if name not in installed]
 
