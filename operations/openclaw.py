@@ -10,6 +10,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 
 from operations.component import INCOMING
+from plan.openclaw import IMAGE_RECORD
 
 
 def as_account(account: str, command: str) -> str:
@@ -18,14 +19,25 @@ def as_account(account: str, command: str) -> str:
 
 
 class ImagePresent(FactBase[bool]):
-    """Whether an image is in the account's storage. False when there is no account yet. Cost: one remote command."""
+    """Whether an image is in the account's storage, with the id that was recorded when it was laid down.
+
+    False when there is no account yet. Cost: one remote command.
+    """
 
     def command(self, image: str, account: str) -> str:
-        check = as_account(account, f"podman image exists {shlex.quote(image)}")
-        return f"if getent passwd {shlex.quote(account)} >/dev/null && {check}; then echo yes; else echo no; fi"
+        return (
+            f"if getent passwd {shlex.quote(account)} >/dev/null && "
+            f'test "$({image_id(image, account)} 2>/dev/null)" = "$(cat {IMAGE_RECORD} 2>/dev/null)" && '
+            f"test -s {IMAGE_RECORD}; then echo yes; else echo no; fi"
+        )
 
     def process(self, output: list[str]) -> bool:
         return output[-1:] == ["yes"]
+
+
+def image_id(image: str, account: str) -> str:
+    """A command that prints the id of an image in the account's storage."""
+    return as_account(account, f"podman image inspect --format '{{{{.Id}}}}' {shlex.quote(image)}")
 
 
 @operation()
@@ -34,7 +46,8 @@ def image(
 ) -> Generator[StringCommand | FileUploadCommand, None, None]:
     """Own the image `image_name` in the storage of `account`, loaded from an OCI archive that calls it `archived_as`.
 
-    The name holds a digest, so another image has another name. A second run costs one remote command.
+    The name holds a digest, so another image has another name. The id of what was loaded is kept on the host: an image
+    that somebody gave this name is replaced. A second run costs one remote command.
     """
     if host.get_fact(ImagePresent, image=image_name, account=account):
         host.noop(f"{image_name} is loaded")
@@ -46,5 +59,6 @@ def image(
     yield FileUploadCommand(str(archive), uploaded)
     yield StringCommand(
         f"set -e; echo {sha256} {uploaded} | sha256sum --check --quiet; "
-        f"{load} < {uploaded} >/dev/null; {tag}; rm {uploaded}"
+        f"{load} < {uploaded} >/dev/null; {tag}; rm {uploaded}; "
+        f"{image_id(image_name, account)} > {IMAGE_RECORD}.new; mv -fT {IMAGE_RECORD}.new {IMAGE_RECORD}"
     )

@@ -205,6 +205,16 @@ class SecretFile:
         return f"{self.owner} {self.group} {self.mode}"
 
 
+def program_units(member: Member) -> dict[str, str]:
+    """Unit of a host -> the program of ours that it runs."""
+    found = {"tailscaled.service": "tailscale"}
+    if "coordinator" in member.roles:
+        found["headscale.service"] = "headscale"
+    if "model_hosts" in member.roles:
+        found["ollama.service"] = "ollama"
+    return found
+
+
 def secret_files(member: Member) -> tuple[SecretFile, ...]:
     """Every file with a secret of the house on a host."""
     found = [SecretFile("/var/lib/tailscale/tailscaled.state", "root", "root", "0600")]

@@ -54,6 +54,8 @@ DENIED_PLUGINS = (
 #: What the container may use at most. Node's heap limit is 1.5 GiB; the rest is buffers and native code.
 MEMORY_GIB = 2
 PIDS = 512
+#: Where the gateway's host keeps the id of the image that was laid down.
+IMAGE_RECORD = "/var/lib/private-ai/openclaw.image"
 
 
 @dataclass(frozen=True)

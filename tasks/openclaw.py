@@ -9,8 +9,8 @@ from pyinfra import host
 from facts.have import ComponentState
 from operations.certificate import server_certificate
 from operations.component import NotYet, component
-from operations.openclaw import image
-from plan.openclaw import MEMORY_GIB, PIDS, model_servers, ollama_host, openclaw_config
+from operations.openclaw import as_account, image
+from plan.openclaw import IMAGE_RECORD, MEMORY_GIB, PIDS, model_servers, ollama_host, openclaw_config
 from plan.want import Account, Component, Directory, File, Secret, Unit
 from tasks.ca import certificate_path
 from tasks.render import render
@@ -93,7 +93,9 @@ def _container(this: This, image_name: str, port: int) -> Component:
         units=(
             Unit(
                 "openclaw.service",
-                inputs=(CONFIG, quadlet, TOKEN, f"{TLS}/cert.pem", f"{TLS}/key.pem"),
+                inputs=(CONFIG, quadlet, TOKEN, f"{TLS}/cert.pem", f"{TLS}/key.pem", IMAGE_RECORD),
+                # The image that the container was made from: one that was replaced under its name shows here.
+                in_force=as_account(ACCOUNT, "podman inspect --format '{{.Image}}' openclaw"),
                 # It says ready:false with status 200 at first, and the web page answers any unknown path.
                 ready=f"curl --silent --max-time 5 --resolve {house.vpn_name(this.member)}:{port}:127.0.0.1 "
                 f"https://{house.vpn_name(this.member)}:{port}/readyz | grep -q '\"ready\":true'",

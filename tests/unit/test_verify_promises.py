@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,10 +27,12 @@ from plan.checks import (
 from plan.chosen import chosen, record
 from plan.models import Hardware, choose
 from plan.profile import Listener
+from plan.want import Program, ProgramPart
 from tests.unit import houses
+from tests.verify.probes.programs import digest as folder_digest
 from tests.verify.probes.secrets import Seeker
 from tests.verify.test_ca import days_left, root_claims
-from tests.verify.test_headscale import passages
+from tests.verify.test_headscale import passages, usable_keys
 from tests.verify.test_openclaw import differences
 
 VPN = {
@@ -160,3 +164,36 @@ def test_a_secret_is_named_and_never_shown() -> None:
     assert seeker.names(b"hskey-auth-QcH2UzSIAnDJ-*** -----BEGIN EC PRIVATE KEY-----\x00") == set()
     body = b"-----BEGIN PRIVATE KEY-----\n" + b"A" * 64 + b"\n"
     assert seeker.names(body) == {"a private key"}
+
+
+def test_the_digest_of_a_folder_is_the_one_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "lib-x").mkdir()
+    (tmp_path / "bin" / "a").write_text("content")
+    (tmp_path / "lib-x" / "b").write_text("more")
+    (tmp_path / "lib").symlink_to("lib-x")
+    # In the order in which a program is described (artifacts/store.py).
+    paths = sorted(path for path in tmp_path.rglob("*") if path.is_symlink() or path.is_file())
+    parts = tuple(
+        ProgramPart(str(path.relative_to(tmp_path)), path, "", 0, "0777", str(path.readlink()))
+        if path.is_symlink()
+        else ProgramPart(
+            str(path.relative_to(tmp_path)), path, hashlib.sha256(path.read_bytes()).hexdigest(), 4, "0644"
+        )
+        for path in paths
+    )
+    program = Program("ollama", "1.2", parts)
+    assert program.prefix.endswith(f"-{folder_digest(tmp_path)}")
+    (tmp_path / "bin" / "a").write_text("Content")
+    assert not program.prefix.endswith(f"-{folder_digest(tmp_path)}")
+
+
+def test_keys_that_still_let_somebody_in() -> None:
+    soon, past = {"expiration": {"seconds": 200}}, {"expiration": {"seconds": 50}}
+    keys = [
+        {"id": 1, "used": True, **soon},
+        {"id": 2, "used": False, **past},
+        {"id": 3, "used": False, **soon},
+        {"id": 4, "used": True, "reusable": True, **soon},
+    ]
+    assert usable_keys(keys, 100) == ["key 3", "key 4, which can be used again and again"]

@@ -23,6 +23,7 @@ from plan.checks import (
     forbidden_to_container,
     kind,
     open_to_lan,
+    program_units,
     rows_at,
     rows_over_vpn,
     secret_files,
@@ -126,6 +127,7 @@ class Probing:
         self.container = Once(self._container)
         self.host = Once(self._host)
         self.secrets = Once(self._secrets)
+        self.programs = Once(self._programs)
         self.planned = Once(self._planned)
         self.model_files = Once(self._model_files)
         self.message = Once(self._message)
@@ -136,7 +138,7 @@ class Probing:
         wanted: list[tuple[str, Once[Any], tuple[str, ...]]] = [("outside", self.sweep, ())]
         wanted += [("outside", self.outside, ()), ("outside", self.controller, ()), ("container", self.container, ())]
         wanted += [(module, self.host, (member.name,)) for member in scope for module in ("vpn", "host", "egress")]
-        wanted += [("host", self.secrets, (member.name,)) for member in scope]
+        wanted += [("host", ask, (member.name,)) for member in scope for ask in (self.secrets, self.programs)]
         wanted += [("firewall", self.planned, (member.name,)) for member in scope]
         wanted += [("message", self.message, (each.name,)) for each in scope if "clients" in each.roles]
         wanted += [("ollama", self.model_files, (each.name,)) for each in scope if "model_hosts" in each.roles]
@@ -339,6 +341,12 @@ class Probing:
         program = (PROBES / "secrets.py").read_text()
         said = self.remote.run(name, f"exec python3 - {shlex.quote(job)}", program, 180)
         return answer(said, f"search for secrets on {name}")
+
+    def _programs(self, name: str) -> dict[str, Any]:
+        job = json.dumps({"units": list(program_units(self.house.member(name)))})
+        program = (PROBES / "programs.py").read_text()
+        said = self.remote.run(name, f"exec python3 - {shlex.quote(job)}", program, 180)
+        return answer(said, f"programs of {name}")
 
     def _planned(self, name: str) -> list[str]:
         """The rules of the plan as this host's own nft understands them, in a network namespace of their own."""

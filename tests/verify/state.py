@@ -15,6 +15,7 @@ from facts.profile import parse_profile
 from plan.chosen import RECORD
 from plan.firewall import TABLE
 from plan.house import House, Member
+from plan.openclaw import IMAGE_RECORD
 from plan.profile import Listener, Profile
 
 END = "--8<--"
@@ -97,6 +98,13 @@ def script(house: House, member: Member) -> str:
     }
     if "coordinator" in member.roles:
         parts["nodes"] = "headscale nodes list -o json"
+        parts["keys"] = "headscale preauthkeys list -o json"
+        parts["headscale file"] = "cat /etc/headscale/config.yaml"
+        # When the file was last written and the server was started, in seconds since 1970.
+        parts["headscale since"] = (
+            "stat -c %Y /etc/headscale/config.yaml && "
+            "systemctl show --property=ExecMainStartTimestamp --value --timestamp=unix headscale"
+        )
         parts["headscale"] = "curl --silent --fail --max-time 10 http://127.0.0.1:9090/debug/config"
         parts["certificate headscale"] = _certificate(house, house.headscale_name, house.port("headscale"))
     if "model_hosts" in member.roles:
@@ -114,6 +122,7 @@ def script(house: House, member: Member) -> str:
             "cat /proc/$pid/status && grep ' / / ' /proc/$pid/mountinfo && "
             "cd /sys/fs/cgroup$(sed -n s/^0:://p /proc/$pid/cgroup) && grep -H . memory.max pids.max"
         )
+        parts["image"] = f"cat {IMAGE_RECORD}"
         parts["routers"] = "ip route show default; ip -6 route show default"
         parts["certificate gateway"] = _certificate(house, house.vpn_name(member), house.port("openclaw"))
     return "\n".join(

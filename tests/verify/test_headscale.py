@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import yaml
 
 from plan.checks import Passage, nodes, packet_filter
 from plan.house import Member
@@ -96,6 +99,12 @@ def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
     """The running control server uses its own relay and no other, asks nobody for anything, and hides its own doors."""
     section = probing.state(coordinator.name)["headscale"]
     config, house = section.json() or {}, probing.house
+    state = probing.state(coordinator.name)
+    try:
+        file = yaml.safe_load(state["headscale file"].text) or {}
+    except yaml.YAMLError:
+        file = {}
+    written, _, started = state["headscale since"].text.partition("\n@")
     relay, claims = config.get("DERP", {}), dict[str, bool]()
     if config:
         claims = {
@@ -110,6 +119,11 @@ def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
             "its certificate from the house's CA": not config.get("ACMEURL")
             and str(config.get("TLS", {}).get("CertPath")).startswith("/etc/headscale/tls/"),
             "the table's policy": config.get("Policy", {}).get("Path") == "/etc/headscale/policy.json",
+            # The one thing that the running server does not tell.
+            "no update check": file.get("disable_check_updates") is True,
+            "started after its configuration was written": written.isdigit()
+            and started.isdigit()
+            and int(written) <= int(started),
             "its own name": config.get("ServerURL") == f"https://{house.headscale_name}:{house.port('headscale')}",
         }
     untrue = [claim for claim, holds in claims.items() if not holds]
@@ -121,3 +135,27 @@ def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
         observed=f"not so: {', '.join(untrue)}" if untrue else "so" if claims else "headscale does not answer",
         remedy=f"run the deployment again; on {coordinator.name}: systemctl status headscale",
     )
+
+
+def test_keys(coordinator: Member, probing: Probing, check: Check) -> None:
+    """No join key lies ready that nobody asked for: each lets a machine into the VPN."""
+    section = probing.state(coordinator.name)["keys"]
+    usable = usable_keys(section.json() or [], time.time())
+    check(
+        section.status == 0 and not usable,
+        source=coordinator.name,
+        target="VPN",
+        expected="no join key that can still be used",
+        observed=", ".join(usable) or ("none" if section.status == 0 else section.text or "headscale does not answer"),
+        remedy=f"on {coordinator.name}: headscale preauthkeys list; headscale preauthkeys expire --id NUMBER",
+    )
+
+
+def usable_keys(keys: Iterable[Mapping[str, Any]], now: float) -> list[str]:
+    """Keys that still let somebody in, in words. `keys` as `headscale preauthkeys list -o json` has them."""
+    return [
+        f"key {each['id']}{', which can be used again and again' if each.get('reusable') else ''}"
+        for each in keys
+        if (each.get("expiration") or {}).get("seconds", now + 1) > now
+        and (each.get("reusable") or not each.get("used"))
+    ]

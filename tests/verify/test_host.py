@@ -6,7 +6,7 @@ import re
 
 import testinfra.host
 
-from plan.checks import is_loopback, misplaced, missing, secret_files, units_of
+from plan.checks import is_loopback, misplaced, missing, program_units, secret_files, units_of
 from plan.house import Member
 from plan.preflight import CLOCK_LIMIT_S
 from tests.verify.ledger import Check, Way
@@ -58,6 +58,31 @@ def test_units(member: Member, machine: testinfra.host.Host, probing: Probing, c
         expected=f"active and enabled: {', '.join(units)}",
         observed="; ".join(bad) or "so",
         remedy=f"on {member.name}: systemctl status UNIT, journalctl --unit UNIT; then run the deployment again",
+    )
+
+
+def test_programs(member: Member, probing: Probing, check: Check) -> None:
+    """The services run the programs that were deployed, unchanged.
+
+    A program's folder is named after the digest of its content, which is computed again from every byte.
+    """
+    seen = probing.programs(member.name)
+    bad = []
+    for unit, name in program_units(member).items():
+        path = seen["running"][unit]
+        folder = "/".join(path.split("/")[:4])
+        if not path.startswith(f"/opt/private-ai/{name}-") or path.endswith("(deleted)"):
+            bad.append(f"{unit} runs {path or 'nothing'}")
+        elif seen["folders"].get(folder) != folder.rpartition("-")[2]:
+            bad.append(f"{folder} holds something else (its digest is {seen['folders'].get(folder)})")
+    bad += [f"others than root may change {path}" for path in seen["foreign"][:5]]
+    check(
+        not bad,
+        source=member.name,
+        target="itself",
+        expected=f"{', '.join(program_units(member))} run from folders of /opt/private-ai with the content they are named for",
+        observed="; ".join(bad) or f"so: {', '.join(seen['running'].values())}",
+        remedy=f"on {member.name}: remove the folder that holds something else, run the deployment again",
     )
 
 

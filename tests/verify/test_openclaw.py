@@ -50,6 +50,8 @@ def test_cage(gateway: Member, probing: Probing, check: Check) -> None:
         and settings.get("PidMode") == "private"
         and settings.get("UTSMode") == "private",
         "only its own two folders, so no engine's socket": mounts == MOUNTS,
+        "the image that was laid down": found.get("Image") not in (None, "")
+        and found.get("Image") == state["image"].text,
         "no devices": not settings.get("Devices"),
         "the kernel's filter of system calls": kernel.get("Seccomp") == "2",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from plan.house import Member
+from plan.preferences import OFF, still_on
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
 
@@ -18,19 +19,16 @@ def test_joined(member: Member, probing: Probing, check: Check) -> None:
     status, preferences = state["tailscale"].json() or {}, state["preferences"].json() or {}
     environment = state.environment("tailscaled")
     control = f"https://{house.headscale_name}:{house.port('headscale')}"
-    update = preferences.get("AutoUpdate", {})
+    try:
+        on = still_on(preferences)
+    except KeyError as error:
+        on = (f"not known: {error}",)
     claims = {
         "running": status.get("BackendState") == "Running",
         f"joined at {control}": preferences.get("ControlURL") == control,
         "no logs sent": environment.get("TS_NO_LOGS_NO_SUPPORT") == "true"
         and "--no-logs-no-support" in environment.get("FLAGS", ""),
-        "no update check": update.get("Check") is False and not update.get("Apply"),
-        "no exit node, no routes of others": not preferences.get("ExitNodeID")
-        and not preferences.get("ExitNodeIP")
-        and preferences.get("RouteAll") is False,
-        "no SSH or web server of its own": not preferences.get("RunSSH") and not preferences.get("RunWebClient"),
-        "advertises no routes": not preferences.get("AdvertiseRoutes"),
-        "leaves the firewall to us": preferences.get("NetfilterMode") == 0,
+        "everything off that a node of the house does not do: " + " ".join(OFF): not on,
         "names of the VPN" if not member.is_server else "the system's own names": preferences.get("CorpDNS")
         is (not member.is_server),
     }
@@ -43,6 +41,7 @@ def test_joined(member: Member, probing: Probing, check: Check) -> None:
         target="VPN",
         expected=f"{', '.join(claims)}; the node's key does not end within {DAYS} days",
         observed=(f"not so: {', '.join(untrue)}" if untrue else "so")
+        + (f" (to be set: {' '.join(on)})" if on else "")
         + (f"; its key ends in {days} days" if days is not None else ""),
         remedy=f"run the deployment again; on {member.name}: tailscale status, journalctl --unit tailscaled"
         + ("; to renew its key: tailscale logout, then run the deployment again" if soon else ""),
