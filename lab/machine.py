@@ -28,8 +28,9 @@ MACHINE_PACKAGES = (
     "mount",
 )
 
-# What the browser of the tests needs on top: about 430 MB, so not for the demo.
-BROWSER_PACKAGES = ("chromium", "libnss3-tools", "fonts-noto-color-emoji")
+# What the tests of pages need on top: a browser with icons and a certificate store, readers of PDF and of QR codes.
+# About 430 MB, so not for the demo.
+BROWSER_PACKAGES = ("chromium", "libnss3-tools", "fonts-noto-color-emoji", "poppler-utils", "zbar-tools")
 
 # What a freshly installed server has. Anything else the deployment must bring itself, and so it is tested.
 ROOT_PACKAGES = (

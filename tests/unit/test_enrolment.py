@@ -8,49 +8,21 @@ import plistlib
 import re
 import ssl
 import subprocess
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any, get_args
 
 import pytest
 import segno
 
-from facts.certificate import CA_FOLDER
-from operations import certificate
-from plan.enrolment import Enrolment, Kind, fingerprint, page, profile
+from plan.enrolment import Kind, fingerprint, page, profile
+from tests.unit.enrolments import CONTROL, KEY, KINDS, TOKEN, UI, enrolment, make_ca
 
-KINDS = get_args(Kind)
-KEY = "hskey-auth-1a2b3c4d5e6f-" + "0123456789abcde-" * 4
-TOKEN = "9f" * 32
-UI = "https://gate.vpn.house.internal:18789/"
-CONTROL = "https://headscale.house.internal:443"
 VOID = {"meta", "br", "wbr"}
 
 
 @pytest.fixture(scope="module")
-def ca_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA as the deployment makes it."""
-    folder = tmp_path_factory.mktemp("ca")
-    script = certificate.authority_script("Private AI house CA", ("DNS:house.internal",))
-    subprocess.run(["sh", "-c", script.replace(CA_FOLDER, str(folder))], check=True, capture_output=True)
-    return folder / "ca.crt"
-
-
-@pytest.fixture
-def values(ca_file: Path) -> dict[str, Any]:
-    return {
-        "device": "anna-phone",
-        "owner": "anna",
-        "house": "house",
-        "control_url": CONTROL,
-        "control_addresses": ("10.77.0.11", "fd4c:4142:77::11"),
-        "key": KEY,
-        "key_ends": datetime(2026, 11, 3, 0, 5, tzinfo=timezone(timedelta(hours=5, minutes=30))),
-        "ca_pem": ca_file.read_text(),
-        "ui_url": UI,
-        "token": TOKEN,
-    }
+def ca(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_ca(tmp_path_factory.mktemp("ca"))
 
 
 class Reader(HTMLParser):
@@ -92,13 +64,9 @@ class Reader(HTMLParser):
         return found[1], base64.b64decode(found[2], validate=True)
 
 
-def made(kind: str, values: dict[str, Any], **other: Any) -> str:
-    return page(Enrolment(kind=kind, **{**values, **other}))  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_page_has_all_that_its_device_has_to_be_told(kind: str, values: dict[str, Any]) -> None:
-    reader = Reader(made(kind, values))
+def test_a_page_has_all_that_its_device_has_to_be_told(kind: Kind, ca: str) -> None:
+    reader = Reader(page(enrolment(kind, ca)))
     for told in (
         "anna-phone",
         "anna",
@@ -108,7 +76,7 @@ def test_a_page_has_all_that_its_device_has_to_be_told(kind: str, values: dict[s
         "fd4c:4142:77::11",
         KEY,
         f"{UI}#token={TOKEN}",
-        fingerprint(values["ca_pem"]),
+        fingerprint(ca),
         "works once",
         "dies on Tuesday 3 November 2026, 00:05 UTC+05:30",
         "in person",
@@ -122,8 +90,8 @@ def test_a_page_has_all_that_its_device_has_to_be_told(kind: str, values: dict[s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_page_runs_and_loads_nothing(kind: str, values: dict[str, Any]) -> None:
-    text = made(kind, values)
+def test_a_page_runs_and_loads_nothing(kind: Kind, ca: str) -> None:
+    text = page(enrolment(kind, ca))
     reader = Reader(text)
     tags = {tag for tag, _ in reader.tags}
     assert not tags & {"script", "link", "img", "iframe", "object", "embed", "form", "base", "video", "audio"}
@@ -139,8 +107,8 @@ def test_a_page_runs_and_loads_nothing(kind: str, values: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_code_says_what_stands_beside_it(kind: str, values: dict[str, Any]) -> None:
-    text = made(kind, values)
+def test_each_code_says_what_stands_beside_it(kind: Kind, ca: str) -> None:
+    text = page(enrolment(kind, ca))
     scans = re.findall(r'<div class="scan">\s*(<svg.*?</svg>).*?<p class="copy"><code>(.*?)</code>', text, re.DOTALL)
     assert [html.unescape(beside) for _, beside in scans] == [CONTROL, KEY, f"{UI}#token={TOKEN}"]
     alts = []
@@ -171,17 +139,17 @@ def dark_modules(svg: str, size: int) -> set[tuple[int, int]]:
     return dark
 
 
-def test_the_fingerprint_is_that_of_openssl(ca_file: Path) -> None:
-    command = ["openssl", "x509", "-in", str(ca_file), "-noout", "-fingerprint", "-sha256"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said.strip().split("=")[1] == fingerprint(ca_file.read_text())
+def test_the_fingerprint_is_that_of_openssl(ca: str) -> None:
+    command = ["openssl", "x509", "-noout", "-fingerprint", "-sha256"]
+    said = subprocess.run(command, input=ca, capture_output=True, text=True, check=True).stdout
+    assert said.strip().split("=")[1] == fingerprint(ca)
     with pytest.raises(ValueError, match="PEM"):
         fingerprint("no certificate")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_ca_comes_in_the_form_that_the_device_takes(kind: str, values: dict[str, Any]) -> None:
-    reader, der = Reader(made(kind, values)), ssl.PEM_cert_to_DER_cert(values["ca_pem"])
+def test_the_ca_comes_in_the_form_that_the_device_takes(kind: Kind, ca: str) -> None:
+    reader, der = Reader(page(enrolment(kind, ca))), ssl.PEM_cert_to_DER_cert(ca)
     names = [a["download"] for _, a in reader.tags if "download" in a]
     if kind in ("ios", "macos"):
         assert names == ["private-ai-house.mobileconfig"]
@@ -201,38 +169,37 @@ def test_the_ca_comes_in_the_form_that_the_device_takes(kind: str, values: dict[
         assert content == (ssl.DER_cert_to_PEM_cert(der).encode() if kind == "linux" else der)
 
 
-def test_a_profile_is_the_same_for_the_same_ca_and_another_for_another(ca_file: Path) -> None:
-    pem = ca_file.read_text()
-    other = ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(pem)[:-1] + b"\0")
-    assert profile("house", pem) == profile("house", f"\n{pem}\n")
-    first, second = (plistlib.loads(profile("house", text).content) for text in (pem, other))
+def test_a_profile_is_the_same_for_the_same_ca_and_another_for_another(ca: str) -> None:
+    other = ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(ca)[:-1] + b"\0")
+    assert profile("house", ca) == profile("house", f"\n{ca}\n")
+    first, second = (plistlib.loads(profile("house", pem).content) for pem in (ca, other))
     # An authority that is made anew does not pass for the old one.
     assert first["PayloadUUID"] != second["PayloadUUID"]
     assert first["PayloadIdentifier"] == second["PayloadIdentifier"]
 
 
-def test_secrets_are_on_the_page_and_in_no_description(values: dict[str, Any]) -> None:
-    enrolment = Enrolment(kind="ios", **values)
-    assert KEY not in repr(enrolment) and TOKEN not in repr(enrolment)
-    assert "anna-phone" in repr(enrolment)
+def test_secrets_are_on_the_page_and_in_no_description(ca: str) -> None:
+    described = repr(enrolment("ios", ca))
+    assert KEY not in described and TOKEN not in described
+    assert "anna-phone" in described
 
 
-def test_what_comes_from_outside_stays_text(values: dict[str, Any]) -> None:
-    text = made("linux", values, owner="<b>&", device='"><script>', token="a b&c#d")
+def test_what_comes_from_outside_stays_text(ca: str) -> None:
+    text = page(enrolment("linux", ca, owner="<b>&", device='"><script>', token="a b&c#d"))
     assert "script" not in {tag for tag, _ in Reader(text).tags}
     assert "<b>&" in Reader(text).text
     assert f"{UI}#token=a%20b%26c%23d" in Reader(text).text
 
 
-def test_a_moment_without_a_zone_is_refused(values: dict[str, Any]) -> None:
+def test_a_moment_without_a_zone_is_refused(ca: str) -> None:
     with pytest.raises(ValueError, match="without a time zone"):
-        made("ios", values, key_ends=datetime(2026, 11, 3, 0, 5))
-    assert "3 November 2026, 00:05 UTC<" in made("ios", values, key_ends=datetime(2026, 11, 3, 0, 5, tzinfo=UTC))
+        page(enrolment("ios", ca, key_ends=datetime(2026, 11, 3, 0, 5)))
+    assert "3 November 2026, 00:05 UTC<" in page(enrolment("ios", ca, key_ends=datetime(2026, 11, 3, 0, 5, tzinfo=UTC)))
 
 
 @pytest.mark.parametrize("kind", ("linux", "macos"))
-def test_commands_are_ones_that_a_shell_reads(kind: str, values: dict[str, Any]) -> None:
-    blocks = re.findall(r"<pre class=\"copy\"><code>(.*?)</code>", made(kind, values), re.DOTALL)
+def test_commands_are_ones_that_a_shell_reads(kind: Kind, ca: str) -> None:
+    blocks = re.findall(r"<pre class=\"copy\"><code>(.*?)</code>", page(enrolment(kind, ca)), re.DOTALL)
     assert blocks
     for block in blocks:
         assert subprocess.run(["sh", "-n"], input=html.unescape(block), text=True, check=False).returncode == 0, block
