@@ -80,7 +80,7 @@ def test_programs(member: Member, probing: Probing, check: Check) -> None:
         not bad,
         source=member.name,
         target="itself",
-        expected=f"{', '.join(program_units(member))} run from folders of /opt/private-ai with the content they are named for",
+        expected=f"{', '.join(program_units(member))} run from folders of /opt/private-ai with the content they name",
         observed="; ".join(bad) or f"so: {', '.join(seen['running'].values())}",
         remedy=f"on {member.name}: remove the folder that holds something else, run the deployment again",
     )
