@@ -21,6 +21,11 @@ artifacts_source = "auto"
 # People who own devices. They become Headscale users; the first owns the hosts of the group `clients`.
 headscale_users = ["people"]
 
+# Phones, tablets and computers that get in by a page rather than over SSH, see docs/devices.md. For example
+# [{"name": "anna-phone", "owner": "anna", "kind": "ios"}]; owner: one of headscale_users; kind: ios, android, macos,
+# windows, linux. A node of the VPN that is neither here nor in the inventory is removed by the next run.
+headscale_devices = []
+
 # After this time a person's device has to be joined again: "180d", "24h", or "0" for never. Servers do not expire.
 headscale_node_expiry = "180d"
 
@@ -33,8 +38,9 @@ ollama_model = None
 ollama_context = None
 
 # Who may talk to whom. Firewalls, VPN policy, listening addresses, the verification: all follow from these rows.
-# from: admin (admin_networks), lan (anyone who reaches the host outside the VPN), or a group of the inventory;
-# to: a group or "all"; over: lan or vpn. A row that is not here is refused. The six ids must stay.
+# from: admin (admin_networks), lan (anyone who reaches the host outside the VPN), a group of the inventory (clients:
+# also headscale_devices), or over the VPN a person of headscale_users, written "anna@"; to: a group or "all"; over: lan
+# or vpn. A row that is not here is refused. The six ids must stay.
 access_table = [
     {
         "id": "ssh",

@@ -6,13 +6,12 @@ no other place repeats a port number.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from plan.errors import SettingError
+from plan.errors import SettingError, nearest
 
 SETTING = "group_data/all.py: access_table"
 
@@ -20,16 +19,21 @@ SETTING = "group_data/all.py: access_table"
 ROLES = ("coordinator", "gateway", "model_hosts", "clients")
 #: Roles that are servers; their own way out is closed.
 SERVERS = frozenset({"coordinator", "gateway", "model_hosts"})
-#: Who may stand on the left besides the roles: the administrators' addresses, or anyone on the local network.
+#: Who may stand on the left besides the roles: the administrators' addresses, or anyone on the local network. Over the
+#: VPN also a person, written as Headscale writes users: "anna@".
 SOURCES = ("admin", "lan", *ROLES)
 TARGETS = ("all", *ROLES)
+SEE = "see docs/access-table.md"
 #: Rows that the components look up by their id; a table without them has no working house.
 NEEDED = ("ssh", "headscale", "stun", "wireguard", "openclaw", "ollama")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One permission. `protocol` is tcp or udp; `over` is lan (plain network) or vpn (inside WireGuard)."""
+    """One permission. `protocol` is tcp or udp; `over` is lan (plain network) or vpn (inside WireGuard).
+
+    `source` is admin, lan, a role, or a person as "NAME@".
+    """
 
     id: str
     source: str
@@ -40,16 +44,11 @@ class Row:
     why: str
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else "see docs/access-table.md"
-
-
-def parse_access(raw: object) -> tuple[Row, ...]:
-    """The rows of the table. Raises SettingError for the first thing that is wrong."""
+def parse_access(raw: object, users: Sequence[str] = ()) -> tuple[Row, ...]:
+    """The rows of the table, in which `users` may be named. Raises SettingError for the first thing that is wrong."""
     if not isinstance(raw, list) or not raw:
         raise SettingError(SETTING, raw, "a list of rows", "restore the table from the project")
-    rows = tuple(_row(number, entry) for number, entry in enumerate(raw, 1))
+    rows = tuple(_row(number, entry, users) for number, entry in enumerate(raw, 1))
     seen: set[str] = set()
     for row in rows:
         if row.id in seen:
@@ -66,21 +65,27 @@ def parse_access(raw: object) -> tuple[Row, ...]:
     return rows
 
 
-def _row(number: int, entry: object) -> Row:
+def _row(number: int, entry: object, users: Sequence[str]) -> Row:
     where = f"{SETTING} row {number}"
     if not isinstance(entry, Mapping):
-        raise SettingError(where, entry, "a mapping with id, from, to, port, over, why", "see docs/access-table.md")
+        raise SettingError(where, entry, "a mapping with id, from, to, port, over, why", SEE)
     keys = {"id", "from", "to", "port", "over", "why"}
     for key in entry:
         if key not in keys:
-            raise SettingError(f"{where} key", key, f"one of {sorted(keys)}", _near(str(key), keys))
+            raise SettingError(f"{where} key", key, f"one of {sorted(keys)}", nearest(key, keys, SEE))
     for key in sorted(keys - entry.keys()):
         raise SettingError(f"{where} {key}", None, f"a value for {key!r}", "add it to the row")
     where = f"{SETTING} row {entry['id']!r}"
-    for key, known in (("from", SOURCES), ("to", TARGETS), ("over", ("lan", "vpn"))):
+    people = tuple(f"{user}@" for user in users)
+    accepted = (
+        f"one of {', '.join(SOURCES)}, or over the VPN a person of headscale_users: {', '.join(people) or 'none'}"
+    )
+    if entry["from"] not in (*SOURCES, *people):
+        raise SettingError(f"{where} from", entry["from"], accepted, nearest(entry["from"], (*SOURCES, *people), SEE))
+    for key, known in (("to", TARGETS), ("over", ("lan", "vpn"))):
         if entry[key] not in known:
             raise SettingError(
-                f"{where} {key}", entry[key], f"one of {', '.join(known)}", _near(str(entry[key]), known)
+                f"{where} {key}", entry[key], f"one of {', '.join(known)}", nearest(entry[key], known, SEE)
             )
     found = re.fullmatch(r"(\d{1,5})/(tcp|udp)", str(entry["port"]))
     if not found or not 0 < int(found[1]) < 65536:
@@ -89,10 +94,10 @@ def _row(number: int, entry: object) -> Row:
         raise SettingError(
             f"{where} from",
             entry["from"],
-            f"over the VPN only {', '.join(ROLES)}",
-            "use over: lan, or a role",
+            f"over the VPN only {', '.join((*ROLES, *people))}",
+            "use over: lan, or a role or a person",
         )
-    if entry["over"] == "lan" and entry["from"] in ROLES:
+    if entry["over"] == "lan" and entry["from"] not in ("admin", "lan"):
         raise SettingError(
             f"{where} from",
             entry["from"],

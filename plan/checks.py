@@ -9,7 +9,7 @@ from typing import Literal
 
 from plan.access import Row
 from plan.firewall import service_egress
-from plan.house import House, Member
+from plan.house import House, Member, calls
 from plan.profile import Listener
 
 Protocol = Literal["tcp", "udp"]
@@ -54,7 +54,7 @@ def rows_over_vpn(house: House, source: Member, target: Member) -> tuple[Row, ..
     return tuple(
         row
         for row in house.access
-        if row.over == "vpn" and row.protocol == "tcp" and row.source in source.roles and _at(target, row)
+        if row.over == "vpn" and row.protocol == "tcp" and calls(row, source) and _at(target, row)
     )
 
 
@@ -154,7 +154,7 @@ def missing(house: House, member: Member, listeners: Sequence[Listener], vpn: Se
         needed = {"127.0.0.1"}
         if row.over == "lan":
             needed = {next((address for address in member.addresses if "." in address), "127.0.0.1")}
-        elif any(source != member for source in house.with_role(row.source)):
+        elif any(caller != member for caller in house.callers(row)):
             needed = set(served_at(row, vpn))
         # A server on every address of both families shows as '*' or '::', of IPv4 alone as 0.0.0.0.
         for address in sorted(needed):
@@ -180,12 +180,12 @@ Passage = tuple[str, str, int, int, int]
 
 
 def packet_filter(house: House, member: Member, vpn: Mapping[str, Sequence[str]]) -> frozenset[Passage]:
-    """What Headscale's policy must let in at `member`. `vpn`: addresses in the VPN by host name."""
+    """What Headscale's policy must let in at `member`. `vpn`: addresses in the VPN by name of host or device."""
     return frozenset(
         (source, target, {"tcp": 6, "udp": 17}[row.protocol], row.port, row.port)
         for row in house.access
         if row.over == "vpn" and _at(member, row)
-        for other in house.with_role(row.source)
+        for other in house.callers(row)
         for source in vpn.get(other.name, ())
         for target in vpn.get(member.name, ())
     )

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: object, known: Iterable[str], otherwise: str) -> str:
+    """The next step for a word that is none of `known`: the nearest of them, else what `otherwise` says."""
+    close = difflib.get_close_matches(str(word).lower(), list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else otherwise
+
 
 class SettingError(ValueError):
     """A wrong setting or a host that cannot play its part, found before anything has changed.

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plan.access import Row
+from plan.access import SERVERS, Row
 from plan.house import House, Member
 
 TABLE = "private_ai"
@@ -71,7 +71,8 @@ def _input(house: House, member: Member) -> list[str]:
 def _accept(house: House, member: Member, row: Row) -> list[str]:
     port, note = f"{row.protocol} dport {row.port}", f'comment "{row.id}"'
     if row.over == "vpn":
-        if all(source == member for source in house.with_role(row.source)):
+        # People's devices come and go without a run; which of them get in is the policy's business.
+        if row.source in SERVERS and all(source == member for source in house.with_role(row.source)):
             return []  # nobody but the host itself, and that goes over loopback
         return [f'iifname "{VPN_INTERFACE}" {port} accept {note}']
     if row.source == "lan":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from plan.access import ROLES, SERVERS, Row, parse_access
-from plan.errors import SettingError
+from plan.devices import LABEL, Device, parse_devices
+from plan.errors import SettingError, nearest
 
 #: Every setting of group_data/all.py and host data, with the default that holds when it is left out.
 SETTINGS: dict[str, Any] = {
@@ -20,6 +20,7 @@ SETTINGS: dict[str, Any] = {
     "admin_networks": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"],
     "artifacts_source": "auto",
     "headscale_users": ["people"],
+    "headscale_devices": [],
     "headscale_node_expiry": "180d",
     "tailscale_user": None,
     "ollama_model": None,
@@ -29,10 +30,9 @@ SETTINGS: dict[str, Any] = {
 #: What may differ from host to host; everything else is one value for the house.
 HOST_SETTINGS = frozenset({"lan_addresses", "tailscale_user", "ollama_model", "ollama_context"})
 #: What playbooks take with `--data`; not settings.
-PLAYBOOK_DATA = frozenset({"message"})
+PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json"})
 #: Read by pyinfra itself rather than by us.
 _PYINFRA = re.compile(r"_[a-z_]+|ssh_[a-z_]+")
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class House:
     access: tuple[Row, ...]
     admin_networks: tuple[str, ...]
     users: tuple[str, ...]
+    devices: tuple[Device, ...]
     node_expiry: str
     artifacts_source: str
     vpn_v4: str = "100.64.0.0/10"
@@ -86,6 +87,12 @@ class House:
     def with_role(self, role: str) -> tuple[Member, ...]:
         return tuple(member for member in self.members if role in member.roles)
 
+    def callers(self, row: Row) -> tuple[Member | Device, ...]:
+        """Hosts and devices that a row over the VPN lets in. `clients` is all that belongs to a person."""
+        hosts = (each for each in self.members if calls(row, each))
+        devices = (each for each in self.devices if row.source in ("clients", f"{each.owner}@"))
+        return (*hosts, *devices)
+
     @property
     def coordinator(self) -> Member:
         return self.with_role("coordinator")[0]
@@ -102,6 +109,11 @@ class House:
         return next(row.port for row in self.access if row.id == row_id)
 
 
+def calls(row: Row, member: Member) -> bool:
+    """Whether a row over the VPN lets a host in: by its role, or as its person's."""
+    return row.source in member.roles or (not member.is_server and row.source == f"{member.user}@")
+
+
 @dataclass(frozen=True)
 class HostEntry:
     """What the inventory says about one host: its groups without `all` and the file's own, and its data."""
@@ -116,12 +128,11 @@ def check_setting_names(data: Mapping[str, Any], where: str) -> None:
     for key in data:
         if key in SETTINGS or key in PLAYBOOK_DATA or _PYINFRA.fullmatch(key):
             continue
-        close = difflib.get_close_matches(key, SETTINGS, n=1)
         raise SettingError(
             f"{where}: {key}",
             data[key],
             f"one of {', '.join(SETTINGS)}",
-            f"did you mean {close[0]!r}?" if close else "remove it or see docs/settings.md",
+            nearest(key, SETTINGS, "remove it or see docs/settings.md"),
         )
 
 
@@ -129,7 +140,7 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
     """The house of an inventory. `groups` are the names of all groups that the inventory file defines.
 
     Raises SettingError for the first thing that is wrong: unknown or missing group, two coordinators, a host without
-    a role, a bad domain, address, user or setting name.
+    a role, a bad domain, address, user, device or setting name.
     """
     _check_groups(entries, groups)
     for entry in entries:
@@ -144,9 +155,10 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
         name=_label("group_data/all.py: house_name", settings["house_name"]),
         domain=domain,
         members=tuple(_member(entry, users) for entry in entries),
-        access=parse_access(settings["access_table"]),
+        access=parse_access(settings["access_table"], users),
         admin_networks=_networks(settings["admin_networks"]),
         users=users,
+        devices=parse_devices(settings["headscale_devices"], users, [entry.name for entry in entries]),
         node_expiry=_expiry(settings["headscale_node_expiry"]),
         artifacts_source=source,
     )
@@ -155,12 +167,11 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
 def _check_groups(entries: Sequence[HostEntry], groups: Sequence[str]) -> None:
     for group in groups:
         if group not in ROLES:
-            close = difflib.get_close_matches(group, ROLES, n=1)
             raise SettingError(
                 "inventory: group",
                 group,
                 f"one of {', '.join(ROLES)}",
-                f"did you mean {close[0]!r}?" if close else "rename or remove the group (helpers begin with '_')",
+                nearest(group, ROLES, "rename or remove the group (helpers begin with '_')"),
             )
     for role, most in (("coordinator", 1), ("gateway", 1), ("model_hosts", None)):
         names = [entry.name for entry in entries if role in entry.groups]
@@ -226,7 +237,7 @@ def _member(entry: HostEntry, users: tuple[str, ...]) -> Member:
 
 
 def _label(where: str, value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(_LABEL, value):
+    if not isinstance(value, str) or not re.fullmatch(LABEL, value):
         raise SettingError(where, value, "lower-case letters, digits and '-', 63 at most", "rename it")
     return value
 
@@ -234,7 +245,7 @@ def _label(where: str, value: object) -> str:
 def _domain(value: object) -> str:
     accepted = "a domain below .internal or of your own, two labels or more, lower case"
     where = "group_data/all.py: house_domain"
-    if not isinstance(value, str) or not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})+", value) or len(value) > 200:
+    if not isinstance(value, str) or not re.fullmatch(rf"{LABEL}(?:\.{LABEL})+", value) or len(value) > 200:
         raise SettingError(where, value, accepted, "use for example 'house.internal'")
     if value.endswith(".local"):
         # .local belongs to multicast DNS (RFC 6762): resolvers never ask a server for it.

@@ -27,5 +27,6 @@ def policy(house: House) -> dict[str, object]:
 
 
 def _grant(row: Row) -> dict[str, list[str]]:
+    # A person stands in the table as Headscale writes users.
     targets = [SELECTORS[role] for role in ROLES] if row.target == "all" else [SELECTORS[row.target]]
-    return {"src": [SELECTORS[row.source]], "dst": targets, "ip": [f"{row.protocol}:{row.port}"]}
+    return {"src": [SELECTORS.get(row.source, row.source)], "dst": targets, "ip": [f"{row.protocol}:{row.port}"]}

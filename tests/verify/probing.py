@@ -295,7 +295,7 @@ class Probing:
         for row in rows_at(self.house, member):
             at = list(member.addresses)
             if row.over == "vpn":
-                elsewhere = any(source != member for source in self.house.with_role(row.source))
+                elsewhere = any(caller != member for caller in self.house.callers(row))
                 at = list(served_at(row, self.state(member.name).vpn)) if elsewhere else ["127.0.0.1"]
             if row.id == "headscale":
                 at.append(self.house.headscale_name)
