@@ -5,7 +5,7 @@ true on every host before anything below begins.
 """
 
 from operations.barrier import barrier
-from tasks import base, ca, firewall, headscale, ollama, openclaw, tailscale
+from tasks import base, ca, devices, firewall, headscale, ollama, openclaw, tailscale
 from tasks.this import check_reached, this
 
 check_reached()
@@ -29,6 +29,8 @@ barrier(name="Control server ready")
 
 tailscale.deploy(here)
 barrier(name="Joined")
+if here.has("coordinator"):
+    devices.deploy(here)
 
 if here.has("model_hosts"):
     ollama.deploy(here)

@@ -1,42 +1,55 @@
-"""Users and nodes as Headscale itself reports them."""
+"""Users, nodes and keys as Headscale itself reports them, and which keys were made for which device."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-_CUT = "--- nodes"
+from plan.nodes import RECORD, Key, Minted, VpnNode, key_of, node_of, parse_record
+
+_CUT = "--- next"
+#: Before the first deployment there is no server, so there is nothing.
+_ASK = "if test -S /run/headscale/headscale.sock; then headscale {} list -o json || exit 1; else echo null; fi"
 
 
 @dataclass(frozen=True)
 class HeadscaleState:
-    """`users`: name -> numeric id. `nodes`: the node objects as Headscale prints them."""
+    """`users`: name -> numeric id. `record`: device -> the keys that were made for it."""
 
     users: dict[str, int]
-    nodes: tuple[dict[str, Any], ...]
+    nodes: tuple[VpnNode, ...]
+    keys: tuple[Key, ...]
+    record: dict[str, Minted]
 
 
 class Headscale(FactBase[HeadscaleState]):
     """What the control server knows. Asked on the coordinator. Cost: one remote command."""
 
     def command(self) -> str:
-        return (
-            # Before the first deployment there is no server, so there are no users and nodes.
-            f"if test -S /run/headscale/headscale.sock; "
-            f"then headscale users list -o json && echo '{_CUT}' && headscale nodes list -o json; "
-            f"else echo null; echo '{_CUT}'; echo null; fi"
-        )
+        asked = [
+            *(_ASK.format(what) for what in ("users", "nodes", "preauthkeys")),
+            f"cat {RECORD} 2>/dev/null || true",
+        ]
+        return f"; echo '{_CUT}'; ".join(asked)
 
     def process(self, output: list[str]) -> HeadscaleState:
+        parts: list[list[str]] = [[]]
+        for line in output:
+            if line == _CUT:
+                parts.append([])
+            else:
+                parts[-1].append(line)
         try:
-            cut = output.index(_CUT)
+            users, nodes, keys, record = ("\n".join(part) for part in parts)
             # An empty list is printed as null (Headscale 0.29).
-            users = json.loads("\n".join(output[:cut])) or []
-            nodes = json.loads("\n".join(output[cut + 1 :])) or []
-            return HeadscaleState({user["name"]: int(user["id"]) for user in users}, tuple(nodes))
-        except (ValueError, KeyError) as error:
+            return HeadscaleState(
+                users={user["name"]: int(user["id"]) for user in json.loads(users) or ()},
+                nodes=tuple(node_of(node) for node in json.loads(nodes) or ()),
+                keys=tuple(key_of(key) for key in json.loads(keys) or ()),
+                record=parse_record(record),
+            )
+        except (ValueError, KeyError, TypeError) as error:
             raise FactProcessError(f"headscale's answer is not understood: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyinfra.api import Host, StringCommand
+from pyinfra.api.exceptions import ConnectError
 
 
 class RemoteError(RuntimeError):
@@ -12,10 +13,13 @@ class RemoteError(RuntimeError):
 def run_on(target: Host, script: str, stdin: str | None = None) -> str:
     """Standard output of `script` run by sh on `target`. `stdin` may hold secrets: it is never shown.
 
-    Connects to a host outside `--limit` first. Raises RemoteError when the script fails.
+    Connects to a host outside `--limit` first. Raises RemoteError when that or the script fails.
     """
     if not target.connected:
-        target.connect(reason="needed by another host", raise_exceptions=True)
+        try:
+            target.connect(reason="needed by another host", raise_exceptions=True)
+        except ConnectError as error:
+            raise RemoteError(f"{target.name} could not be reached over SSH: {error}") from error
     # pyinfra applies the data's global arguments to operations and facts, but not to raw commands.
     sudo = bool(target.data.get("_sudo", False))
     good, output = target.run_shell_command(StringCommand(script), _stdin=stdin, _sudo=sudo)

@@ -18,7 +18,7 @@ from plan.house import SETTINGS, HostEntry, build_house
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "ollama", "openclaw")
+COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "devices", "ollama", "openclaw")
 
 #: Ports that stand on a page and in no row of the access table.
 OTHER_PORTS = {

@@ -10,11 +10,16 @@ from facts.headscale import Headscale
 from facts.ollama import InstalledModels, Ollama
 from facts.tailscale import Tailscale
 
-# Recorded from Headscale 0.29.3.
+# Recorded from Headscale 0.29.3, shortened.
 HEADSCALE = """\
 [{"id":1,"name":"people","created_at":{"seconds":1795377522,"nanos":1}}]
---- nodes
-[{"id":1,"name":"home","given_name":"home","ip_addresses":["100.64.0.1"],"online":true,"tags":["tag:gateway"]}]"""
+--- next
+[{"id":1,"name":"home","given_name":"home","ip_addresses":["100.64.0.1"],"online":true,"tags":["tag:gateway"],
+"user":{"id":2147455555,"name":"tagged-devices"},"pre_auth_key":{"id":3,"used":true},"last_seen":{"seconds":1795377600}}]
+--- next
+[{"id":3,"key":"hskey-auth-HUybv9qVhh3e-***","used":true,"expiration":{"seconds":1795389872,"nanos":868305239}}]
+--- next
+{"anna-phone": {"owner": "anna", "keys": [3], "minted": "2026-11-22T12:00:00+00:00"}}"""
 
 # Recorded from Tailscale 1.102.3, shortened.
 TAILSCALE = """\
@@ -30,10 +35,17 @@ TAILSCALE = """\
 def test_headscale() -> None:
     state = Headscale().process(HEADSCALE.splitlines())
     assert state.users == {"people": 1}
-    assert state.nodes[0]["tags"] == ["tag:gateway"]
-    assert Headscale().process(["null", "--- nodes", "null"]).nodes == ()
-    with pytest.raises(FactProcessError):
-        Headscale().process(["Error: cannot connect"])
+    assert state.nodes[0].tags == {"tag:gateway"} and state.nodes[0].user == "" and state.nodes[0].key == 3
+    assert state.keys[0].spent and state.record["anna-phone"].keys == (3,)
+    bare = Headscale().process(["null", "--- next", "null", "--- next", "null", "--- next"])
+    assert (bare.users, bare.nodes, bare.keys, bare.record) == ({}, (), (), {})
+    for bad in (
+        "Error: cannot connect",
+        HEADSCALE.replace('"owner"', '"own"'),
+        HEADSCALE.replace('"given_name"', '"g"'),
+    ):
+        with pytest.raises(FactProcessError):
+            Headscale().process(bad.splitlines())
 
 
 def test_tailscale() -> None:

@@ -15,6 +15,7 @@ from facts.profile import parse_profile
 from plan.chosen import RECORD
 from plan.firewall import TABLE
 from plan.house import House, Member
+from plan.nodes import RECORD as DEVICES
 from plan.openclaw import IMAGE_RECORD
 from plan.profile import Listener, Profile
 
@@ -105,6 +106,7 @@ def script(house: House, member: Member) -> str:
             "stat -c %Y /etc/headscale/config.yaml && "
             "systemctl show --property=ExecMainStartTimestamp --value --timestamp=unix headscale"
         )
+        parts["devices"] = f"cat {DEVICES} || true"
         parts["headscale"] = "curl --silent --fail --max-time 10 http://127.0.0.1:9090/debug/config"
         parts["certificate headscale"] = _certificate(house, house.headscale_name, house.port("headscale"))
     if "model_hosts" in member.roles:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 
-from plan.checks import Passage, nodes, packet_filter
-from plan.house import Member
+from plan.checks import Node, Passage, nodes, packet_filter
+from plan.house import House, Member
+from plan.nodes import RECORD, Standing, node_of, parse_record, standing
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
+from tests.verify.remote import ProbeError
 
 
 def test_policy(member: Member, probing: Probing, check: Check) -> None:
@@ -23,11 +26,14 @@ def test_policy(member: Member, probing: Probing, check: Check) -> None:
     section = probing.state(member.name)["netmap"]
     netmap = section.json()
     vpn = {each.name: probing.state(each.name).vpn for each in probing.subject.asked}
+    whole = len(vpn) == len(probing.house.members)
+    if probing.house.coordinator.name in vpn:
+        vpn |= {name: node.addresses for name, node in who_is_who(probing).devices.items()}
     wanted = packet_filter(probing.house, member, vpn)
     found = passages(netmap.get("PacketFilter")) if netmap else frozenset()
     # A part of the house is not asked when --only leaves it out; its addresses are not known then.
     known = {at for addresses in vpn.values() for at in addresses}
-    found = found if len(vpn) == len(probing.house.members) else frozenset(each for each in found if each[0] in known)
+    found = found if whole else frozenset(each for each in found if each[0] in known)
     lost, added = wanted - found, found - wanted
     check(
         netmap is not None and not lost and not added,
@@ -67,32 +73,67 @@ def _words(found: frozenset[Passage]) -> str:
 
 
 def test_nodes(coordinator: Member, probing: Probing, check: Check) -> None:
-    """The nodes of the network are exactly the designated ones, with their tags or owners, and none has expired."""
-    section = probing.state(coordinator.name)["nodes"]
-    wanted = {name: f"{sorted(node.tags) or node.user}" for name, node in nodes(probing.house).items()}
-    found = section.json() or []
-    seen = sorted((str(each["given_name"]), _owner(each)) for each in found)
-    expired = [each["given_name"] for each in found if 0 < (each.get("expiry") or {}).get("seconds", 0) < time.time()]
-    strangers = [
-        f"headscale nodes delete --identifier {each['id']}  # {each['given_name']}"
-        for each in found
-        if each["given_name"] not in wanted
-    ]
+    """The nodes of the network are exactly the hosts and designated devices, with their tags or owners.
+
+    A device that has not joined, or whose key has ended, is its person's matter and only told of.
+    """
+    state, house = probing.state(coordinator.name), probing.house
+    found = who_is_who(probing)
+    known, now = complaints(found, house), datetime.now(UTC)
+    devices = [device.name for device in house.devices]
+    apart = [name for name in devices if name not in found.devices]
+    ended = [name for name, node in found.devices.items() if node.expired(now)]
     check(
-        seen == sorted(wanted.items()) and not expired,
+        state["nodes"].status == 0 and not known,
         source=coordinator.name,
         target="VPN",
-        expected=f"exactly these nodes: {sorted(wanted.items())}",
-        observed=f"{seen}; expired: {expired or 'none'}"
-        if section.status == 0
-        else section.text or "headscale does not answer",
-        remedy=f"on {coordinator.name}: "
-        + ("; ".join(strangers) or "headscale nodes list; then run the deployment again"),
+        expected=f"exactly these nodes: {', '.join(member.name for member in house.members)}"
+        + (f", and of the devices {', '.join(devices)} those that have joined" if devices else ""),
+        observed=state["nodes"].text[-300:] or "headscale does not answer"
+        if state["nodes"].status
+        else "; ".join(known)
+        or f"so; not joined: {', '.join(apart) or 'none'}; keys ended of: {', '.join(ended) or 'none'}",
+        remedy="; ".join(remedies(found, house, probing.subject.file))
+        or f"on {coordinator.name}: headscale nodes list; then run the deployment again",
     )
 
 
-def _owner(node: dict[str, Any]) -> str:
-    return f"{sorted(node.get('tags') or []) or node['user']['name']}"
+def who_is_who(probing: Probing) -> Standing:
+    """Every node that Headscale knows, in its place. Hosts are known by the addresses they have themselves."""
+    state = probing.state(probing.house.coordinator.name)
+    own = {each.name: vpn for each in probing.subject.asked if (vpn := probing.state(each.name).vpn)}
+    try:
+        nodes = [node_of(each) for each in state["nodes"].json() or ()]
+        return standing(probing.house, nodes, parse_record(state["devices"].text), own)
+    except (KeyError, ValueError) as error:
+        raise ProbeError(f"nodes or {RECORD} are not understood: {error}") from error
+
+
+def complaints(found: Standing, house: House) -> list[str]:
+    """What is wrong with the nodes, in words."""
+    wanted, now = nodes(house), datetime.now(UTC)
+    wrong = [f"{name} is missing" for name in wanted if name not in found.hosts]
+    for name, node in found.hosts.items():
+        if Node(node.tags, node.user) != wanted[name]:
+            wrong.append(f"{name} belongs to {node.owner or 'nobody'}")
+        if node.given_name != name:
+            wrong.append(f"{name} is called {node.given_name}")
+        if node.expired(now):
+            wrong.append(f"{name} has expired")
+    wrong += [f"{each.node.given_name} (of {each.node.owner}): {each.why}" for each in found.strangers]
+    return wrong + [f"{node.given_name} (of {node.owner}) may be a host that was not asked" for node in found.unsure]
+
+
+def remedies(found: Standing, house: House, inventory: str) -> list[str]:
+    """How to get rid of each node that has no place."""
+    designated = {device.name for device in house.devices}
+    steps = [
+        f"pyinfra {inventory} playbooks/device_remove.py --data device={each.device}"
+        if each.device and each.device not in designated
+        else f"on {house.coordinator.name}: headscale nodes delete --identifier {each.node.id}"
+        for each in found.strangers
+    ]
+    return [*steps, "or run the deployment, which removes them"] if steps else []
 
 
 def test_config(coordinator: Member, probing: Probing, check: Check) -> None:

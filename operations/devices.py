@@ -1,0 +1,157 @@
+"""The set of nodes of the VPN, and a device's way out."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Collection, Generator, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from pyinfra import host, inventory, logger, state
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+
+from facts.headscale import Headscale, HeadscaleState
+from facts.tailscale import Tailscale
+from operations.openclaw import as_account
+from operations.remote import RemoteError, run_on
+from plan.house import House
+from plan.nodes import RECORD, Record, Standing, Tidy, leaving, record_text, standing, tidy
+from plan.pairings import Pairing, orphans, parse_pairings
+
+#: On the controller; ignored by git, since pages hold secrets.
+PAGES = Path(__file__).parent.parent / "enrolment"
+ACCOUNT = "openclaw"
+CLI = as_account(ACCOUNT, "podman exec openclaw openclaw devices {}")
+#: Seconds that the gateway's tailscaled is given to learn that a node is gone.
+LEARN_SECONDS = 20
+
+
+def who_is_who(house: House, known: HeadscaleState) -> Standing:
+    """Every node in its place. Hosts of this run are asked for their addresses where names alone do not tell."""
+    found = standing(house, known.nodes, known.record)
+    own = {}
+    for member in house.members:
+        here = inventory.get_host(member.name)
+        if any(member.name in (node.name, node.given_name) for node in found.unsure) and state.is_host_in_limit(here):
+            seen = here.get_fact(Tailscale)
+            if seen.joined:
+                own[member.name] = seen.addresses
+    return standing(house, known.nodes, known.record, own) if own else found
+
+
+def untidy(house: House, known: HeadscaleState) -> Tidy:
+    """What the operation `nodes` would do now."""
+    return tidy(house, who_is_who(house, known), known.keys, known.record, datetime.now(UTC))
+
+
+@operation()
+def nodes(house: House) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """Own the set of nodes of the VPN: hosts of the inventory and designated devices, each under its own name.
+
+    Others are removed and their keys expired; hosts outside --limit are left alone. A second run costs one remote
+    command.
+    """
+    wanted = untidy(house, host.get_fact(Headscale))
+    if not wanted:
+        host.noop("every node is a host or a designated device")
+        return
+    yield StringCommand(tidy_script(wanted))
+    if wanted.remove:
+        yield FunctionCommand(_out_at_gateway, (house, wanted.addresses, inventory.get_host(house.gateway.name)), {})
+
+
+def tidy_script(wanted: Tidy) -> str:
+    """Remove, expire, rename, then write the record. Each step may be repeated after an interruption."""
+    lines = expire_lines(wanted.expire)
+    lines += [f"headscale nodes delete --identifier {each.node.id} --force >/dev/null" for each in wanted.remove]
+    lines += [
+        f"headscale nodes rename --identifier {number} {shlex.quote(name)} >/dev/null"
+        for number, name in wanted.rename.items()
+    ]
+    if wanted.record is not None:
+        lines.append(record_script(wanted.record))
+    return "\n".join(["set -e", *lines])
+
+
+def expire_lines(keys: Iterable[int]) -> list[str]:
+    """Commands after which nobody joins with these keys any more."""
+    return [f"headscale preauthkeys expire --id {key} >/dev/null" for key in sorted(keys)]
+
+
+def record_script(record: Record) -> str:
+    """Write the record whole: beside, then renamed."""
+    return f"(umask 077; printf %s {shlex.quote(record_text(record))} > {RECORD}.new); mv -f {RECORD}.new {RECORD}"
+
+
+@operation()
+def removed(house: House, device: str) -> Generator[FunctionCommand, None, None]:
+    """Own the absence of a device: no node, no key, no browser pairing, no open connection at the gateway, no page.
+
+    When the gateway cannot be reached the device is out of the VPN all the same, and the operation fails so that it is
+    run again: a pairing is also known for a removed device's by its address, which no node has.
+    """
+    known = host.get_fact(Headscale)
+    wanted = leaving(device, known.nodes, known.keys, known.record, datetime.now(UTC))
+    yield FunctionCommand(_remove, (house, device, wanted, inventory.get_host(house.gateway.name)), {})
+
+
+def _remove(state: State, host: Host, house: House, name: str, wanted: Tidy, gateway: Host) -> bool:
+    begun = time.monotonic()
+    try:
+        run_on(host, tidy_script(wanted))
+        (PAGES / f"{name}.html").unlink(missing_ok=True)
+        click.echo(f"\n    {name}: out of the VPN after {time.monotonic() - begun:.1f} s", err=True)
+        said = end_at_gateway(host, house, wanted.addresses, gateway)
+        click.echo(f"    {said}, after {time.monotonic() - begun:.1f} s", err=True)
+    except RemoteError as error:
+        logger.error(f"{host.print_prefix}{name} is not removed everywhere: {error}. Next: run this again")
+        return False
+    click.echo(f"    Next: take {name} out of headscale_devices in group_data/all.py\n", err=True)
+    return True
+
+
+def _out_at_gateway(state: State, host: Host, house: House, addresses: Collection[str], gateway: Host) -> bool:
+    try:
+        host.log(end_at_gateway(host, house, addresses, gateway))
+    except RemoteError as error:
+        # Their nodes are gone: what is left at the gateway is out of reach for them.
+        logger.warning(f"{host.print_prefix}pairings at {gateway.name} were not looked through: {error}")
+    return True
+
+
+def end_at_gateway(coordinator: Host, house: House, addresses: Collection[str], gateway: Host) -> str:
+    """Cut the connections of nodes that are gone, and revoke the pairings of all that are. Says what was done.
+
+    Raises RemoteError.
+    """
+    ended = run_on(gateway, cut_script(addresses)).split() if addresses else []
+    kept = [address for node in coordinator.get_fact(Headscale).nodes for address in node.addresses]
+    found = orphans(house, pairings(gateway), kept)
+    for each in found:
+        run_on(gateway, CLI.format(f"{'reject' if each.waits else 'remove'} {shlex.quote(each.id)} --json"))
+    return f"{gateway.name}: {len(ended)} connections cut, {len(found)} browser pairings revoked"
+
+
+def cut_script(addresses: Collection[str]) -> str:
+    """Wait until tailscaled has dropped the nodes, lest they connect anew; then close what is open. Prints one line
+    for each closed connection."""
+    known = " ".join(f"-e {shlex.quote(chr(34) + address + chr(34))}" for address in addresses)
+    peers = " or ".join(f"dst [{address}]" if ":" in address else f"dst {address}" for address in addresses)
+    return "\n".join(
+        [
+            f"end=$(($(date +%s) + {LEARN_SECONDS}))",
+            f"while tailscale status --json | grep -qF {known} && [ $(date +%s) -lt $end ]; do sleep 0.2; done",
+            f"ss -H -K -t '{peers}' | cut -d' ' -f1",
+        ]
+    )
+
+
+def pairings(gateway: Host) -> tuple[Pairing, ...]:
+    """The browsers that OpenClaw knows. Costs one remote command of some seconds. Raises RemoteError."""
+    said = run_on(gateway, CLI.format("list --json"))
+    try:
+        return parse_pairings(said)
+    except ValueError as error:
+        raise RemoteError(f"{gateway.name}: {error}") from error

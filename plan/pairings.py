@@ -1,0 +1,50 @@
+"""Browsers that OpenClaw has let in or that wait for it, as `openclaw devices list --json` shows them (2026.9.6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from plan.checks import is_vpn
+from plan.house import House
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One browser. `id` is the paired device's, or of a request that waits; `address` is where it came from."""
+
+    id: str
+    name: str
+    address: str
+    waits: bool
+    since: datetime | None
+
+
+def parse_pairings(text: str) -> tuple[Pairing, ...]:
+    """Paired browsers, then those that wait. Raises ValueError when the text is something else."""
+    raw = json.loads(text)
+    if not isinstance(raw, dict) or not isinstance(raw.get("paired"), list) or not isinstance(raw.get("pending"), list):
+        raise ValueError(f"not a list of pairings: {text[:300]}")
+    try:
+        paired = [_pairing(each, each["deviceId"], each.get("approvedAtMs"), False) for each in raw["paired"]]
+        return (*paired, *(_pairing(each, each["requestId"], each.get("ts"), True) for each in raw["pending"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a pairing is not understood: {error!r}") from error
+
+
+def orphans(house: House, pairings: Iterable[Pairing], kept: Iterable[str]) -> tuple[Pairing, ...]:
+    """Browsers that came from an address in the VPN which no node has any more. `kept`: the addresses of all nodes."""
+    known = set(kept)
+    return tuple(
+        each for each in pairings if each.address and is_vpn(house, each.address) and each.address not in known
+    )
+
+
+def _pairing(raw: dict[str, Any], number: str, since: float | None, waits: bool) -> Pairing:
+    name = raw.get("operatorLabel") or raw.get("displayName") or raw.get("clientId") or raw.get("deviceId") or ""
+    # An IPv4 address may come written as one of IPv6.
+    address = str(raw.get("remoteIp") or "").removeprefix("::ffff:")
+    return Pairing(str(number), str(name), address, waits, datetime.fromtimestamp(since / 1000, UTC) if since else None)

@@ -1,0 +1,55 @@
+"""Devices: the nodes of the VPN are the hosts and the designated devices, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+from pyinfra import host, logger
+
+from facts.headscale import Headscale
+from operations.devices import nodes, untidy
+from plan.devices import SETTING, Device
+from plan.errors import SettingError, nearest
+from plan.house import House
+from tasks.this import This, WrongInput
+
+
+def deploy(this: This) -> None:
+    """On the coordinator, after the hosts have joined: remove what is not designated, and say so while planning."""
+    for line in untidy(this.house, host.get_fact(Headscale)).announced:
+        logger.warning(f"{host.print_prefix}{line}")
+    nodes(name="Devices | Nodes of the VPN", house=this.house)
+
+
+def named_device(house: House, others: Iterable[str] = ()) -> str:
+    """The name given with `--data device=NAME`: a designated device's, or one of `others`.
+
+    Raises WrongInput.
+    """
+    name, known = host.data.get("device"), sorted({device.name for device in house.devices} | set(others))
+    accepted = f"the name of a device: {', '.join(known) or 'there is none'}"
+    if name is None:
+        refuse(SettingError("--data device", name, accepted, "add --data device=NAME"))
+    if str(name) not in known:
+        add = f"add it to {SETTING} first, or see docs/devices.md"
+        refuse(SettingError("--data device", str(name), accepted, nearest(name, known, add)))
+    return str(name)
+
+
+def hours() -> int:
+    """How long a key is good, from `--data hours=NUMBER`. Raises WrongInput."""
+    given = host.data.get("hours", 1)
+    if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= 24:
+        refuse(SettingError("--data hours", given, "a whole number from 1 to 24", "leave it out for 1"))
+    return int(given)
+
+
+def refuse(error: SettingError) -> NoReturn:
+    """Say what is wrong with the command, and that nothing was done."""
+    raise WrongInput(f"{error} (nothing was changed)") from error
+
+
+def designated(house: House, name: str) -> Device:
+    """The device of that name."""
+    return next(device for device in house.devices if device.name == name)
