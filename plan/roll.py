@@ -1,0 +1,121 @@
+"""The list of all who are in the VPN or may come, as `playbooks/device_list.py` shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from plan.house import House
+from plan.nodes import Key, Record, Standing, VpnNode
+from plan.pairings import Pairing
+
+HEAD = ("name", "what", "owner", "kind", "address", "joined", "last seen", "key ends", "browsers")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line. `what` is host, device, or "not designated: WHY"; times are None for never."""
+
+    name: str
+    what: str
+    owner: str
+    kind: str
+    addresses: tuple[str, ...]
+    joined: datetime | None
+    last_seen: datetime | None
+    online: bool
+    #: When the node's own key ends and it has to join again.
+    expiry: datetime | None
+    #: Until when a join key waits for a device that has not used it.
+    key_waits: datetime | None
+    browsers: tuple[Pairing, ...]
+
+
+@dataclass(frozen=True)
+class Roll:
+    """All entries, and the browsers whose address is none of theirs."""
+
+    nodes: tuple[Entry, ...]
+    others: tuple[Pairing, ...]
+
+
+def entries(
+    house: House, found: Standing, keys: Iterable[Key], record: Record, browsers: Iterable[Pairing], now: datetime
+) -> Roll:
+    """Hosts, then devices, joined or not, then all other nodes."""
+    browsers = tuple(browsers)
+    waiting = {key.id: key.ends for key in keys if key.live(now)}
+
+    def entry(name: str, what: str, owner: str, kind: str, node: VpnNode | None) -> Entry:
+        addresses = node.addresses if node else ()
+        minted = record[name].keys if kind and name in record else ()
+        return Entry(
+            name=name,
+            what=what,
+            owner=owner,
+            kind=kind,
+            addresses=addresses,
+            joined=node.joined if node else None,
+            last_seen=node.last_seen if node else None,
+            online=bool(node and node.online),
+            expiry=node.expiry if node else None,
+            key_waits=next((waiting[key] for key in reversed(minted) if key in waiting), None),
+            browsers=tuple(each for each in browsers if each.address in addresses),
+        )
+
+    lines = [
+        entry(
+            member.name,
+            "host",
+            ", ".join(member.tags) or member.user,
+            "",
+            found.hosts.get(member.name),
+        )
+        for member in house.members
+    ]
+    lines += [
+        entry(device.name, "device", device.owner, device.kind, found.devices.get(device.name))
+        for device in house.devices
+    ]
+    lines += [
+        entry(each.node.given_name, f"not designated: {each.why}", each.node.owner, "", each.node)
+        for each in found.strangers
+    ]
+    lines += [
+        entry(node.given_name, "not designated: perhaps a host that was not asked", node.owner, "", node)
+        for node in found.unsure
+    ]
+    placed = {address for line in lines for address in line.addresses}
+    return Roll(tuple(lines), tuple(each for each in browsers if each.address not in placed))
+
+
+def table_rows(roll: Roll, now: datetime) -> list[tuple[str, ...]]:
+    """The head of the table and a row for each entry, in words. Times in this computer's own time zone."""
+    return [HEAD, *(_row(each, now) for each in roll.nodes)]
+
+
+def _row(each: Entry, now: datetime) -> tuple[str, ...]:
+    joined = _time(each.joined)
+    if not each.joined:
+        joined = f"no; key until {_time(each.key_waits)}" if each.key_waits else "no"
+    ends = _time(each.expiry) if each.expiry else "never" if each.joined else ""
+    if each.expiry and each.expiry <= now:
+        ends = f"ended {ends}"
+    elif each.expiry and each.expiry <= now + timedelta(days=14):
+        ends = f"soon: {ends}"
+    return (
+        each.name,
+        each.what,
+        each.owner.replace("tag:", ""),
+        each.kind,
+        next(iter(each.addresses), ""),
+        joined,
+        "now" if each.online else _time(each.last_seen),
+        ends,
+        "\n".join(f"{browser.name}{' (waits)' if browser.waits else ''}" for browser in each.browsers),
+    )
+
+
+def _time(when: datetime | None) -> str:
+    return f"{when.astimezone():%Y-%m-%d %H:%M}" if when else ""

@@ -1,0 +1,36 @@
+"""Let a designated device in: make a key that is good once, and the page that brings it there.
+
+Run: pyinfra inventory.py playbooks/device_add.py --data device=NAME [--data hours=NUMBER]
+"""
+
+from datetime import UTC, datetime
+
+import click
+from pyinfra import host
+
+from facts.headscale import Headscale
+from operations.devices import who_is_who
+from operations.enrolment import enrolled
+from tasks.devices import designated, hours, named_device
+from tasks.openclaw import TOKEN
+from tasks.run import leave
+from tasks.this import check_reached, the_house
+
+check_reached()
+house = the_house()
+device, life = designated(house, named_device(house)), hours()
+node = who_is_who(house, host.get_fact(Headscale)).devices.get(device.name)
+if node and not node.expired(datetime.now(UTC)):
+    click.echo(
+        f"\n    {device.name} has joined already, as {node.name} with {', '.join(node.addresses)}. Nothing was made.\n"
+        f"    To let it in anew: playbooks/device_remove.py --data device={device.name} first.\n",
+        err=True,
+    )
+    leave()
+enrolled(
+    name=f"Devices | Key and page for {device.name}, good for {life} h",
+    house=house,
+    device=device,
+    hours=life,
+    token=TOKEN,
+)

@@ -1,0 +1,46 @@
+"""Who is in the VPN: hosts, designated devices, and nodes that are neither, with the browsers that OpenClaw let in.
+
+Run: pyinfra inventory.py playbooks/device_list.py [--data json=true]
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+from pyinfra import host, inventory
+from rich.console import Console
+from rich.table import Column, Table
+
+from facts.headscale import Headscale
+from operations.devices import pairings, who_is_who
+from operations.remote import RemoteError
+from plan.roll import entries, table_rows
+from tasks.run import leave
+from tasks.this import check_reached, the_house
+
+check_reached()
+house, now = the_house(), datetime.now(UTC)
+known = host.get_fact(Headscale)
+try:
+    browsers, unknown = pairings(inventory.get_host(house.gateway.name)), ""
+except RemoteError as error:
+    browsers, unknown = (), str(error)
+roll = entries(house, who_is_who(house, known), known.keys, known.record, browsers, now)
+if host.data.get("json"):
+    shown = {"nodes": [asdict(each) for each in roll.nodes], "other_browsers": [asdict(each) for each in roll.others]}
+    click.echo(json.dumps({**shown, "browsers_unknown": unknown}, indent=2, default=str))
+    leave()
+head, *rows = table_rows(roll, now)
+table = Table(*(Column(title, overflow="fold") for title in head))
+for row in rows:
+    table.add_row(*row)
+# Wide where nobody looks at it, so that lines can be searched.
+console = Console(width=None if sys.stdout.isatty() else 200)
+console.print(table)
+for each in roll.others:
+    console.print(f"browser {each.name} from {each.address or 'an unknown address'}, of no node above: {each.id}")
+if unknown:
+    console.print(f"browser pairings are not known: {unknown}", markup=False)
+leave()
