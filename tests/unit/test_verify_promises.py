@@ -196,4 +196,5 @@ def test_keys_that_still_let_somebody_in() -> None:
         {"id": 3, "used": False, **soon},
         {"id": 4, "used": True, "reusable": True, **soon},
     ]
-    assert usable_keys(keys, 100) == ["key 3", "key 4, which can be used again and again"]
+    assert usable_keys(keys, (), 100) == ["key 3", "key 4, which can be used again and again"]
+    assert usable_keys(keys, (3, 4), 100) == ["key 4, which can be used again and again"]
