@@ -7,10 +7,10 @@ import json
 import shlex
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from pyinfra.api.exceptions import FactProcessError
@@ -35,15 +35,14 @@ from plan.checks import (
 from plan.firewall import Apt, ruleset
 from plan.house import Member
 from tests.verify.inventory import Subject
+from tests.verify.message import Message, send
+from tests.verify.once import Once
 from tests.verify.probes.network import DNS_NAME
 from tests.verify.remote import PROBES, ProbeError, Remote, answer
 from tests.verify.state import (
     AS_ACCOUNT,
     STORE,
-    Account,
     HostState,
-    accounts,
-    curl_config,
     parse_state,
     routers,
     rules,
@@ -52,24 +51,6 @@ from tests.verify.state import (
 
 #: The address by which Podman's pasta can show a container its host (podman-run(1), --network).
 HOST_ALIAS = "169.254.1.2"
-QUESTION = "What is the capital of France?"
-#: Seconds that an answer may take: a cold model on a slow machine reads 2,300 tokens first.
-ANSWER_SECONDS = 300
-
-Seen = TypeVar("Seen")
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message and its answer. `usage` in tokens as the reply says; `logged` as the model servers logged meanwhile."""
-
-    status: int
-    said: str
-    error: str
-    seconds: float
-    content: str
-    usage: Mapping[str, int]
-    logged: tuple[Account, ...]
 
 
 @dataclass(frozen=True)
@@ -80,32 +61,6 @@ class Asked:
     member: Member
     at: str
     item: str
-
-
-class Once(Generic[Seen]):
-    """A question that is asked once for each host, whoever asks first; the others wait for the answer."""
-
-    def __init__(self, ask: Callable[..., Seen]) -> None:
-        self.ask, self.lock = ask, threading.Lock()
-        self.answers: dict[tuple[str, ...], Future[Seen]] = {}
-
-    def __call__(self, *of: str) -> Seen:
-        with self.lock:
-            first = of not in self.answers
-            future = self.answers.setdefault(of, Future())
-        if first:
-            try:
-                future.set_result(self.ask(*of))
-            except BaseException as error:
-                # Every check that needs this answer says what was wrong.
-                future.set_exception(error)
-        return future.result()
-
-    def answered(self) -> dict[tuple[str, ...], Seen]:
-        """The answers that are there, by what was asked of."""
-        with self.lock:
-            found = dict(self.answers)
-        return {of: each.result() for of, each in found.items() if each.done() and not each.exception()}
 
 
 def target(address: str, port: int) -> str:
@@ -367,51 +322,7 @@ class Probing:
         return self.remote.run(name, command, seconds=1800).stdout
 
     def _message(self, client: str) -> Message:
-        gateway = self.house.gateway
-        token = self.remote.run(gateway.name, "cat /etc/openclaw/token").stdout.strip()
-        if not token:
-            raise ProbeError(f"{gateway.name}: /etc/openclaw/token is empty\nnext: run the deployment again")
-        servers = [member.name for member in self.house.with_role("model_hosts")]
-        marks = {name: self._journal_mark(name) for name in servers}
-        body = {"model": "openclaw/default", "messages": [{"role": "user", "content": QUESTION}]}
-        config = curl_config(
-            [
-                ("url", f"https://{self.house.vpn_name(gateway)}:{self.house.port('openclaw')}/v1/chat/completions"),
-                ("header", f"Authorization: Bearer {token}"),
-                ("header", "Content-Type: application/json"),
-                ("data", json.dumps(body)),
-                ("noproxy", "*"),
-                ("max-time", str(ANSWER_SECONDS)),
-                ("write-out", "\n%{http_code}"),
-            ]
-        )
-        begun = time.monotonic()
-        # As anybody's program would: no privileges are needed, and the system's certificates are trusted.
-        said = self.remote.run(client, "curl --silent --show-error --config -", config, ANSWER_SECONDS + 30)
-        seconds = time.monotonic() - begun
-        text, _, code = said.stdout.rpartition("\n")
-        try:
-            reply = json.loads(text)
-            content = str(reply["choices"][0]["message"]["content"] or "")
-            usage = {name: int(value) for name, value in reply["usage"].items() if isinstance(value, int)}
-        except (ValueError, KeyError, IndexError, TypeError):
-            content, usage = "", {}
-        logged = tuple(each for name in servers for each in self._logged(name, marks[name])) if usage else ()
-        return Message(int(code or 0), text, said.stderr.strip(), seconds, content, usage, logged)
-
-    def _journal_mark(self, host: str) -> str:
-        said = self.remote.run(host, "journalctl --unit=ollama --lines=0 --show-cursor --quiet --no-pager")
-        return said.stdout.rpartition("-- cursor: ")[2].strip()
-
-    def _logged(self, host: str, mark: str) -> list[Account]:
-        """The prompts logged since `mark`. The last lines may come a moment after the answer."""
-        command = f"journalctl --unit=ollama --output=cat --no-pager --after-cursor={shlex.quote(mark)}"
-        for _ in range(6):
-            found = accounts(self.remote.run(host, command).stdout)
-            if found:
-                return found
-            time.sleep(0.5)
-        return []
+        return send(self.remote, self.house, client)
 
     def loaded(self, host: str) -> dict[str, int]:
         """Models in memory now: name -> context length in tokens."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from plan.house import Member
 from tests.verify.ledger import Check, Way
-from tests.verify.probing import ANSWER_SECONDS, QUESTION, Probing
+from tests.verify.message import ANSWER_SECONDS, QUESTION
+from tests.verify.probing import Probing
 from tests.verify.state import Account
 
 LOGS = "journalctl --user --machine=openclaw@ --unit=openclaw"

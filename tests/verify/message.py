@@ -1,0 +1,82 @@
+"""One message from a client's own process, its answer, and what the model servers logged meanwhile."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from plan.house import House
+from tests.verify.remote import ProbeError, Remote
+from tests.verify.state import Account, accounts, curl_config
+
+QUESTION = "What is the capital of France?"
+#: Seconds that an answer may take: a cold model on a slow machine reads 2,300 tokens first.
+ANSWER_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message and its answer. `usage` in tokens as the reply says; `logged` as the model servers logged meanwhile."""
+
+    status: int
+    said: str
+    error: str
+    seconds: float
+    content: str
+    usage: Mapping[str, int]
+    logged: tuple[Account, ...]
+
+
+def send(remote: Remote, house: House, client: str) -> Message:
+    """Send QUESTION from a client's own process, as anybody's program would. Raises ProbeError."""
+    gateway = house.gateway
+    token = remote.run(gateway.name, "cat /etc/openclaw/token").stdout.strip()
+    if not token:
+        raise ProbeError(f"{gateway.name}: /etc/openclaw/token is empty\nnext: run the deployment again")
+    servers = [member.name for member in house.with_role("model_hosts")]
+    marks = {name: journal_mark(remote, name) for name in servers}
+    body = {"model": "openclaw/default", "messages": [{"role": "user", "content": QUESTION}]}
+    config = curl_config(
+        [
+            ("url", f"https://{house.vpn_name(gateway)}:{house.port('openclaw')}/v1/chat/completions"),
+            ("header", f"Authorization: Bearer {token}"),
+            ("header", "Content-Type: application/json"),
+            ("data", json.dumps(body)),
+            ("noproxy", "*"),
+            ("max-time", str(ANSWER_SECONDS)),
+            ("write-out", "\n%{http_code}"),
+        ]
+    )
+    begun = time.monotonic()
+    # As anybody's program would: no privileges are needed, and the system's certificates are trusted.
+    said = remote.run(client, "curl --silent --show-error --config -", config, ANSWER_SECONDS + 30)
+    seconds = time.monotonic() - begun
+    text, _, code = said.stdout.rpartition("\n")
+    try:
+        reply = json.loads(text)
+        content = str(reply["choices"][0]["message"]["content"] or "")
+        usage = {name: int(value) for name, value in reply["usage"].items() if isinstance(value, int)}
+    except (ValueError, KeyError, IndexError, TypeError):
+        content, usage = "", {}
+    logged = tuple(each for name in servers for each in logged_since(remote, name, marks[name])) if usage else ()
+    return Message(int(code or 0), text, said.stderr.strip(), seconds, content, usage, logged)
+
+
+def journal_mark(remote: Remote, host: str) -> str:
+    """The place in the model server's journal where it ends now."""
+    said = remote.run(host, "journalctl --unit=ollama --lines=0 --show-cursor --quiet --no-pager")
+    return said.stdout.rpartition("-- cursor: ")[2].strip()
+
+
+def logged_since(remote: Remote, host: str, mark: str) -> list[Account]:
+    """The prompts logged since `mark`. The last lines may come a moment after the answer."""
+    command = f"journalctl --unit=ollama --output=cat --no-pager --after-cursor={shlex.quote(mark)}"
+    for _ in range(6):
+        found = accounts(remote.run(host, command).stdout)
+        if found:
+            return found
+        time.sleep(0.5)
+    return []
