@@ -33,8 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Breaking things comes last: it needs deployed houses, and the other tests need whole ones or bare hosts."""
-    items.sort(key=lambda item: item.path.name == "test_breakages.py")
+    """What needs deployed houses comes after those that deploy them; breaking things comes last."""
+    late = ("test_devices.py", "test_breakages.py")
+    items.sort(key=lambda item: late.index(item.path.name) + 1 if item.path.name in late else 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -86,9 +87,9 @@ class TestLab:
         pyinfra = str(Path(sys.executable).parent / "pyinfra")
         return self.run(pyinfra, "-y", inventory or self.inventory, "deploy.py", *arguments)
 
-    def deploy(self, *arguments: str) -> dict[str, Any]:
+    def deploy(self, *arguments: str, inventory: str = "") -> dict[str, Any]:
         """Deploy and give back pyinfra's JSON results; the test fails with the run's output when the run did."""
-        done = self.pyinfra("--json", *arguments)
+        done = self.pyinfra("--json", *arguments, inventory=inventory)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
         results: dict[str, Any] = json.loads(done.stdout)["results"]
         return results

@@ -61,6 +61,9 @@ def test_a_node_s_own_packet_filter_is_taken_apart() -> None:
     assert passages([rule]) == {("100.64.0.4", "100.64.0.2", 6, 18789, 18789)}
     wide = {"Srcs": ["100.64.0.0/10"], "Dsts": [{**to, "Ports": {"First": 0, "Last": 65535}}], "IPProto": None}
     assert passages([wide]) == {("100.64.0.0/10", "100.64.0.2", 0, 0, 65535)}
+    pair = {**rule, "Srcs": ["100.64.0.4/31"]}
+    assert {source for source, *_ in passages([pair])} == {"100.64.0.4", "100.64.0.5"}
+    assert {source for source, *_ in passages([{**rule, "Srcs": ["*"]}])} == {"*"}
     assert passages(None) == set()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
@@ -15,6 +16,9 @@ from plan.nodes import Record, Standing, node_of, parse_record, standing
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
 from tests.verify.remote import ProbeError
+
+#: Addresses of a network that are looked at one by one.
+MOST = 256
 
 
 def test_policy(member: Member, probing: Probing, check: Check) -> None:
@@ -48,18 +52,20 @@ def test_policy(member: Member, probing: Probing, check: Check) -> None:
 def passages(filters: Any) -> frozenset[Passage]:
     """A node's packet filter (tailcfg.FilterRule as `tailscale debug netmap` prints it), taken apart."""
     return frozenset(
-        (
-            source.removesuffix("/32").removesuffix("/128"),
-            to["Net"].removesuffix("/32").removesuffix("/128"),
-            protocol,
-            to["Ports"]["First"],
-            to["Ports"]["Last"],
-        )
+        (source, target, protocol, to["Ports"]["First"], to["Ports"]["Last"])
         for rule in filters or ()
-        for source in rule["Srcs"]
+        for sources in rule["Srcs"]
         for to in rule["Dsts"]
         for protocol in rule.get("IPProto") or (0,)
+        for source in _addresses(sources)
+        for target in _addresses(to["Net"])
     )
+
+
+def _addresses(text: str) -> list[str]:
+    """The addresses of a network: Headscale writes neighbours as one. A wide one, or "*", stays as it is."""
+    network = ipaddress.ip_network("0.0.0.0/0" if text == "*" else text, strict=False)
+    return [str(address) for address in network] if network.num_addresses <= MOST else [text]
 
 
 def _words(found: frozenset[Passage]) -> str:
