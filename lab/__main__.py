@@ -37,6 +37,7 @@ def arguments() -> argparse.ArgumentParser:
         if name == "up":
             command.add_argument("--net", help="its subnet number N: 10.N.0.0/24 (default: LAB_NET, or 77)")
             command.add_argument("--topology", help=" or ".join(TOPOLOGIES) + " (default: TOPOLOGY, or single)")
+            command.add_argument("--phone", action="store_true", help="also a person's device that is in no inventory")
         if name in ("ssh", "reboot"):
             command.add_argument("host")
         if name == "ssh":
@@ -86,7 +87,8 @@ def _wanted(options: argparse.Namespace) -> Lab:
     there = State.of(options.name).read_lab()
     net = options.net or os.environ.get("LAB_NET") or str(there.net if there else DEFAULT_NET)
     topology = options.topology or os.environ.get("TOPOLOGY")
-    return Lab(options.name, parse_net(net), topology or (there.topology if there else DEFAULT_TOPOLOGY))
+    topology = topology or (there.topology if there else DEFAULT_TOPOLOGY)
+    return Lab(options.name, parse_net(net), topology, phone=options.phone or bool(there and there.phone))
 
 
 def _status(lab: Lab) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import phone
 from lab.network import PROXY_PORT
-from lab.topology import WORLD_V4, WORLD_V6, Host, Lab
+from lab.topology import PHONE, WORLD_V4, WORLD_V6, Host, Lab
 
 FILES = Path(__file__).resolve().parent / "files"
 
@@ -132,6 +133,9 @@ def guest(lab: Lab, host: Host, machine_id: str, host_key: tuple[str, str], logi
         )
         links[f"{system}/multi-user.target.wants/lab-web.service"] = f"/{system}/lab-web.service"
         texts["etc/sysctl.d/lab.conf"] = (ROUTER, 0o644)
+    if host.name == PHONE:
+        texts |= phone.TEXTS
+        links |= phone.LINKS
     return Guest(texts, links)
 
 

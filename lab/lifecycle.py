@@ -15,13 +15,14 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from lab import access, cgroups, limits, machine, network, proxy
+from lab import access, cgroups, limits, machine, network, phone, proxy
 from lab.guest import guest, write_guest
 from lab.progress import console, stage
 from lab.state import REPOSITORY, LabError, Process, State
-from lab.topology import Host, Lab
+from lab.topology import PHONE, Host, Lab
 from plan.errors import SettingError
 
 BOOT_SECONDS = 90
@@ -83,7 +84,8 @@ def up(lab: Lab) -> None:
 
 def _refuse_other(lab: Lab, state: State) -> None:
     there = state.read_lab()
-    if there is not None and there != lab:
+    # A phone may come to a lab that is up.
+    if there is not None and replace(there, phone=lab.phone) != lab:
         name = "" if lab.name == "demo" else f"LAB={lab.name} "
         raise SettingError(
             f"lab {lab.name}",
@@ -119,6 +121,8 @@ def _unpack(lab: Lab, state: State, host: Host, packed: Path) -> None:
     pair = (key.read_text(), key.with_suffix(".pub").read_text())
     login = state.ssh_key.with_suffix(".pub").read_text()
     write_guest(part, guest(lab, host, uuid.uuid4().hex, pair, login))
+    if host.name == PHONE:
+        phone.lay_programs(part)
     part.rename(root)  # only now: a root that exists is a whole one
 
 

@@ -24,9 +24,20 @@ TOPOLOGIES: dict[str, tuple[str, ...]] = {
 }
 # Who is not, and stands in every lab.
 OUTSIDERS = ("stranger", "internet")
+# A person's device as it comes, in no inventory. It is brought up when it is asked for.
+PHONE = "phone"
 
 # Last part of a host's addresses: decimal for IPv4, the same digits for IPv6 (the router is ::fe = 254).
-NUMBERS = {"home": 11, "hub": 11, "gate": 12, "brain": 13, "laptop": 20, "stranger": 66, "internet": 254}
+NUMBERS = {
+    "home": 11,
+    "hub": 11,
+    "gate": 12,
+    "brain": 13,
+    "laptop": 20,
+    PHONE: 30,
+    "stranger": 66,
+    "internet": 254,
+}
 
 # Addresses the `internet` host answers on, ports 80 and 443. Both are set aside for documentation (RFC 5737
 # TEST-NET-2, RFC 3849), so nothing real can answer there. TEST-NET-3 is left alone: some machines use it for
@@ -51,6 +62,8 @@ class Lab:
     name: str = DEFAULT_NAME
     net: int = DEFAULT_NET
     topology: str = DEFAULT_TOPOLOGY
+    #: Whether it has a `phone`.
+    phone: bool = False
 
     def __post_init__(self) -> None:
         # Names end up in paths, in nspawn machine names and in cgroup names.
@@ -94,7 +107,7 @@ class Lab:
     @property
     def hosts(self) -> tuple[Host, ...]:
         """Every virtual host: the house first, then the outsiders."""
-        names = TOPOLOGIES[self.topology] + OUTSIDERS
+        names = TOPOLOGIES[self.topology] + ((PHONE,) if self.phone else ()) + OUTSIDERS
         return tuple(self.place(name) for name in names)
 
     def host(self, name: str) -> Host:
@@ -106,7 +119,7 @@ class Lab:
             f"host name in lab {self.name} ({self.topology})",
             name,
             ", ".join(host.name for host in self.hosts),
-            "correct the name or bring up the other topology",
+            "correct the name, bring up the other topology, or the phone with `python -m lab up --phone`",
         )
 
     @property

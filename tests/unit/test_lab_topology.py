@@ -12,7 +12,7 @@ from lab.hosts import lab_host
 from lab.machine import Mirrors, Recipe, parse_mirrors
 from lab.network import rules
 from lab.proxy import configuration, filters
-from lab.topology import NUMBERS, Lab, parse_net
+from lab.topology import NUMBERS, TOPOLOGIES, Lab, parse_net
 from plan.errors import SettingError
 
 MIRRORS = Mirrors("http://mirror.example/debian", "http://mirror.example/debian-security")
@@ -22,16 +22,20 @@ def test_topologies_have_their_hosts_and_both_outsiders() -> None:
     assert [h.name for h in Lab().hosts] == ["home", "laptop", "stranger", "internet"]
     split = Lab(topology="split").hosts
     assert [h.name for h in split] == ["hub", "gate", "brain", "laptop", "stranger", "internet"]
+    for topology in TOPOLOGIES:
+        without, with_phone = (Lab(topology=topology, phone=phone).hosts for phone in (False, True))
+        assert {h.name for h in set(with_phone) - set(without)} == {"phone"}
 
 
 def test_addresses_are_fixed_and_match_in_both_families() -> None:
-    lab = Lab("a", 91, "split")
+    lab = Lab("a", 91, "split", phone=True)
     places = {h.name: (str(h.v4), str(h.v6)) for h in (*lab.hosts, lab.controller)}
     assert places == {
         "hub": ("10.91.0.11", "fd4c:4142:91::11"),
         "gate": ("10.91.0.12", "fd4c:4142:91::12"),
         "brain": ("10.91.0.13", "fd4c:4142:91::13"),
         "laptop": ("10.91.0.20", "fd4c:4142:91::20"),
+        "phone": ("10.91.0.30", "fd4c:4142:91::30"),
         "stranger": ("10.91.0.66", "fd4c:4142:91::66"),
         "internet": ("10.91.0.254", "fd4c:4142:91::fe"),
         "controller": ("10.91.0.1", "fd4c:4142:91::1"),
@@ -173,3 +177,14 @@ def test_a_host_lets_root_in_by_key_only_and_keeps_its_key_to_itself() -> None:
     assert texts["etc/ssh/ssh_host_ed25519_key"] == ("private", 0o600)
     assert texts["root/.ssh/authorized_keys"] == ("login", 0o600)
     assert "PasswordAuthentication no" in texts["etc/ssh/sshd_config.d/10-lab.conf"][0]
+
+
+def test_a_phone_has_a_stock_tailscale_and_is_told_nothing_of_the_house() -> None:
+    lab = Lab(phone=True)
+    files = {h.name: guest(lab, h, "0" * 32, ("private", "public"), "login") for h in lab.hosts}
+    phone, stranger = files["phone"], files["stranger"]
+    more = {name: text for name, (text, _) in phone.texts.items() if name not in stranger.texts}
+    assert set(more) == {"usr/lib/systemd/system/tailscaled.service", "etc/default/tailscaled"}
+    assert set(phone.links) - set(stranger.links) == {"etc/systemd/system/multi-user.target.wants/tailscaled.service"}
+    for text in (*more.values(), phone.texts["etc/hosts"][0]):
+        assert "house" not in text and "10.77.0.11" not in text and "login" not in text
