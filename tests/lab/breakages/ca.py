@@ -124,8 +124,8 @@ BREAKAGES = (
         "client",
         "A client no longer trusts the house's CA.",
         f"rm {TRUSTED}; update-ca-certificates --fresh >/dev/null 2>&1",
-        (Caught("ca.root[HOST]"), Caught("vpn.granted[HOST-GATEWAY]"), Caught("message.answered[HOST]")),
-        ("message.*", "tailscale.joined[HOST]"),
+        (Caught("ca.root[HOST]"), Caught("message.answered[HOST]", "certificate")),
+        ("message.*", "vpn.granted[HOST-GATEWAY]", "tailscale.joined[HOST]"),
         ("CA | Trust it",),
     ),
     Breakage(
@@ -147,8 +147,8 @@ BREAKAGES = (
         "openssl ecparam -name prime256v1 -genkey -noout -out /run/other.key; "
         f"openssl req -x509 -new -key /run/other.key -days 300 -subj '/CN=Private AI house CA' > {TRUSTED}; "
         "rm /run/other.key; update-ca-certificates --fresh >/dev/null 2>&1",
-        (Caught("ca.root[HOST]"), Caught("vpn.granted[HOST-GATEWAY]"), Caught("message.answered[HOST]")),
-        ("message.*", "tailscale.joined[HOST]"),
+        (Caught("ca.root[HOST]"), Caught("message.answered[HOST]", "certificate")),
+        ("message.*", "vpn.granted[HOST-GATEWAY]", "tailscale.joined[HOST]"),
         ("CA | Trust it",),
     ),
 )

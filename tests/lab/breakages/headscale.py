@@ -8,12 +8,14 @@ from tests.lab.breakages.shell import CONTROL, RESTART_HEADSCALE, edit, edit_jso
 CONFIG, POLICY = "/etc/headscale/config.yaml", "/etc/headscale/policy.json"
 REPAIR = ("Headscale | Configuration, policy, service",)
 JOIN = ("Tailscale | Join the house",)
+DEVICES = ("Devices | Nodes of the VPN",)
 
 #: What is true as well when the control server is away.
 AWAY = (
     "outside.*[COORDINATOR-*]",
     "host.services[COORDINATOR]",
     "host.listeners[COORDINATOR]",
+    "host.programs[COORDINATOR]",
     "container.closed[coordinator-*]",
     "headscale.*",
     "tailscale.joined[*]",
@@ -27,6 +29,12 @@ def node(name: str) -> str:
     find = f'import json, sys; print(next(n["id"] for n in json.load(sys.stdin) if n["given_name"] == "{name}"))'
     return f"$(headscale nodes list -o json | python3 -c '{find}')"
 
+
+#: The number of the key that was made last.
+LAST_KEY = (
+    "$(headscale preauthkeys list -o json "
+    "| python3 -c 'import json, sys; print(max(int(k[\"id\"]) for k in json.load(sys.stdin)))')"
+)
 
 GHOST = "/run/ghost"
 STRANGER = "; ".join(
@@ -93,10 +101,7 @@ BREAKAGES = (
         STRANGER,
         (Caught("headscale.nodes[HOST]", "ghost"),),
         ("headscale.policy[*]",),
-        by_hand=Repair(
-            "Which devices belong to the house is for people to say. The deployment removes none.",
-            f"headscale nodes delete --force -i {node('ghost')}",
-        ),
+        repaired_by=DEVICES,
         sample="single",
     ),
     Breakage(
@@ -173,10 +178,37 @@ BREAKAGES = (
         f"headscale nodes rename -i {node('home')} other; sleep 5",
         (Caught("headscale.nodes[HOST]", "other"), Caught("vpn.names[CLIENT]"), Caught("message.answered[CLIENT]")),
         ("vpn.granted[*]", "message.*", "host.services[HOST]", "tailscale.joined[HOST]"),
+        repaired_by=DEVICES,
+    ),
+    Breakage(
+        "headscale.key-left",
+        "coordinator",
+        "A key that lets any device join lies ready for a day.",
+        "headscale preauthkeys create --user 1 --reusable --expiration 24h >/dev/null",
+        (Caught("headscale.keys[HOST]"),),
         by_hand=Repair(
-            "Headscale keeps a name that an administrator gave, whatever the node says of itself.",
-            f"headscale nodes rename -i {node('other')} home; sleep 5",
+            "Somebody made it for a purpose; the deployment makes its own keys and touches no others.",
+            f"headscale preauthkeys expire --id {LAST_KEY}",
         ),
+    ),
+    Breakage(
+        "headscale.program-replaced",
+        "coordinator",
+        "The command leads to another program, which runs as the control server.",
+        "install -d /opt/other; cp -L /usr/local/bin/headscale /opt/other/headscale; "
+        f"ln -sfn /opt/other/headscale /usr/local/bin/headscale; {RESTART_HEADSCALE}",
+        (Caught("host.programs[HOST]", "/opt/other/headscale"),),
+        (),
+        ("Headscale | Program", *REPAIR),
+    ),
+    Breakage(
+        "headscale.update-check",
+        "coordinator",
+        "The control server asks for new versions.",
+        f"{edit(CONFIG, 's/disable_check_updates: true/disable_check_updates: false/')}; {RESTART_HEADSCALE}",
+        (Caught("headscale.config[HOST]", "no update check"),),
+        (),
+        REPAIR,
     ),
     Breakage(
         "headscale.listens-wider",

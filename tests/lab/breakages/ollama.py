@@ -21,6 +21,7 @@ SILENT = (
     "container.ollama[*]",
     "host.services[HOST]",
     "host.listeners[HOST]",
+    "host.programs[HOST]",
     "vpn.granted[GATEWAY-HOST]",
 )
 

@@ -132,6 +132,17 @@ BREAKAGES = (
         REPAIR,
     ),
     Breakage(
+        "openclaw.image-swapped",
+        "gateway",
+        "Another image has the name of the one that was laid down.",
+        f"run='systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect'; "
+        "image=$($run podman inspect --format '{{.ImageName}}' openclaw); "
+        f"$run podman commit --quiet openclaw localhost/other; $run podman tag localhost/other $image; {RESTART}",
+        (Caught(CAGE, "the image that was laid down"),),
+        (),
+        ("OpenClaw | Image", *REPAIR),
+    ),
+    Breakage(
         "openclaw.without-tls",
         "gateway",
         "The gateway speaks plain HTTP.",

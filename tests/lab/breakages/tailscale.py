@@ -12,7 +12,14 @@ JOINED = Caught("tailscale.joined[HOST]")
 RUNNING = until("tailscale status --peers=false >/dev/null 2>&1")
 RESTART = f"systemctl restart tailscaled; {RUNNING}; sleep 5"
 #: What is true as well when a client is not in the VPN.
-CLIENT_AWAY = ("headscale.nodes[*]", "headscale.policy[*]", "vpn.*", "message.*[HOST]", "tailscale.*[HOST]")
+CLIENT_AWAY = (
+    "host.programs[HOST]",
+    "headscale.nodes[*]",
+    "headscale.policy[*]",
+    "vpn.*",
+    "message.*[HOST]",
+    "tailscale.*[HOST]",
+)
 SERVER_AWAY = (*CLIENT_AWAY, "message.*", "host.services[HOST]", "host.listeners[HOST]", "container.closed[vpn-*]")
 
 BREAKAGES = (
@@ -117,6 +124,20 @@ BREAKAGES = (
             "The file is Tailscale's own, in a folder that only root enters; who read it can pose as this node, so it "
             "is joined anew with `tailscale logout` and a deployment.",
             "chmod 0600 /var/lib/tailscale/tailscaled.state",
+        ),
+    ),
+    Breakage(
+        "tailscale.program-changed",
+        "client",
+        "A program was changed in its place.",
+        "printf changed >> /opt/private-ai/tailscale-*/bin/tailscale",
+        (Caught("host.programs[HOST]", "holds something else"),),
+        (),
+        SERVICE,
+        by_hand=Repair(
+            "A run looks whether the folder is there: it is named for its content, and reading it all takes the "
+            "verification. A folder that is gone is laid down again.",
+            "systemctl stop tailscaled; rm -r /opt/private-ai/tailscale-*",
         ),
     ),
     Breakage(
