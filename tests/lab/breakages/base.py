@@ -145,6 +145,6 @@ BREAKAGES = (
         f"loginctl disable-linger openclaw; {until('! test -S /run/user/$(id -u openclaw)/bus')}",
         (Caught("openclaw.cage[HOST]"), Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
         ("openclaw.*", "host.*[HOST]", "container.*", "vpn.*", "message.*", "ca.server[gateway]"),
-        ("Base | Packages, accounts, names", "OpenClaw | Configuration, container"),
+        ("Base | Packages, accounts, names",),
     ),
 )
