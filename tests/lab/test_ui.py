@@ -167,8 +167,8 @@ def devices(what: str) -> str:
     return documented(rf"systemd-run [^\n]* openclaw devices {what}")
 
 
-def approve(house: TestLab, page: Page) -> str:
-    """What a person does: read the request off the page, find it on the gateway, compare, approve that one.
+def approve(house: TestLab, page: Page, host: str = "laptop") -> str:
+    """What a person does: read the request off the page on `host`, find it on the gateway, compare, approve that one.
 
     Returns the device's ID, by which the approval is taken back.
     """
@@ -176,7 +176,7 @@ def approve(house: TestLab, page: Page) -> str:
     request = line.rsplit(" ", 1)[1]
     waiting = json.loads(house.ssh("home", devices("list --json")))["pending"]
     [mine] = [entry for entry in waiting if entry["requestId"] == request]
-    assert mine["remoteIp"] in house.ssh("laptop", "tailscale ip").split()
+    assert mine["remoteIp"] in house.ssh(host, "tailscale ip").split()
     house.ssh("home", devices("approve ID").replace("ID", request))
     return str(mine["deviceId"])
 
