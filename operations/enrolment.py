@@ -63,7 +63,8 @@ def _enrol(state: State, host: Host, house: House, device: Device, hours: int, g
                 control_url=f"https://{house.headscale_name}:{house.port('headscale')}",
                 control_addresses=house.coordinator.addresses,
                 key=made["key"],
-                key_ends=ends or now,
+                # In local time: people read it.
+                key_ends=(ends or now).astimezone(),
                 ca_pem=authority,
                 ui_url=f"https://{house.vpn_name(house.gateway)}:{house.port('openclaw')}/",
                 token=secret,
