@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from artifacts.store import find_program
 from lab.access import run_on
+from tests.lab.browser import browser_in
 from tests.lab.conftest import REPO, TestLab
 
 PAGES = REPO / "enrolment"
@@ -29,6 +31,9 @@ DEVICES = [
     {"name": "test-tablet", "owner": "ben", "kind": "android"},
 ]
 PORT = 18789
+CA = "/var/lib/private-ai/ca/ca.crt"
+#: Milliseconds for a page on a machine that is busy with other labs.
+PATIENCE = 120_000
 #: Talks to the gateway over one connection and over a new one each time, and writes when each succeeded.
 STREAM = """
 import socket, ssl, sys, threading, time
@@ -158,6 +163,12 @@ class People:
         nodes = json.loads(self.lab.ssh("home", "headscale nodes list -o json"))
         return {node["given_name"]: node["id"] for node in nodes}
 
+    def browsers(self, device: str) -> list[dict[str, object]]:
+        """The browsers that the list shows at a device."""
+        shown = json.loads(self.playbook("device_list", "--data", "json=true").stdout)
+        found: list[dict[str, object]] = next(each["browsers"] for each in shown["nodes"] if each["name"] == device)
+        return found
+
     def verify(self, inventory: str) -> subprocess.CompletedProcess[str]:
         reports = str(self.folder / "reports")
         command = (sys.executable, "-m", "pytest", "tests/verify/test_headscale.py", "--inventory", inventory)
@@ -186,7 +197,7 @@ def people(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         check=True,
     )
     single.deploy(inventory=found.inventory(*NAMES))
-    ca = single.ssh("home", "cat /var/lib/private-ai/ca/ca.crt")
+    ca = single.ssh("home", f"cat {CA}")
     address = single.ssh("home", "sed -n 's/ headscale.house.internal//p' /etc/hosts | head -1")
     prepared = found.phone.run(
         "cp /etc/hosts /opt/phone/hosts; cat > /usr/local/share/ca-certificates/phone.crt && update-ca-certificates "
@@ -287,6 +298,20 @@ def test_a_device_that_left_the_list_fails_the_verification_and_is_removed_after
     assert people.verify(without).returncode == 0
 
 
+def test_a_browser_is_listed_with_the_device_it_came_from(people: People) -> None:
+    token, ca = (people.lab.ssh("home", f"cat {file}") for file in ("/etc/openclaw/token", CA))
+    openclaw = "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect podman exec openclaw openclaw"
+    with browser_in(people.lab, "stranger", ca) as browser:
+        page = browser.context.new_page()
+        page.goto(f"https://home.vpn.house.internal:{PORT}/#token={token}", timeout=PATIENCE)
+        expect(page.get_by_text("Approve this browser")).to_be_visible(timeout=PATIENCE)
+        waiting = people.browsers("test-phone")
+        assert [each["waits"] for each in waiting] == [True]
+        people.lab.ssh("home", f"{openclaw} devices approve {waiting[0]['id']}")
+        expect(page.get_by_text("Approve this browser")).to_have_count(0, timeout=PATIENCE)
+    assert [each["waits"] for each in people.browsers("test-phone")] == [False]
+
+
 def test_a_removed_device_is_out_at_once_and_for_good_and_others_are_not_disturbed(people: People) -> None:
     without, old = people.inventory("test-phone"), people.add("test-tablet")
     home = people.lab.ssh("home", "tailscale ip -4")
@@ -298,7 +323,8 @@ def test_a_removed_device_is_out_at_once_and_for_good_and_others_are_not_disturb
     time.sleep(5)
     done = people.playbook("device_remove", "--data", "device=test-phone", inventory=without)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "1 connections cut" in done.stderr and "take test-phone out" in done.stderr
+    assert "1 connections cut, 1 browser pairings revoked" in done.stderr and "take test-phone out" in done.stderr
+    assert json.loads(people.playbook("device_list", "--data", "json=true").stdout)["other_browsers"] == []
     seen = [line.split() for line in people.phone.run("sleep 6; cat /run/stream.log").stdout.splitlines()]
     last = {what: max(float(at) for at, kind, how in seen if (kind, how) == (what, "ok")) for what in ("held", "new")}
     assert [how for _, kind, how in seen if kind == "held"][-1] == "failed"
