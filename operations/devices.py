@@ -50,8 +50,8 @@ def untidy(house: House, known: HeadscaleState) -> Tidy:
 def nodes(house: House) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the set of nodes of the VPN: hosts of the inventory and designated devices, each under its own name.
 
-    Others are removed and their keys expired; hosts outside --limit are left alone. A second run costs one remote
-    command.
+    Others are removed; hosts outside --limit are left alone. Keys that do not wait for a designated device are expired:
+    hosts have used theirs when this comes. A second run costs one remote command.
     """
     wanted = untidy(house, host.get_fact(Headscale))
     if not wanted:

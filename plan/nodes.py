@@ -244,18 +244,17 @@ class Tidy:
                 f"{', '.join(each.node.addresses)}): {each.why}"
                 for each in self.remove
             ),
-            *(f"ends key {number}, which nobody has used" for number in self.expire),
+            *(f"ends key {number}, which could still let somebody in" for number in self.expire),
             *(f"renames node {number} to {name}" for number, name in self.rename.items()),
         ]
 
 
 def tidy(house: House, found: Standing, keys: Iterable[Key], record: Record, now: datetime) -> Tidy:
-    """What differs from the inventory and the settings. Keys of what has no place any more are ended too."""
+    """What differs from the inventory and the settings. Only keys that wait for a designated device stay good."""
     owners = {device.name: device.owner for device in house.devices}
     kept = {name: minted for name, minted in record.items() if owners.get(name) == minted.owner}
-    dead = {key for name, minted in record.items() if name not in kept for key in minted.keys}
-    dead |= {each.node.key for each in found.strangers if each.node.key}
-    expire = tuple(sorted(key.id for key in keys if key.id in dead and key.live(now)))
+    waiting = {key for minted in kept.values() for key in minted.keys}
+    expire = tuple(sorted(key.id for key in keys if key.id not in waiting and key.live(now)))
     return Tidy(found.strangers, expire, found.renames, None if kept == record else kept)
 
 
