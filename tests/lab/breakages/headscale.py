@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.breakage import Breakage, Caught
 from tests.lab.breakages.shell import CONTROL, RESTART_HEADSCALE, edit, edit_json
 
 CONFIG, POLICY = "/etc/headscale/config.yaml", "/etc/headscale/policy.json"
@@ -29,12 +29,6 @@ def node(name: str) -> str:
     find = f'import json, sys; print(next(n["id"] for n in json.load(sys.stdin) if n["given_name"] == "{name}"))'
     return f"$(headscale nodes list -o json | python3 -c '{find}')"
 
-
-#: The number of the key that was made last.
-LAST_KEY = (
-    "$(headscale preauthkeys list -o json "
-    "| python3 -c 'import json, sys; print(max(int(k[\"id\"]) for k in json.load(sys.stdin)))')"
-)
 
 GHOST = "/run/ghost"
 STRANGER = "; ".join(
@@ -186,10 +180,8 @@ BREAKAGES = (
         "A key that lets any device join lies ready for a day.",
         "headscale preauthkeys create --user 1 --reusable --expiration 24h >/dev/null",
         (Caught("headscale.keys[HOST]"),),
-        by_hand=Repair(
-            "Somebody made it for a purpose; the deployment makes its own keys and touches no others.",
-            f"headscale preauthkeys expire --id {LAST_KEY}",
-        ),
+        (),
+        DEVICES,
     ),
     Breakage(
         "headscale.program-replaced",
