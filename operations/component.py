@@ -158,11 +158,12 @@ def install_files(directories: tuple[Directory, ...], files: tuple[File, ...]) -
     return "\n".join(lines)
 
 
-def make_secret(secret: Secret) -> str:
-    """Make a random secret where there is none; an existing one only gets its owner and mode back."""
+def make_secret(secret: Secret, anew: bool = False) -> str:
+    """Make a random secret where there is none, or `anew`; an existing one only gets its owner and mode back."""
     path = shlex.quote(secret.path)
+    keep = "" if anew else f"test -s {path} || "
     return (
-        f"umask 077; test -s {path} || {{ head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' > {path}.new "
+        f"umask 077; {keep}{{ head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' > {path}.new "
         f"&& mv -fT {path}.new {path}; }} && "
         f"chown {secret.owner}:{secret.group} {path} && chmod {secret.mode} {path}"
     )

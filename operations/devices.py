@@ -129,8 +129,7 @@ def end_at_gateway(coordinator: Host, house: House, addresses: Collection[str], 
     ended = run_on(gateway, cut_script(addresses)).split() if addresses else []
     kept = [address for node in coordinator.get_fact(Headscale).nodes for address in node.addresses]
     found = orphans(house, pairings(gateway), kept)
-    for each in found:
-        run_on(gateway, CLI.format(f"{'reject' if each.waits else 'remove'} {shlex.quote(each.id)} --json"))
+    revoke(gateway, found)
     return f"{gateway.name}: {len(ended)} connections cut, {len(found)} browser pairings revoked"
 
 
@@ -146,6 +145,12 @@ def cut_script(addresses: Collection[str]) -> str:
             f"ss -H -K -t '{peers}' | cut -d' ' -f1",
         ]
     )
+
+
+def revoke(gateway: Host, found: Iterable[Pairing]) -> None:
+    """Take these browsers' approval away, and reject those that wait. Raises RemoteError."""
+    for each in found:
+        run_on(gateway, CLI.format(f"{'reject' if each.waits else 'remove'} {shlex.quote(each.id)} --json"))
 
 
 def pairings(gateway: Host) -> tuple[Pairing, ...]:

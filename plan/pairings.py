@@ -21,6 +21,11 @@ class Pairing:
     address: str
     waits: bool
     since: datetime | None
+    #: OpenClaw's number for the browser, which outlives its requests.
+    device: str = ""
+    #: What the browser says it runs on, and what it wants to be. People's browsers are operators.
+    platform: str = ""
+    role: str = ""
 
 
 def parse_pairings(text: str) -> tuple[Pairing, ...]:
@@ -47,4 +52,18 @@ def _pairing(raw: dict[str, Any], number: str, since: float | None, waits: bool)
     name = raw.get("operatorLabel") or raw.get("displayName") or raw.get("clientId") or raw.get("deviceId") or ""
     # An IPv4 address may come written as one of IPv6.
     address = str(raw.get("remoteIp") or "").removeprefix("::ffff:")
-    return Pairing(str(number), str(name), address, waits, datetime.fromtimestamp(since / 1000, UTC) if since else None)
+    return Pairing(
+        id=str(number),
+        name=_plain(name),
+        address=address,
+        waits=waits,
+        since=datetime.fromtimestamp(since / 1000, UTC) if since else None,
+        device=str(raw["deviceId"]),
+        platform=_plain(raw.get("platform")),
+        role=_plain(raw.get("role")),
+    )
+
+
+def _plain(text: object) -> str:
+    """What a browser says about itself, harmless to a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text or ""))

@@ -10,6 +10,7 @@ from facts.have import ComponentState
 from operations.certificate import server_certificate
 from operations.component import NotYet, component
 from operations.openclaw import as_account, image
+from plan.house import House
 from plan.openclaw import IMAGE_RECORD, MEMORY_GIB, PIDS, model_servers, ollama_host, openclaw_config
 from plan.want import Account, Component, Directory, File, Secret, Unit
 from tasks.ca import certificate_path
@@ -20,6 +21,7 @@ ACCOUNT = "openclaw"
 CONFIG = "/etc/openclaw/openclaw.json"
 TOKEN = "/etc/openclaw/token"
 TLS = "/etc/openclaw/tls"
+SECRET = Secret(TOKEN, ACCOUNT, ACCOUNT)
 
 
 def deploy(this: This) -> None:
@@ -41,7 +43,7 @@ def deploy(this: This) -> None:
             Directory("/etc/openclaw", group=ACCOUNT, mode="0750"),
             Directory("/var/lib/openclaw/state", ACCOUNT, ACCOUNT, "0700"),
         ),
-        secrets=(Secret(TOKEN, ACCOUNT, ACCOUNT),),
+        secrets=(SECRET,),
     )
     component(name="OpenClaw | Folders, token", want=lambda: secrets)
     server_certificate(
@@ -57,8 +59,7 @@ def deploy(this: This) -> None:
 
 def _container(this: This, image_name: str, port: int) -> Component:
     house = this.house
-    account = Account(ACCOUNT, "/var/lib/openclaw")
-    uid = host.get_fact(ComponentState, component=Component(accounts=(account,))).accounts.get(ACCOUNT)
+    uid = account_number()
     if uid is None:
         raise NotYet(f"the account {ACCOUNT} has no number before it is made")
     hosts = [
@@ -70,7 +71,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
     servers = model_servers(house, {member.name: choice_of(member) for member in house.with_role("model_hosts")})
     config = openclaw_config(house, servers)
     controllers = this.profile.cgroup_controllers
-    quadlet = f"/etc/containers/systemd/users/{uid}/openclaw.container"
+    quadlet = quadlet_path(uid)
     container = render(
         "openclaw/openclaw.container.j2",
         image=image_name,
@@ -90,18 +91,37 @@ def _container(this: This, image_name: str, port: int) -> Component:
             File(CONFIG, json.dumps(config, indent=2) + "\n", ACCOUNT, ACCOUNT, "0400"),
             File(quadlet, container),
         ),
-        units=(
-            Unit(
-                "openclaw.service",
-                inputs=(CONFIG, quadlet, TOKEN, f"{TLS}/cert.pem", f"{TLS}/key.pem", IMAGE_RECORD),
-                # The image that the container was made from: one that was replaced under its name shows here.
-                in_force=as_account(ACCOUNT, "podman inspect --format '{{.Image}}' openclaw"),
-                # It says ready:false with status 200 at first, and the web page answers any unknown path.
-                ready=f"curl --silent --max-time 5 --resolve {house.vpn_name(this.member)}:{port}:127.0.0.1 "
-                f"https://{house.vpn_name(this.member)}:{port}/readyz | grep -q '\"ready\":true'",
-                ready_seconds=240,
-                enable=False,
-                user=ACCOUNT,
-            ),
-        ),
+        units=(service(house, uid),),
     )
+
+
+def account_number() -> int | None:
+    """The number of OpenClaw's account on this host; None before it is made."""
+    wanted = Component(accounts=(Account(ACCOUNT, "/var/lib/openclaw"),))
+    return host.get_fact(ComponentState, component=wanted).accounts.get(ACCOUNT)
+
+
+def quadlet_path(uid: int) -> str:
+    """Where the container of the account with this number is described."""
+    return f"/etc/containers/systemd/users/{uid}/openclaw.container"
+
+
+def service(house: House, uid: int) -> Unit:
+    """The container as a unit, for the account's number. It is what the deployment starts and what a new token does."""
+    return Unit(
+        "openclaw.service",
+        inputs=(CONFIG, quadlet_path(uid), TOKEN, f"{TLS}/cert.pem", f"{TLS}/key.pem", IMAGE_RECORD),
+        # The image that the container was made from: one that was replaced under its name shows here.
+        in_force=as_account(ACCOUNT, "podman inspect --format '{{.Image}}' openclaw"),
+        # It says ready:false with status 200 at first, and the web page answers any unknown path.
+        ready=f"{from_itself(house)}/readyz | grep -q '\"ready\":true'",
+        ready_seconds=240,
+        enable=False,
+        user=ACCOUNT,
+    )
+
+
+def from_itself(house: House) -> str:
+    """A curl on the gateway that asks the gateway by its name, without its name service. The path comes behind."""
+    name, port = house.vpn_name(house.gateway), house.port("openclaw")
+    return f"curl --silent --max-time 5 --resolve {name}:{port}:127.0.0.1 https://{name}:{port}"

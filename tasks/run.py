@@ -28,6 +28,9 @@ class Run:
     inventory: str = ""
     limit: Sequence[str] = ()
     files: Sequence[str] = ()
+    #: Nobody is asked, or nothing is to happen.
+    yes: bool = False
+    dry: bool = False
 
 
 RUN = Run()
@@ -35,9 +38,11 @@ RUN = Run()
 #: Playbooks that are a matter of one group, whatever --limit says: a laptop that is off does not stop them. They reach
 #: other hosts on their own account.
 WHERE = {
+    "browser_approve.py": "coordinator",
     "device_add.py": "coordinator",
     "device_list.py": "coordinator",
     "device_remove.py": "coordinator",
+    "token_rotate.py": "gateway",
 }
 
 
@@ -59,6 +64,7 @@ def begin() -> None:
     RUN.inventory = str(context.params.get("inventory") or "")
     RUN.limit = tuple(context.params.get("limit") or ())
     RUN.files = tuple(context.params.get("operations") or ())
+    RUN.yes, RUN.dry = bool(context.params.get("yes")), bool(context.params.get("dry"))
     state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
     set_stage = state.set_stage
 

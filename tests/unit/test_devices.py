@@ -312,9 +312,9 @@ PAIRINGS = json.dumps(
 def test_pairings_are_read_and_anything_else_is_an_error() -> None:
     since = datetime(2026, 11, 22, 23, 15, 9, tzinfo=UTC)
     assert parse_pairings(PAIRINGS) == (
-        Pairing("d1", "Safari", "100.64.0.3", False, since),
-        Pairing("d2", "Ben's", "127.0.0.1", False, None),
-        Pairing("r1", "d3", "100.64.0.9", True, since),
+        Pairing("d1", "Safari", "100.64.0.3", False, since, device="d1"),
+        Pairing("d2", "Ben's", "127.0.0.1", False, None, device="d2"),
+        Pairing("r1", "d3", "100.64.0.9", True, since, device="d3"),
     )
     for text in ('{"ok": false, "error": {}}', "[]", "not reachable", '{"pending": [], "paired": [{}]}'):
         with pytest.raises(ValueError):

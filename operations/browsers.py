@@ -1,0 +1,42 @@
+"""Browsers at OpenClaw's gateway: the one that was looked at is let in."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+
+import click
+from pyinfra import inventory, logger
+from pyinfra.api import FunctionCommand, Host, State, operation
+
+from operations.devices import CLI, pairings
+from operations.remote import RemoteError, run_on
+from plan.requests import Request, unchanged
+
+
+@operation()
+def approved(gateway: str, request: Request) -> Generator[FunctionCommand, None, None]:
+    """Own the approval of one browser: of the request as it was shown, and of no other.
+
+    The list is read again right before and afterwards. Costs three remote commands of some seconds each. Fails when
+    the request does not wait any more or has changed.
+    """
+    yield FunctionCommand(_approve, (inventory.get_host(gateway), request), {})
+
+
+def _approve(state: State, host: Host, gateway: Host, request: Request) -> bool:
+    asked = request.pairing
+    try:
+        if not unchanged(asked, pairings(gateway)):
+            raise RemoteError(
+                "it does not wait any more as it was shown: it lapsed, was approved, or comes from elsewhere now. "
+                "Next: run this again, and compare with the browser's page"
+            )
+        run_on(gateway, CLI.format(f"approve {shlex.quote(asked.id)} --json"))
+        if not any(each.id == asked.device and not each.waits for each in pairings(gateway)):
+            raise RemoteError("OpenClaw took the approval, and does not list the browser. Next: run this again")
+    except RemoteError as error:
+        logger.error(f"{host.print_prefix}request {asked.id} is not approved: {error}")
+        return False
+    click.echo(f"\n    Approved: {asked.name} of {request.whose}. The page connects by itself.\n", err=True)
+    return True

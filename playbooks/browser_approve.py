@@ -1,0 +1,56 @@
+"""Let a browser in that waits for approval at the Control UI: the one that you name, after you have seen who asks.
+
+Run: pyinfra inventory.py playbooks/browser_approve.py [--data request=ID]
+"""
+
+import shlex
+import sys
+from datetime import UTC, datetime
+
+import click
+from pyinfra import host, inventory
+
+from facts.headscale import Headscale
+from operations.browsers import approved
+from operations.devices import pairings, who_is_who
+from operations.remote import RemoteError
+from plan.errors import SettingError
+from plan.requests import described, named_request, requests
+from plan.roll import entries
+from tasks.devices import refuse
+from tasks.run import RUN, leave
+from tasks.this import WrongInput, check_reached, the_house
+
+check_reached()
+house, now, given = the_house(), datetime.now(UTC), host.data.get("request")
+known = host.get_fact(Headscale)
+try:
+    browsers = pairings(inventory.get_host(house.gateway.name))
+except RemoteError as error:
+    raise WrongInput(f"browsers that wait are not known: {error} (nothing was changed)") from error
+waiting = requests(entries(house, who_is_who(house, known), known.keys, known.record, browsers, now))
+for number, each in enumerate(waiting, 1):
+    click.echo(f"\n{number}. " + described(each, now).replace("\n", "\n   "), err=True)
+click.echo(
+    "" if waiting else "\n    No browser waits. A request lapses after five minutes; reload its page.\n", err=True
+)
+if given is not None:
+    try:
+        chosen = named_request(waiting, given)
+    except SettingError as error:
+        refuse(error)
+elif not waiting:
+    leave()
+elif RUN.yes or RUN.dry or not sys.stdin.isatty():
+    click.echo("To approve one, after you have compared its ID with the one that its page shows:", err=True)
+    for each in waiting:
+        file, request = shlex.quote(RUN.inventory), shlex.quote(each.pairing.id)
+        click.echo(f"pyinfra -y {file} playbooks/browser_approve.py --data request={request}")
+    leave()
+else:
+    # No default that approves: Enter alone lets nobody in.
+    answer = click.prompt("Approve which? 0 is none", type=click.IntRange(0, len(waiting)), default=0, err=True)
+    if answer == 0:
+        leave()
+    chosen = waiting[answer - 1]
+approved(name=f"OpenClaw | Approve the browser of {chosen.whose}", gateway=house.gateway.name, request=chosen)

@@ -1,0 +1,30 @@
+"""Give the gateway another token: the old one is refused from then on, by everybody.
+
+Run: pyinfra inventory.py playbooks/token_rotate.py [--data pairings=drop] [--data show=true]
+"""
+
+from pyinfra import host
+
+from operations.token import rotated
+from plan.errors import SettingError
+from tasks.devices import refuse
+from tasks.openclaw import SECRET, account_number, from_itself, service
+from tasks.this import WrongInput, check_reached, the_house
+
+check_reached()
+house, fate, show = the_house(), host.data.get("pairings", "keep"), host.data.get("show", False)
+if fate not in ("keep", "drop"):
+    refuse(SettingError("--data pairings", fate, "keep or drop", "leave it out to keep approved browsers"))
+if not isinstance(show, bool):
+    refuse(SettingError("--data show", show, "true or false", "leave it out to show nothing"))
+uid = account_number()
+if uid is None:
+    raise WrongInput(f"{host.name} has no OpenClaw yet (nothing was changed). Next: run the deployment")
+rotated(
+    name=f"OpenClaw | New token, pairings: {fate}",
+    secret=SECRET,
+    unit=service(house, uid),
+    asking=f"{from_itself(house)}/v1/models",
+    drop=fate == "drop",
+    show=show,
+)

@@ -1,0 +1,134 @@
+"""A new token for the gateway, and what becomes of an approved browser: both commands as people run them.
+
+The house is that of test_house.py; files run in the order of their names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.lab.conftest import TestLab
+from tests.lab.test_ui import COMPOSER, PAGE, PATIENCE, on_the_laptop
+
+MODELS = f"{PAGE}v1/models"
+
+
+@pytest.fixture(scope="module")
+def house(single: TestLab) -> TestLab:
+    """The deployed house; a run that finds nothing to do when test_house.py came before."""
+    single.deploy()
+    return single
+
+
+def playbook(house: TestLab, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return house.run(".venv/bin/pyinfra", "-y", house.inventory, f"playbooks/{name}.py", *arguments)
+
+
+def token_of(house: TestLab) -> str:
+    return house.ssh("home", "cat /etc/openclaw/token")
+
+
+def status(house: TestLab, token: str) -> str:
+    """What the gateway answers the laptop: 000 is nothing."""
+    header = shlex.quote(f'header = "Authorization: Bearer {token}"')
+    ask = f"curl --silent --max-time 2 --config - --output /dev/null --write-out '%{{http_code}}' {MODELS}"
+    return house.ssh("laptop", f"printf %s {header} | {ask} || true")
+
+
+@contextmanager
+def asked_all_the_time(house: TestLab, token: str) -> Iterator[list[tuple[float, str]]]:
+    """(seconds since the begin, answer) of requests with `token`, until the first refusal.
+
+    No more than one refusal: ten of them lock the laptop out.
+    """
+    said: list[tuple[float, str]] = []
+    over, begun = threading.Event(), time.monotonic()
+
+    def ask() -> None:
+        while not over.is_set() and not (said and said[-1][1] == "401"):
+            said.append((time.monotonic() - begun, status(house, token)))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield said
+    finally:
+        over.set()
+        asking.join()
+
+
+def browsers(house: TestLab) -> dict[str, list[dict[str, str]]]:
+    command = "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect podman exec openclaw openclaw"
+    found: dict[str, list[dict[str, str]]] = json.loads(house.ssh("home", f"{command} devices list --json"))
+    return found
+
+
+def test_a_new_token_kills_the_old_one_and_approved_browsers_stay_or_go_as_asked(house: TestLab) -> None:
+    first = token_of(house)
+    with on_the_laptop(house) as browser:
+        page = browser.context.new_page()
+        page.goto(f"{PAGE}#token={first}")
+        approve(house, page)
+        expect(page.locator(COMPOSER)).to_be_visible(timeout=PATIENCE)
+
+        with asked_all_the_time(house, first) as said:
+            done = playbook(house, "token_rotate", "-vvv")
+        assert done.returncode == 0, done.stderr[-4000:]
+        second = token_of(house)
+        assert re.fullmatch(r"[0-9a-f]{64}", second) and second != first
+        assert house.ssh("home", "stat -c '%U %G %a' /etc/openclaw/token") == "openclaw openclaw 400"
+        for secret in (first, second):
+            assert secret not in done.stdout + done.stderr
+        # Once it was refused it is refused for good; the gateway has no answer while it restarts.
+        assert [answer for _, answer in said][-1] == "401", said
+        assert {answer for _, answer in said} <= {"200", "000", "401"}, said
+        assert status(house, second) == "200"
+        # A tab without a token: the approval holds.
+        page.goto("about:blank")
+        page.goto(PAGE)
+        expect(page.locator(COMPOSER)).to_be_visible(timeout=PATIENCE)
+        assert house.deploy()["totals"]["success"] == 0
+
+        done = playbook(house, "token_rotate", "--data", "pairings=drop", "--data", "show=true")
+        assert done.returncode == 0, done.stderr[-4000:]
+        third = token_of(house)
+        assert third != second and done.stdout.splitlines().count(third) == 1 and third not in done.stderr
+        assert browsers(house)["paired"] == []
+        assert status(house, second) == "401" and status(house, third) == "200"
+        page.goto("about:blank")
+        page.goto(PAGE)
+        expect(page.get_by_text("This Gateway expects its token")).to_be_visible(timeout=PATIENCE)
+        expect(page.locator(COMPOSER)).to_have_count(0)
+
+
+def approve(house: TestLab, page: Page) -> None:
+    """The list names the laptop and approves nothing; nor does a wrong ID; the right one does."""
+    expect(page.get_by_text("Approve this browser")).to_be_visible(timeout=PATIENCE)
+    line = page.get_by_text(re.compile(r"openclaw devices approve [0-9a-f-]+")).first.inner_text()
+    request = line.rsplit(" ", 1)[1]
+    # Without a terminal, with and without -y: a list, and the command.
+    shown = playbook(house, "browser_approve")
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    assert "laptop, host of people" in shown.stderr
+    assert shown.stdout.splitlines() == [
+        f"pyinfra -y {house.inventory} playbooks/browser_approve.py --data request={request}"
+    ]
+    wrong = playbook(house, "browser_approve", "--data", f"request={'0' * 8}-0000-4000-8000-{'0' * 12}")
+    assert wrong.returncode != 0 and request in wrong.stderr and "(nothing was changed)" in wrong.stderr
+    dry = playbook(house, "browser_approve", "--data", f"request={request}", "--dry")
+    assert dry.returncode == 0, dry.stderr[-3000:]
+    assert [each["requestId"] for each in browsers(house)["pending"]] == [request]
+    done = playbook(house, "browser_approve", "--data", f"request={request}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = browsers(house)
+    assert found["pending"] == [] and len(found["paired"]) == 1
