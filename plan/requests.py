@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from plan.errors import SettingError, nearest
+from plan.errors import SettingError
 from plan.pairings import Pairing
 from plan.roll import Roll
 
@@ -49,7 +49,6 @@ def described(request: Request, now: datetime) -> str:
 
 def named_request(found: Sequence[Request], given: object) -> Request:
     """The request with this ID. Raises SettingError, with those that wait, when none has it."""
-    known = [each.pairing.id for each in found]
     for each in found:
         if each.pairing.id == str(given):
             return each
@@ -58,7 +57,8 @@ def named_request(found: Sequence[Request], given: object) -> Request:
         "--data request",
         str(given),
         f"the ID of a request that waits: {waiting or 'there is none'}",
-        nearest(given, known, "compare with the browser's page; a browser that tries again has a new ID"),
+        # The nearest of them would be a guess, and perhaps somebody else's browser.
+        "compare with the browser's page; a browser that tries again has a new ID",
     )
 
 

@@ -62,6 +62,7 @@ def test_only_the_id_of_a_request_that_waits_is_taken() -> None:
             named_request(FOUND, given)
         for words in ("--data request", "r-1 (laptop, host of people)", "r-2 (NO NODE OF THE VPN)"):
             assert words in str(caught.value)
+        assert "did you mean" not in str(caught.value)
     with pytest.raises(SettingError, match="there is none"):
         named_request((), "r-1")
 
