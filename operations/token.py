@@ -43,7 +43,7 @@ def _rotate(state: State, host: Host, secret: Secret, unit: Unit, asking: str, d
         if drop:
             click.echo(f"    {drop_all(host)} browser pairings and requests revoked", err=True)
         else:
-            click.echo("    browsers that were approved stay so; --data pairings=drop revokes them", err=True)
+            click.echo("    approved browsers stay approved; each has to be opened once with the new token", err=True)
         if show:
             click.echo(run_on(host, f"cat {shlex.quote(secret.path)}").strip())
     except RemoteError as error:
