@@ -34,8 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs deployed houses comes after those that deploy them; breaking things comes last."""
-    late = ("test_devices.py", "test_breakages.py")
-    items.sort(key=lambda item: late.index(item.path.name) + 1 if item.path.name in late else 0)
+    here = Path(__file__).parent
+    late = (here / "test_devices.py", here / "test_breakages.py")
+    items.sort(key=lambda item: late.index(item.path) + 1 if item.path in late else 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
