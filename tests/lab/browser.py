@@ -56,10 +56,10 @@ table inet {TABLE} {{
   set v6 {{ type ipv6_addr . inet_proto . inet_service; flags dynamic; size 4096; }}
   chain output {{
     type filter hook output priority raw; policy accept;
-    meta skuid != {ACCOUNT} return
     oif lo return
-    meta l4proto {{ tcp, udp }} update @v4 {{ ip daddr . meta l4proto . th dport }}
-    meta l4proto {{ tcp, udp }} update @v6 {{ ip6 daddr . meta l4proto . th dport }}
+    # Not "!= return" first: the kernel's own packets, of connections that have ended, have no account and would pass.
+    meta skuid {ACCOUNT} meta l4proto {{ tcp, udp }} update @v4 {{ ip daddr . meta l4proto . th dport }}
+    meta skuid {ACCOUNT} meta l4proto {{ tcp, udp }} update @v6 {{ ip6 daddr . meta l4proto . th dport }}
   }}
 }}
 """
