@@ -23,7 +23,6 @@ BREAKAGES = (
         NO_RULES,
         REPAIR,
         topologies=("single", "split"),
-        sample="split",
     ),
     Breakage(
         "firewall.flushed-client",

@@ -96,7 +96,6 @@ BREAKAGES = (
         (Caught("headscale.nodes[HOST]", "ghost"),),
         ("headscale.policy[*]",),
         repaired_by=DEVICES,
-        sample="single",
     ),
     Breakage(
         "headscale.wrong-tag",

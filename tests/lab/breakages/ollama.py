@@ -104,7 +104,6 @@ BREAKAGES = (
         (Caught("ollama.files[HOST]"),),
         SILENT,
         (MODEL,),
-        sample="single",
     ),
     Breakage(
         "ollama.weights-changed",
