@@ -12,7 +12,7 @@ from plan.want import Component, Directory, File, Unit
 from tasks.ca import certificate_path
 from tasks.render import render
 from tasks.this import This, program
-from tasks.wanted import program_want
+from tasks.wanted import program_want, running_program
 
 CONFIG = "/etc/headscale/config.yaml"
 POLICY = "/etc/headscale/policy.json"
@@ -70,6 +70,7 @@ def deploy(this: This) -> None:
             Unit(
                 "headscale.service",
                 inputs=(CONFIG, POLICY, UNIT, BINARY, f"{TLS}/cert.pem", f"{TLS}/key.pem"),
+                in_force=running_program("headscale"),
                 ready=f"curl --silent --fail --max-time 5 https://{house.headscale_name}:{port}/health | grep -q pass",
             ),
         ),

@@ -11,7 +11,7 @@ from plan.chosen import RECORD, record
 from plan.want import Component, Directory, File, Unit
 from tasks.render import render
 from tasks.this import This, choice_of, model, program, vpn_of
-from tasks.wanted import program_want
+from tasks.wanted import program_want, running_program
 
 UNIT = "/etc/systemd/system/ollama.service"
 SOCKET = "/etc/systemd/system/ollama-vpn.socket"
@@ -44,6 +44,7 @@ def deploy(this: This) -> None:
             Unit(
                 "ollama.service",
                 inputs=(UNIT, BINARY),
+                in_force=running_program("ollama"),
                 ready=f"curl --silent --fail --max-time 5 http://127.0.0.1:{port}/api/version",
             ),
         ),

@@ -8,7 +8,7 @@ from plan.want import Component, File, Unit
 from tasks.ca import certificate_path
 from tasks.render import render
 from tasks.this import This, program
-from tasks.wanted import program_want
+from tasks.wanted import program_want, running_program
 
 DEFAULTS = "/etc/default/tailscaled"
 UNIT = "/etc/systemd/system/tailscaled.service"
@@ -30,7 +30,11 @@ def deploy(this: This) -> None:
         ),
         units=(
             # tailscaled reads the system's certificates once, at start.
-            Unit("tailscaled.service", inputs=(DEFAULTS, UNIT, DAEMON, certificate_path(house))),
+            Unit(
+                "tailscaled.service",
+                inputs=(DEFAULTS, UNIT, DAEMON, certificate_path(house)),
+                in_force=running_program("tailscaled"),
+            ),
         ),
     )
     component(name="Tailscale | Program, service", want=lambda: service)
