@@ -13,6 +13,7 @@ SETTING = "group_data/all.py: headscale_devices"
 #: One label of a name (RFC 1123), lower case.
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
+#: What a device is; each kind has its own words in templates/enrolment/KIND.html.j2.
 Kind = Literal["ios", "android", "macos", "windows", "linux"]
 KINDS: tuple[str, ...] = get_args(Kind)
 KEYS = ("name", "owner", "kind")

@@ -10,15 +10,13 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 from urllib.parse import quote, urlsplit
 
 import jinja2
 import segno
 from markupsafe import Markup, escape
 
-#: What a device is; each kind has its own words in templates/enrolment/KIND.html.j2.
-Kind = Literal["ios", "android", "macos", "windows", "linux"]
+from plan.devices import Kind
 
 #: ISO 18004 asks for four light modules around a code.
 _QUIET_ZONE = 4

@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 from facts.certificate import CA_FOLDER
 from operations import certificate
-from plan.enrolment import Enrolment, Kind
+from plan.devices import Kind
+from plan.enrolment import Enrolment
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 KEY = "hskey-auth-1a2b3c4d5e6f-" + "0123456789abcde-" * 4

@@ -11,7 +11,7 @@ from cryptography import x509
 from plan.chosen import chosen
 from tests.verify.probing import Probing
 from tests.verify.report import About, DateAbout, ModelAbout
-from tests.verify.state import HostState
+from tests.verify.state import HostState, certificate_end
 
 PREFIX = re.compile(r"/opt/private-ai/([a-z]+)-([^/]+)-[0-9a-f]{12}/")
 
@@ -51,10 +51,9 @@ def _dates(probing: Probing, name: str, state: HostState) -> Iterator[DateAbout]
         certificate = x509.load_pem_x509_certificate(state["root"].text.encode())
         yield _date("the house's root certificate", name, certificate.not_valid_after_utc)
     for service in ("headscale", "gateway"):
-        end = re.search(r"notAfter=(.+)", state[f"certificate {service}"].text)
+        end = certificate_end(state[f"certificate {service}"].text)
         if end:
-            moment = datetime.strptime(end[1].strip(), "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
-            yield _date(f"certificate of {service}", name, moment)
+            yield _date(f"certificate of {service}", name, end)
     expiry = ((state["tailscale"].json() or {}).get("Self") or {}).get("KeyExpiry")
     if expiry:
         yield _date("its key in the VPN", name, datetime.fromisoformat(expiry))

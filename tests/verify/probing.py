@@ -138,10 +138,6 @@ class Probing:
         """The root certificate that the gateway's host trusts (PEM)."""
         return self.state(self.house.gateway.name)["root"].text
 
-    def rows_at(self, member: Member) -> tuple[Row, ...]:
-        """TCP rows of the access table that a host serves."""
-        return rows_at(self.house, member)
-
     def asked_outside(self, address: str) -> list[Asked]:
         """What an address on the local network must answer anybody in its own words."""
         member = next(each for each in self.house.members if address in each.addresses)
@@ -292,16 +288,17 @@ class Probing:
         return self.remote.network(name, job, 120)
 
     def _secrets(self, name: str) -> dict[str, Any]:
-        job = json.dumps({"files": [each.path for each in secret_files(self.house.member(name))]})
-        program = (PROBES / "secrets.py").read_text()
-        said = self.remote.run(name, f"exec python3 - {shlex.quote(job)}", program, 180)
-        return answer(said, f"search for secrets on {name}")
+        job = {"files": [each.path for each in secret_files(self.house.member(name))]}
+        return self._searched(name, "secrets.py", job)
 
     def _programs(self, name: str) -> dict[str, Any]:
-        job = json.dumps({"units": list(program_units(self.house.member(name)))})
-        program = (PROBES / "programs.py").read_text()
-        said = self.remote.run(name, f"exec python3 - {shlex.quote(job)}", program, 180)
-        return answer(said, f"programs of {name}")
+        return self._searched(name, "programs.py", {"units": list(program_units(self.house.member(name)))})
+
+    def _searched(self, name: str, program: str, job: Mapping[str, list[str]]) -> dict[str, Any]:
+        """What a program of probes/ found on a host, which may have much to read."""
+        command = f"exec python3 - {shlex.quote(json.dumps(job))}"
+        said = self.remote.run(name, command, (PROBES / program).read_text(), 180)
+        return answer(said, f"{program} on {name}")
 
     def _planned(self, name: str) -> list[str]:
         """The rules of the plan as this host's own nft understands them, in a network namespace of their own."""

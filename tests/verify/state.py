@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from facts.profile import SCRIPT as PROFILE
@@ -198,6 +199,12 @@ def rules(ruleset: Any) -> list[str]:
 
     objects = [each for each in (ruleset or {}).get("nftables", ()) if "metainfo" not in each]
     return [json.dumps(bare(each), sort_keys=True) for each in objects]
+
+
+def certificate_end(shown: str) -> datetime | None:
+    """When a certificate ends, from what openssl shows of it (-enddate); None when there is no certificate."""
+    end = re.search(r"notAfter=(.+)", shown)
+    return datetime.strptime(end[1].strip(), "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC) if end else None
 
 
 def routers(text: str) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import time
 from datetime import UTC, datetime
 
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from plan.house import House, Member
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
+from tests.verify.state import certificate_end
 
 #: A run of the deployment renews a certificate under 30 days; fewer than this means that none has run for long.
 FEWEST_DAYS = 14
@@ -95,8 +95,5 @@ def test_server(service: str, probing: Probing, check: Check) -> None:
 
 def days_left(shown: str) -> int | None:
     """Whole days until the end in what openssl shows of a certificate (-enddate); None when there is no certificate."""
-    end = re.search(r"notAfter=(.+)", shown)
-    if not end:
-        return None
-    date = datetime.strptime(end[1].strip(), "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
-    return int((date.timestamp() - time.time()) // 86400)
+    end = certificate_end(shown)
+    return int((end.timestamp() - time.time()) // 86400) if end else None

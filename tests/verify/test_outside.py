@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plan.checks import open_to_lan, service_of
+from plan.checks import open_to_lan, rows_at, service_of
 from tests.verify.conftest import Lan
 from tests.verify.ledger import Check, Way
 from tests.verify.probes.network import ALL_PORTS
@@ -23,7 +23,7 @@ def test_tcp_ports(lan: Lan, probing: Probing, check: Check) -> None:
     expected = sorted(open_to_lan(probing.house, lan.member, "tcp", admin=admin))
     seen = probing.sweep()[lan.address] or {"open": [], "reset": [], "counts": {}}
     tried = sum(seen["counts"].values())
-    named = {*expected, *seen["open"], *(row.port for row in probing.rows_at(lan.member))}
+    named = {*expected, *seen["open"], *(row.port for row in rows_at(probing.house, lan.member))}
     check(
         (seen["open"], seen["reset"], tried) == (expected, [], len(ALL_PORTS)),
         source=probing.subject.outside_name,

@@ -7,6 +7,16 @@ from tests.lab.breakages.shell import listen, until
 
 ADMINISTRATOR = "What else runs on a host is its administrator's business; the deployment ends no foreign program."
 
+#: What may fail on a client that does not find its control server.
+WITHOUT_CONTROL = (
+    "headscale.nodes[*]",
+    "headscale.policy[HOST]",
+    "vpn.*",
+    "message.*[HOST]",
+    "tailscale.relay[HOST]",
+    "host.services[HOST]",
+)
+
 BREAKAGES = (
     Breakage(
         "base.foreign-program",
@@ -23,14 +33,7 @@ BREAKAGES = (
         "A client no longer knows the name of the control server.",
         "sed -i '/private-ai names: begin/,/private-ai names: end/d' /etc/hosts; systemctl restart tailscaled; sleep 5",
         (Caught("tailscale.joined[HOST]"),),
-        (
-            "headscale.nodes[*]",
-            "headscale.policy[HOST]",
-            "vpn.*",
-            "message.*[HOST]",
-            "tailscale.relay[HOST]",
-            "host.services[HOST]",
-        ),
+        WITHOUT_CONTROL,
         ("Base | Packages, accounts, names",),
     ),
     Breakage(
@@ -41,14 +44,7 @@ BREAKAGES = (
         'sed "s/^[0-9a-f.:]* headscale.house.internal/$address headscale.house.internal/" /etc/hosts > /run/hosts; '
         "cat /run/hosts > /etc/hosts; systemctl restart tailscaled; sleep 5",
         (Caught("tailscale.joined[HOST]"),),
-        (
-            "headscale.nodes[*]",
-            "headscale.policy[HOST]",
-            "vpn.*",
-            "message.*[HOST]",
-            "tailscale.relay[HOST]",
-            "host.services[HOST]",
-        ),
+        WITHOUT_CONTROL,
         ("Base | Packages, accounts, names",),
     ),
     Breakage(
