@@ -55,6 +55,10 @@ class ComponentState(FactBase[Have]):
         if paths:
             quoted = " ".join(map(shlex.quote, paths))
             lines.append(f"stat -c 'path %n|%F|%U|%G|%04a|%s' -- {quoted} 2>/dev/null")
+        for directory in component.directories:
+            if directory.empty:
+                path = shlex.quote(directory.path)
+                lines.append(f"test -z \"$(ls -A {path} 2>/dev/null)\" || printf 'filled %s\\n' {path}")
         links = [link for program in component.programs for link, _ in program.links]
         lines.extend(f"printf 'link %s|%s\\n' {shlex.quote(p)} \"$(readlink -- {shlex.quote(p)})\"" for p in links)
         if component.files:
@@ -86,6 +90,7 @@ class ComponentState(FactBase[Have]):
         raw: dict[str, list[str]] = {}
         digests: dict[str, str] = {}
         targets: dict[str, str] = {}
+        filled: set[str] = set()
         blocks: dict[tuple[str, str], str] = {}
         units: dict[str, SeenUnit] = {}
         for line in output[:-1]:
@@ -107,6 +112,8 @@ class ComponentState(FactBase[Have]):
             elif word == "link":
                 path, _, target = rest.partition("|")
                 targets[path] = target
+            elif word == "filled":
+                filled.add(rest)
             elif word == "sha256":
                 digest, _, path = rest.partition("  ")
                 digests[path] = digest
@@ -138,4 +145,13 @@ class ComponentState(FactBase[Have]):
             )
             for path, (kind, owner, group, mode, size) in raw.items()
         }
-        return Have(frozenset(packages), accounts, frozenset(subids), frozenset(lingering), paths, blocks, units)
+        return Have(
+            packages=frozenset(packages),
+            accounts=accounts,
+            subids=frozenset(subids),
+            lingering=frozenset(lingering),
+            paths=paths,
+            filled=frozenset(filled),
+            blocks=blocks,
+            units=units,
+        )

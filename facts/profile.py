@@ -13,6 +13,7 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
 
+from plan.firewall import TAKEN_BACK, UNCONFIRMED
 from plan.profile import Listener, Profile
 
 # Runs under dash on Debian 13 with systemd, openssh-server, python3-minimal, iproute2 and procps. All
@@ -51,9 +52,11 @@ c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c
 p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done
 s machine-id; cat /etc/machine-id
 s reboot; [ -e /run/reboot-required ] && echo yes
+s firewall-unconfirmed; cat UNCONFIRMED
+s firewall-taken-back; cat TAKEN_BACK
 s clock-end; date +%s.%N
 s end
-} 2>/dev/null"""
+} 2>/dev/null""".replace("UNCONFIRMED", UNCONFIRMED).replace("TAKEN_BACK", TAKEN_BACK)
 
 _CPU = {"x86_64": "amd64", "aarch64": "arm64"}
 _UNIT = re.compile(r"[^/]+\.(?:service|socket|scope|slice)(?=/|$)")
@@ -119,8 +122,11 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             apt_proxies=tuple(_proxies(sections["proxy"])),
             apt_mirrors=tuple(dict.fromkeys(_mirrors(sections["mirrors"]))),
             ssh_client=sections["ssh"][0].split()[0] if sections["ssh"] else "",
+            ssh_port=int(sections["ssh"][0].split()[3]) if sections["ssh"] else 0,
             machine_id=sections["machine-id"][0] if sections["machine-id"] else "",
             reboot_required=bool(sections["reboot"]),
+            firewall_unconfirmed=" ".join(sections["firewall-unconfirmed"]),
+            firewall_taken_back=" ".join(sections["firewall-taken-back"]),
         )
     except KeyError as error:
         raise FactProcessError(f"host profile: {error.args[0]!r} is missing from the output") from error

@@ -11,6 +11,7 @@ from pyinfra.facts.files import File
 
 from facts.certificate import CA_FOLDER, CaCertificate, CertificateState
 from operations.remote import RemoteError, run_on
+from operations.script import into_place
 
 #: CA/Browser Forum's limit of 2020-09: what Apple's devices still accept.
 SERVER_DAYS = 397
@@ -46,7 +47,7 @@ def authority_script(common_name: str, permitted: tuple[str, ...]) -> str:
             "-addext basicConstraints=critical,CA:TRUE,pathlen:0 -addext keyUsage=critical,keyCertSign,cRLSign "
             f"-addext {shlex.quote(f'nameConstraints=critical,{constraints}')} -out ca.crt.new",
             # The certificate last: its presence says that the authority is complete.
-            "mv -f ca.crt.new ca.crt",
+            f"sync -- ca.key; {into_place('ca.crt.new', 'ca.crt')}",
         ]
     )
 
@@ -96,7 +97,7 @@ def request_script(folder: str, owner: str, names: str) -> str:
             f"install -d -o {owner} -g {owner} -m 0500 {directory}; cd {directory}",
             f"if ! test -s key.pem || [ \"$(stat -c '%U %a' key.pem)\" != '{owner} 400' ]; then",
             "openssl ecparam -name prime256v1 -genkey -noout -out key.new",
-            f"chown {owner}:{owner} key.new; chmod 0400 key.new; mv -f key.new key.pem; fi",
+            f"chown {owner}:{owner} key.new; chmod 0400 key.new; {into_place('key.new', 'key.pem')}; fi",
             f"openssl req -new -key key.pem -subj {shlex.quote(f'/CN={first}')} "
             f"-addext {shlex.quote(f'subjectAltName={names}')}",
         ]
@@ -131,6 +132,6 @@ def install_script(folder: str, owner: str) -> str:
         [
             f"set -e; umask 077; cd {directory}",
             "cat > cert.new; openssl x509 -in cert.new -noout",
-            f"chown {owner}:{owner} cert.new; chmod 0440 cert.new; mv -f cert.new cert.pem",
+            f"chown {owner}:{owner} cert.new; chmod 0440 cert.new; {into_place('cert.new', 'cert.pem')}",
         ]
     )

@@ -12,6 +12,7 @@ from pyinfra import host, state
 from pyinfra.api import FileUploadCommand, OperationError, StringCommand, operation
 
 from facts.have import STAMPS, ComponentState, inputs_digest, unit_call
+from operations.script import into_place
 from plan.difference import Difference, difference
 from plan.want import Account, Block, Component, Directory, File, Program, Secret, Unit
 
@@ -85,8 +86,18 @@ def install_packages(names: tuple[str, ...]) -> str:
     quoted = " ".join(map(shlex.quote, names))
     apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
     install = f"{apt} install --yes --no-install-recommends {quoted} >/dev/null"
-    # A bare host has no index at all, and an old one names files that the mirror no longer has.
-    return f"{install} 2>/dev/null || {{ {apt} update && {install}; }}"
+    return "\n".join(
+        [
+            f"{install} 2>/dev/null && exit",
+            # A host that went down in the middle has packages that are half installed.
+            "dpkg --force-confold --configure -a >/dev/null || exit 1",
+            # A bare host has no index at all, and an old one names files that the mirror no longer has. An `update`
+            # of a run that was cut off may still hold the index, for which apt does not wait by itself.
+            f"for i in $(seq 60); do said=$({apt} update 2>&1) && break",
+            'case $said in *"Could not get lock"*) sleep 2 ;; *) break ;; esac; done',
+            f'{install} || {{ printf "%s\\n" "$said" >&2; exit 1; }}',
+        ]
+    )
 
 
 def make_account(account: Account) -> str:
@@ -119,6 +130,8 @@ def install_program(program: Program) -> str:
         lines.append(f"echo {part.sha256} {uploaded} | sha256sum --check --quiet")
         lines.append(f"install -D -o root -g root -m {part.mode} {uploaded} {target}")
         lines.append(f"rm {uploaded}")
+    # The folder's name says what is in it, so all of it is on the disk before the folder has that name.
+    lines.append(f"find {shlex.quote(incoming)} -type f -exec sync -- {{}} +")
     lines.append(f"chmod 0755 {shlex.quote(incoming)}")
     lines.append(f"mv -T {shlex.quote(incoming)} {shlex.quote(program.prefix)}")
     return "\n".join(lines)
@@ -151,10 +164,12 @@ def install_files(directories: tuple[Directory, ...], files: tuple[File, ...]) -
         path = shlex.quote(directory.path)
         # tar leaves the owner and mode of directories that exist; these are ours.
         lines.append(f"chown {directory.owner}:{directory.group} {path}; chmod {directory.mode} {path}")
+        if directory.empty:
+            lines.append(f"find {path} -mindepth 1 -delete")
     for file, new in zip(files, news, strict=True):
         if file.check:
             lines.append(file.check.replace("{}", new))
-    lines.extend(f"mv -fT {new} {shlex.quote(file.path)}" for file, new in zip(files, news, strict=True))
+    lines.extend(into_place(new, shlex.quote(file.path)) for file, new in zip(files, news, strict=True))
     return "\n".join(lines)
 
 
@@ -164,7 +179,7 @@ def make_secret(secret: Secret, anew: bool = False) -> str:
     keep = "" if anew else f"test -s {path} || "
     return (
         f"umask 077; {keep}{{ head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' > {path}.new "
-        f"&& mv -fT {path}.new {path}; }} && "
+        f"&& {into_place(f'{path}.new', path)}; }} && "
         f"chown {secret.owner}:{secret.group} {path} && chmod {secret.mode} {path}"
     )
 
@@ -174,7 +189,7 @@ def install_block(block: Block) -> str:
     path = shlex.quote(block.path)
     return (
         f"set -e; cp -p {path} {path}.new; sed '/^{block.begin}$/,/^{block.end}$/d' {path} > {path}.new; "
-        f"cat >> {path}.new; mv -fT {path}.new {path}"
+        f"cat >> {path}.new; {into_place(f'{path}.new', path)}"
     )
 
 

@@ -16,6 +16,7 @@ from facts.headscale import Headscale, HeadscaleState
 from facts.tailscale import Tailscale
 from operations.openclaw import as_account
 from operations.remote import RemoteError, run_on
+from operations.script import into_place
 from plan.house import House
 from plan.nodes import RECORD, Record, Standing, Tidy, leaving, record_text, standing, tidy
 from plan.pairings import Pairing, orphans, parse_pairings
@@ -82,7 +83,8 @@ def expire_lines(keys: Iterable[int]) -> list[str]:
 
 def record_script(record: Record) -> str:
     """Write the record whole: beside, then renamed."""
-    return f"(umask 077; printf %s {shlex.quote(record_text(record))} > {RECORD}.new); mv -f {RECORD}.new {RECORD}"
+    place = into_place(f"{RECORD}.new", RECORD)
+    return f"(umask 077; printf %s {shlex.quote(record_text(record))} > {RECORD}.new); {place}"
 
 
 @operation()

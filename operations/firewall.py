@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Generator
+from dataclasses import replace
 
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
 from operations.component import compared, install_files, pack, start_unit
-from plan.want import Component
+from operations.script import into_place
+from plan.firewall import TAKEN_BACK, UNCONFIRMED
+from plan.want import Component, Unit
 
 ROLLBACK = "private-ai-firewall-rollback"
 #: Seconds after which the old rules come back unless a new SSH connection has succeeded.
 ROLLBACK_SECONDS = 45
+#: The table as it was before the rules that are being tried.
 BEFORE = "/var/lib/private-ai/firewall.before"
 
 
@@ -25,48 +29,76 @@ def firewall(
     """Own the nftables table `table` (inet), its rules file `rules` and the unit that loads it at boot.
 
     Changed rules are checked, then a timer is armed on the host that brings the old ones back, then they are loaded,
-    then a new SSH connection from the controller stops the timer. A second run costs one remote command.
+    then a new SSH connection from the controller stops the timer and makes them permanent. Until then the file that
+    is loaded at boot is the old one, so a restart brings the old rules back as well. A second run costs one remote
+    command.
     """
     todo = yield from compared(want)
     if not todo:
         return
-    yield StringCommand(arm_rollback(rules, table))
-    if todo.directories or todo.files:
-        yield StringCommand(install_files(todo.directories, todo.files), _stdin=pack(todo.directories, todo.files))
-    for unit in todo.units:
-        yield StringCommand(start_unit(unit))
-    yield FunctionCommand(_confirm, (), {})
+    # Rules that were changed behind the unit's back are loaded again from a file that is as wanted.
+    [wanted] = (file for file in want().files if file.path == rules)
+    files = (*(file for file in todo.files if file.path != rules), replace(wanted, path=tried(rules)))
+    yield StringCommand(install_files(todo.directories, files), _stdin=pack(todo.directories, files))
+    if not todo.units:
+        return
+    yield StringCommand(try_rules(rules, table))
+    yield FunctionCommand(_confirm, (rules, todo.units), {})
 
 
-def arm_rollback(rules: str, table: str) -> str:
-    """Keep the rules in force and their file, and have the host bring both back after ROLLBACK_SECONDS."""
-    file, before = shlex.quote(rules), shlex.quote(BEFORE)
-    back = (
-        f"nft -f {before}; if test -e {before}.file; then mv -fT {before}.file {file}; else rm -f {file}; fi; "
-        "rm -f /var/lib/private-ai/stamps/private-ai-firewall.service"
+def tried(rules: str) -> str:
+    """Where rules lie until they are confirmed: beside the file that is loaded at boot."""
+    return f"{rules}.tried"
+
+
+def take_back(rules: str) -> str:
+    """Bring the rules from before back, and leave word of it for the next run."""
+    return (
+        f"nft -f {BEFORE} && rm -f {shlex.quote(tried(rules))} && "
+        f"date -u '+%F %T UTC' > {TAKEN_BACK} && rm -f {UNCONFIRMED}"
     )
+
+
+def try_rules(rules: str, table: str) -> str:
+    """Load the rules that are to be tried, after the host has been told to take them back in ROLLBACK_SECONDS."""
     return "\n".join(
         [
-            "set -e",
+            "set -e; umask 077",
             f"systemctl stop --quiet {ROLLBACK}.timer 2>/dev/null || true",
-            "install -d -m 0755 /var/lib/private-ai",
+            # What an interrupted run had loaded was never confirmed: it is nothing to go back to.
+            f"if test -e {UNCONFIRMED}; then nft -f {BEFORE}; fi",
             # Loading this file gives back exactly the table that was there, or none.
             f"{{ printf 'table inet {table}\\ndelete table inet {table}\\n'; "
-            f"nft list table inet {table} 2>/dev/null || true; }} > {before}",
-            f"rm -f {before}.file; test ! -e {file} || cp -p {file} {before}.file",
+            f"nft list table inet {table} 2>/dev/null || true; }} > {BEFORE}",
+            f"date -u '+%F %T UTC' > {UNCONFIRMED}; rm -f {TAKEN_BACK}; sync -- {BEFORE} {UNCONFIRMED}",
             f"systemd-run --quiet --collect --unit={ROLLBACK} --on-active={ROLLBACK_SECONDS} "
-            f"--timer-property=AccuracySec=1s sh -c {shlex.quote(back)}",
+            f"--timer-property=AccuracySec=1s sh -c {shlex.quote(take_back(rules))}",
+            f"nft -f {shlex.quote(tried(rules))}",
         ]
     )
 
 
-def _confirm(state: State, host: Host) -> bool:
-    """Stop the timer through a new connection: the one at hand would live on under any rules."""
+def keep_rules(rules: str, units: tuple[Unit, ...]) -> str:
+    """Stop the timer and make the rules that were tried permanent. Fails when they were taken back already."""
+    return "\n".join(
+        [
+            "set -e",
+            f"systemctl stop {ROLLBACK}.timer",
+            f"test -e {UNCONFIRMED} || {{ echo 'they were taken back already' >&2; exit 1; }}",
+            into_place(shlex.quote(tried(rules)), shlex.quote(rules)),
+            *(start_unit(unit) for unit in units),
+            f"rm -f {UNCONFIRMED} {BEFORE}",
+        ]
+    )
+
+
+def _confirm(state: State, host: Host, rules: str, units: tuple[Unit, ...]) -> bool:
+    """Keep the rules, through a new connection: the one at hand would live on under any rules."""
     connector = host.connector_cls(state, host)
     try:
         connector.connect()
         good, output = connector.run_shell_command(
-            StringCommand(f"systemctl stop {ROLLBACK}.timer"), False, False, _sudo=bool(host.data.get("_sudo", False))
+            StringCommand(keep_rules(rules, units)), False, False, _sudo=bool(host.data.get("_sudo", False))
         )
         said = output.stderr
     except ConnectError as error:
@@ -77,7 +109,7 @@ def _confirm(state: State, host: Host) -> bool:
             client.close()
     if not good:
         logger.error(
-            f"{host.print_prefix}the new firewall rules refuse a new SSH connection ({said}); the old rules "
-            f"return within {ROLLBACK_SECONDS} s. Next: put this computer's address into admin_networks."
+            f"{host.print_prefix}the new firewall rules are not confirmed by a new SSH connection ({said}); the old "
+            f"rules return within {ROLLBACK_SECONDS} s. Next: see that `ssh` works from here, then run this again"
         )
     return good

@@ -93,7 +93,8 @@ def join_script(control: str, hostname: str, accept_dns: bool, again: bool) -> s
         [
             "set -e; umask 077",
             "key=$(mktemp /run/tailscale/key.XXXXXX); trap 'rm -f \"$key\"' EXIT",
-            'cat > "$key"',
+            # An empty one would have `up` wait for somebody to log in.
+            'cat > "$key"; test -s "$key"',
             f'tailscale up --auth-key="file:$key" {" ".join(options)}',
             # Not all of them are options of `up`, and off means off after every join.
             f"tailscale set {' '.join(OFF)}",

@@ -12,6 +12,7 @@ from pyinfra.api import FileUploadCommand, StringCommand, operation
 
 from facts.ollama import STORE, Ollama
 from operations.component import INCOMING
+from operations.script import into_place
 
 
 @operation()
@@ -40,7 +41,7 @@ def model(
         yield StringCommand(
             f"echo {shlex.quote(digest.removeprefix('sha256-'))} {INCOMING}/{digest} | sha256sum --check --quiet && "
             f"chown ollama:ollama {INCOMING}/{digest} && chmod 0644 {INCOMING}/{digest} && "
-            f"mv -fT {INCOMING}/{digest} {STORE}/blobs/{digest}"
+            f"{into_place(f'{INCOMING}/{digest}', f'{STORE}/blobs/{digest}')}"
         )
     target = shlex.quote(f"{STORE}/manifests/{manifest}")
     yield FileUploadCommand(str(manifest_file), f"{INCOMING}/manifest")

@@ -10,6 +10,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 
 from operations.component import INCOMING
+from operations.script import into_place
 from plan.openclaw import IMAGE_RECORD
 
 
@@ -60,5 +61,5 @@ def image(
     yield StringCommand(
         f"set -e; echo {sha256} {uploaded} | sha256sum --check --quiet; "
         f"{load} < {uploaded} >/dev/null; {tag}; rm {uploaded}; "
-        f"{image_id(image_name, account)} > {IMAGE_RECORD}.new; mv -fT {IMAGE_RECORD}.new {IMAGE_RECORD}"
+        f"{image_id(image_name, account)} > {IMAGE_RECORD}.new; {into_place(f'{IMAGE_RECORD}.new', IMAGE_RECORD)}"
     )

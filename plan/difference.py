@@ -70,6 +70,8 @@ def _account_is(account: Account, have: Have) -> bool:
 
 
 def _directory_is(directory: Directory, have: Have) -> bool:
+    if directory.empty and directory.path in have.filled:
+        return False
     return _owned(directory, have) and have.paths[directory.path].kind == "directory"
 
 

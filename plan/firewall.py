@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plan.access import SERVERS, Row
+from plan.errors import SettingError
 from plan.house import House, Member
 
 TABLE = "private_ai"
 VPN_INTERFACE = "tailscale0"
+
+#: On a host: since when rules are in force that no new SSH connection has confirmed; when such rules were taken back.
+UNCONFIRMED = "/var/lib/private-ai/firewall.unconfirmed"
+TAKEN_BACK = "/var/lib/private-ai/firewall.taken-back"
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,45 @@ def _input(house: House, member: Member) -> list[str]:
             rules.extend(_accept(house, member, row))
     rules.append("counter reject with icmpx admin-prohibited")
     return rules
+
+
+def locked_out(house: House, member: Member, client: str, port: int) -> SettingError | None:
+    """What is wrong when a host's rules would refuse new SSH connections like the one at hand; None when nothing is.
+
+    `client` is the controller's address as the host sees it, `port` the port it came in on.
+    """
+    address = ipaddress.ip_address(client.partition("%")[0])
+    if address.is_loopback:
+        return None
+    over = "vpn" if any(_within(address, network) for network in (house.vpn_v4, house.vpn_v6)) else "lan"
+    rows = [row for row in house.access if row.target == "all" or row.target in member.roles]
+    rows = [row for row in rows if (row.protocol, row.over) == ("tcp", over)]
+    here = f"this computer reaches {member.name} from {client} on port {port}"
+    if not any(row.port == port for row in rows):
+        found = ", ".join(f"{row.port}/tcp" for row in rows) or "no port"
+        return SettingError(
+            f"access_table, rows to {member.name} over {over}",
+            found,
+            f"one for {port}/tcp: {here}",
+            "add such a row, or connect by a way that the table allows: another ssh_port or ssh_hostname",
+        )
+    if any(row.port == port and _lets_in(house, row, address) for row in rows):
+        return None
+    return SettingError(
+        "admin_networks",
+        list(house.admin_networks),
+        f"networks that hold {client}: {here}",
+        f'add "{client}/{address.max_prefixlen}"',
+    )
+
+
+def _lets_in(house: House, row: Row, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    # Which nodes a row over the VPN lets in is the policy's business; the firewall lets in all.
+    return row.source != "admin" or any(_within(address, network) for network in house.admin_networks)
+
+
+def _within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: str) -> bool:
+    return address in ipaddress.ip_network(network)
 
 
 def _accept(house: House, member: Member, row: Row) -> list[str]:

@@ -87,6 +87,16 @@ def check_host(
         warn(f"cgroup controller {controller!r} is missing: {LIMITS[controller]} cannot be enforced.")
     if profile.reboot_required:
         warn("a reboot is pending, so an older kernel or library is still in use.")
+    if profile.firewall_unconfirmed:
+        warn(
+            f"a run that was cut off loaded firewall rules on {profile.firewall_unconfirmed}, which no new SSH "
+            "connection confirmed. This run begins anew from the rules before them."
+        )
+    if profile.firewall_taken_back:
+        warn(
+            f"firewall rules of an earlier run were taken back on {profile.firewall_taken_back}: no new SSH connection "
+            "from the controller confirmed them in time. The rules from before are in force; this run tries again."
+        )
 
     if abs(profile.clock_skew_s) > CLOCK_LIMIT_S:
         problem(

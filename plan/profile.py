@@ -31,7 +31,9 @@ class Profile:
     says whether systemd is PID 1, `systemd_version` is 0 without it. `cgroup_controllers` are those of
     cgroup v2. `addresses` are (interface, address/prefix), `default_routes` (interface, gateway or '').
     `vram_mib` is the sum over `gpus`, 0 without nvidia-smi. `apt_proxies` and `apt_mirrors` are URLs.
-    `ssh_client` is the controller's address as the host sees it, '' when not over SSH.
+    `ssh_client` is the controller's address as the host sees it, '' when not over SSH, and `ssh_port` the port of the
+    host that it came in on, 0 then. `firewall_unconfirmed` is since when rules are in force that an interrupted run
+    left, `firewall_taken_back` when such rules were taken back, both as the host wrote it, or ''.
     """
 
     hostname: str
@@ -58,5 +60,8 @@ class Profile:
     apt_proxies: tuple[str, ...]
     apt_mirrors: tuple[str, ...]
     ssh_client: str
+    ssh_port: int
     machine_id: str
     reboot_required: bool
+    firewall_unconfirmed: str
+    firewall_taken_back: str

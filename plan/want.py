@@ -23,12 +23,13 @@ class Account:
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory with its owner and mode. Its content is not managed."""
+    """A directory with its owner and mode. Its content is not managed, unless nothing may be in it: `empty`."""
 
     path: str
     owner: str = "root"
     group: str = "root"
     mode: str = "0755"
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,8 @@ class Have:
     subids: frozenset[str] = frozenset()
     lingering: frozenset[str] = frozenset()
     paths: dict[str, SeenPath] = field(default_factory=dict)
+    #: Directories with something in them, of those that were looked into.
+    filled: frozenset[str] = frozenset()
     #: Path and name of a block -> digest of it with its markers.
     blocks: dict[tuple[str, str], str] = field(default_factory=dict)
     units: dict[str, SeenUnit] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from pyinfra import host, logger
 
 from operations.component import component
 from plan.checks import OWNERS
+from plan.firewall import locked_out
 from plan.preflight import NeededPort, check_host
 from plan.want import Account, Block, Component, Directory
 from tasks.this import This, WrongInput, choice_of, model, program
@@ -24,6 +25,9 @@ def check(this: This) -> None:
         if row.id in OWNERS and row.id != "ssh" and (row.target == "all" or row.target in this.member.roles)
     )
     problems, warnings = check_host(this.member.name, this.member.roles, this.profile, needed_ports=needed)
+    if this.profile.ssh_client:
+        locked = locked_out(this.house, this.member, this.profile.ssh_client, this.profile.ssh_port)
+        problems += [locked] if locked else []
     for warning in warnings:
         logger.warning(f"{host.print_prefix}{warning}")
     if problems:
@@ -62,7 +66,8 @@ def deploy(this: This) -> None:
         accounts=tuple(accounts),
         directories=(
             Directory("/var/lib/private-ai"),
-            Directory("/var/lib/private-ai/incoming", mode="0700"),
+            # What lies in it when a run begins, a run that was cut off has left.
+            Directory("/var/lib/private-ai/incoming", mode="0700", empty=True),
         ),
         blocks=(names,),
     )

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from plan.firewall import TABLE, Apt, ruleset, service_egress
+from plan.firewall import TABLE, Apt, locked_out, ruleset, service_egress
 from plan.house import House
 from plan.policy import policy
 from tests.unit import houses
@@ -129,3 +129,54 @@ def test_a_table_without_vpn_rows_makes_a_policy_that_allows_nothing() -> None:
     # Headscale takes a policy without `grants` for one that allows everything.
     lan = [{**row, "over": "lan", "from": "lan"} for row in houses.SETTINGS["access_table"]]
     assert policy(houses.split(access_table=lan))["grants"] == []
+
+
+@pytest.mark.parametrize(
+    ("client", "port"),
+    [
+        ("192.168.1.2", 22),
+        ("10.0.0.1", 22),
+        ("fd00::1", 22),
+        ("fe80::1%host0", 22),
+        # On the host itself, whatever the port.
+        ("127.0.0.1", 2222),
+        ("::1", 22),
+    ],
+)
+def test_a_controller_that_the_rules_let_in_is_not_locked_out(client: str, port: int) -> None:
+    house = HOUSES["single"]
+    for name in ("home", "laptop"):
+        assert locked_out(house, house.member(name), client, port) is None
+
+
+@pytest.mark.parametrize(
+    ("client", "port", "said"),
+    [
+        ("203.0.113.7", 22, ("admin_networks", "203.0.113.7", 'add "203.0.113.7/32"')),
+        ("2001:db8::7", 22, ("admin_networks", "2001:db8::7", 'add "2001:db8::7/128"')),
+        ("192.168.1.2", 2222, ("access_table", "2222/tcp", "laptop")),
+        # Over the VPN the table as it comes has no way to SSH.
+        ("100.64.0.9", 22, ("access_table", "over vpn", "22/tcp")),
+        ("fd7a:115c:a1e0::9", 22, ("access_table", "over vpn", "22/tcp")),
+    ],
+)
+def test_a_controller_that_the_rules_would_shut_out_is_told_before(
+    client: str, port: int, said: tuple[str, ...]
+) -> None:
+    error = locked_out(HOUSES["single"], HOUSES["single"].member("laptop"), client, port)
+    assert error is not None
+    for words in said:
+        assert words in str(error)
+
+
+def test_a_row_over_the_vpn_lets_a_controller_in_there() -> None:
+    row = {"id": "repair", "from": "people@", "to": "all", "port": "22/tcp", "over": "vpn", "why": "-"}
+    house = houses.single(access_table=[*houses.SETTINGS["access_table"], row])
+    assert locked_out(house, house.member("home"), "100.64.0.9", 22) is None
+
+
+def test_a_row_for_everybody_lets_a_controller_in_from_anywhere() -> None:
+    row = {"id": "ssh-all", "from": "lan", "to": "gateway", "port": "22/tcp", "over": "lan", "why": "-"}
+    house = houses.split(access_table=[*houses.SETTINGS["access_table"], row])
+    assert locked_out(house, house.member("gate"), "203.0.113.7", 22) is None
+    assert locked_out(house, house.member("hub"), "203.0.113.7", 22) is not None

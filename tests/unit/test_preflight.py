@@ -35,8 +35,11 @@ GOOD = Profile(
     apt_proxies=(),
     apt_mirrors=("http://mirror.example/debian",),
     ssh_client="192.168.1.2",
+    ssh_port=22,
     machine_id="00112233445566778899aabbccddeeff",
     reboot_required=False,
+    firewall_unconfirmed="",
+    firewall_taken_back="",
 )
 ALL_ROLES = ("coordinator", "gateway", "model_hosts")
 PORTS = (
@@ -100,6 +103,8 @@ def test_each_problem_names_value_and_remedy(change: dict[str, Any], words: list
         ({"cgroup_controllers": frozenset({"pids"})}, "MemoryMax"),
         ({"cgroup_controllers": frozenset({"memory"})}, "PidsLimit"),
         ({"reboot_required": True}, "reboot is pending"),
+        ({"firewall_unconfirmed": "2026-11-24 12:00:00 UTC"}, "2026-11-24 12:00:00 UTC, which no new SSH"),
+        ({"firewall_taken_back": "2026-11-24 12:00:45 UTC"}, "taken back on 2026-11-24 12:00:45 UTC"),
     ],
 )
 def test_each_warning_lets_the_run_go_on(change: dict[str, Any], word: str) -> None:

@@ -74,6 +74,8 @@ deb http://security.mirror.example/debian-security trixie-security main
 @@ machine-id
 00112233445566778899aabbccddeeff
 @@ reboot
+@@ firewall-unconfirmed
+@@ firewall-taken-back
 @@ clock-end
 1795377040.368171870
 @@ end
@@ -84,6 +86,8 @@ RICHER = {
     "gpu": "24564, NVIDIA GeForce RTX 4090\n8192, NVIDIA GeForce RTX 3070",
     "cgroup": "cpuset cpu io memory pids",
     "reboot": "yes",
+    "firewall-unconfirmed": "2026-11-24 12:00:00 UTC",
+    "firewall-taken-back": "2026-11-24 11:00:45 UTC",
     "routes": "default proto static\n\tnexthop via 192.0.2.1 dev eth0 weight 1\ndefault dev wg0 scope link",
     "addresses": "7: veth0@if6    inet 192.0.2.2/24 scope global veth0\n"
     "9: ppp0    inet 198.51.100.7 peer 198.51.100.1/32 scope global ppp0",
@@ -146,8 +150,11 @@ def test_recorded_host() -> None:
         apt_proxies=("http://10.77.0.1:8888",),
         apt_mirrors=("http://mirror.example/debian", "http://security.mirror.example/debian-security"),
         ssh_client="10.77.0.1",
+        ssh_port=22,
         machine_id="00112233445566778899aabbccddeeff",
         reboot_required=False,
+        firewall_unconfirmed="",
+        firewall_taken_back="",
     )
 
 
@@ -160,6 +167,8 @@ def test_richer_host() -> None:
     assert profile.vram_mib == 24564 + 8192
     assert profile.cgroup_controllers >= {"memory", "pids"}
     assert profile.reboot_required
+    assert profile.firewall_unconfirmed == "2026-11-24 12:00:00 UTC"
+    assert profile.firewall_taken_back == "2026-11-24 11:00:45 UTC"
     assert profile.default_routes == (("eth0", "192.0.2.1"), ("wg0", ""))
     assert profile.addresses == (("veth0", "192.0.2.2/24"), ("ppp0", "198.51.100.7/32"))
     assert profile.apt_mirrors == (

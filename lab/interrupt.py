@@ -1,0 +1,117 @@
+"""Run pyinfra and cut it off at one of its writing steps, as a closed notebook or a broken line does.
+
+Run: python -m lab.interrupt STEP HOW pyinfra's arguments. STEP counts the commands and uploads of operations over all
+hosts, from 1; facts only read and do not count. HOW is
+
+during  the controller dies (SIGKILL) shortly after the step has begun; what it began on the host goes on there
+after   the controller dies when the step has ended, before the next begins
+cut     the step dies on the host as well, as if the connection had taken it along
+
+The run ends with status 137. One that comes to its end before STEP has pyinfra's own status. What the steps were is
+written to the file that LAB_INTERRUPT_LOG names, one line each: number, host, operation.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# isort: off
+# It makes Python's sockets gevent's, which has to be done before anything opens one.
+from pyinfra_cli.main import main as pyinfra_main  # type: ignore[import-untyped]
+import gevent  # type: ignore[import-untyped]
+from pyinfra.connectors.ssh import SSHConnector
+# isort: on
+
+WAYS = ("during", "after", "cut")
+#: Seconds into a step at which it is cut off: a command is at work, an upload has sent something.
+COMMAND_SECONDS = 0.05
+UPLOAD_SECONDS = 0.3
+
+#: Run on a host: end every login session but the one that does it, with all its processes.
+END_SESSIONS = (
+    "mine=$(grep -o 'session-[^/]*[.]scope' /proc/self/cgroup); "
+    "for scope in $(systemctl list-units --type=scope --plain --no-legend 'session-*' | cut -d' ' -f1); do "
+    '[ "$scope" = "$mine" ] || systemctl kill --signal=KILL "$scope"; done'
+)
+
+
+class Steps:
+    """Counts the steps of this process and ends it at one of them."""
+
+    def __init__(self, step: int, how: str) -> None:
+        self.step, self.how = step, how
+        self.count = 0
+        log = os.environ.get("LAB_INTERRUPT_LOG")
+        self.log = Path(log) if log else None
+
+    def at(self, connector: Any, seconds: float, work: Callable[[], Any]) -> Any:
+        """Do one step, and end the process during or after it when it is the one."""
+        self.count += 1
+        mine = self.count == self.step
+        if self.log:
+            with self.log.open("a") as log:
+                log.write(f"{self.count}\t{connector.host.name}\t{_operation(connector)}\n")
+        if mine and self.how != "after":
+            gevent.spawn_later(seconds, self._end, connector.host.name)
+        done = work()
+        if mine:
+            if self.how != "after":
+                # It was quicker than that: nothing else may begin.
+                gevent.sleep(seconds)
+            self._end(connector.host.name)
+        return done
+
+    def _end(self, host: str) -> None:
+        if self.how == "cut":
+            subprocess.run(["lab/ssh", host, END_SESSIONS], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _operation(connector: Any) -> str:
+    """The name of the operation at work, or nothing for what runs outside of one."""
+    operation = connector.host.current_op_hash
+    return ", ".join(connector.state.get_op_meta(operation).names) if operation else ""
+
+
+def _asked_by_a_fact() -> bool:
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_filename.endswith("pyinfra/api/facts.py"):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def interrupt(step: int, how: str) -> None:
+    """Have pyinfra's SSH connector end this process at that step."""
+    steps = Steps(step, how)
+    run, put = SSHConnector.run_shell_command, SSHConnector.put_file
+
+    def run_shell_command(self: Any, *arguments: Any, **named: Any) -> Any:
+        if not self.state.is_executing or _asked_by_a_fact():
+            return run(self, *arguments, **named)
+        return steps.at(self, COMMAND_SECONDS, lambda: run(self, *arguments, **named))
+
+    def put_file(self: Any, *arguments: Any, **named: Any) -> Any:
+        return steps.at(self, UPLOAD_SECONDS, lambda: put(self, *arguments, **named))
+
+    SSHConnector.run_shell_command = run_shell_command  # type: ignore[method-assign]
+    SSHConnector.put_file = put_file  # type: ignore[method-assign]
+
+
+def main() -> None:
+    if len(sys.argv) < 4 or not sys.argv[1].isdigit() or sys.argv[2] not in WAYS:
+        sys.exit(f"usage: python -m lab.interrupt STEP {'|'.join(WAYS)} pyinfra's arguments")
+    interrupt(int(sys.argv[1]), sys.argv[2])
+    sys.argv = ["pyinfra", *sys.argv[3:]]
+    pyinfra_main()
+
+
+if __name__ == "__main__":
+    main()
