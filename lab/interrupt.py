@@ -7,8 +7,8 @@ during  the controller dies (SIGKILL) shortly after the step has begun; what it 
 after   the controller dies when the step has ended, before the next begins
 cut     the step dies on the host as well, as if the connection had taken it along
 
-The run ends with status 137. One that comes to its end before STEP has pyinfra's own status. What the steps were is
-written to the file that LAB_INTERRUPT_LOG names, one line each: number, host, operation.
+The run says what it cuts off, in a line "[interrupted] HOW HOST: OPERATION", and dies of SIGKILL. One that comes to its
+end before STEP has pyinfra's own status.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 # isort: off
@@ -47,18 +46,17 @@ class Steps:
     def __init__(self, step: int, how: str) -> None:
         self.step, self.how = step, how
         self.count = 0
-        log = os.environ.get("LAB_INTERRUPT_LOG")
-        self.log = Path(log) if log else None
 
     def at(self, connector: Any, seconds: float, work: Callable[[], Any]) -> Any:
         """Do one step, and end the process during or after it when it is the one."""
         self.count += 1
         mine = self.count == self.step
-        if self.log:
-            with self.log.open("a") as log:
-                log.write(f"{self.count}\t{connector.host.name}\t{_operation(connector)}\n")
-        if mine and self.how != "after":
-            gevent.spawn_later(seconds, self._end, connector.host.name)
+        if mine:
+            print(
+                f"[interrupted] {self.how} {connector.host.name}: {_operation(connector)}", file=sys.stderr, flush=True
+            )
+            if self.how != "after":
+                gevent.spawn_later(seconds, self._end, connector.host.name)
         done = work()
         if mine:
             if self.how != "after":
@@ -74,7 +72,7 @@ class Steps:
 
 
 def _operation(connector: Any) -> str:
-    """The name of the operation at work, or nothing for what runs outside of one."""
+    """The name of the operation at work, or nothing while none is."""
     operation = connector.host.current_op_hash
     return ", ".join(connector.state.get_op_meta(operation).names) if operation else ""
 

@@ -48,7 +48,8 @@ def image(
     """Own the image `image_name` in the storage of `account`, loaded from an OCI archive that calls it `archived_as`.
 
     The name holds a digest, so another image has another name. The id of what was loaded is kept on the host: an image
-    that somebody gave this name is replaced. A second run costs one remote command.
+    that somebody gave this name is replaced. Others that no container is made from are removed then: the version before
+    the last one, and what an interrupted run has left. A second run costs one remote command.
     """
     if host.get_fact(ImagePresent, image=image_name, account=account):
         host.noop(f"{image_name} is loaded")
@@ -56,7 +57,8 @@ def image(
     uploaded = f"{INCOMING}/{sha256}"
     load = as_account(account, "podman load --quiet")
     tag = as_account(account, f"podman tag {shlex.quote(archived_as)} {shlex.quote(image_name)}")
-    yield StringCommand(f"install -d -m 0700 {INCOMING}")
+    prune = as_account(account, "podman image prune --all --force")
+    yield StringCommand(f"install -d -m 0700 {INCOMING}; {prune} >/dev/null")
     yield FileUploadCommand(str(archive), uploaded)
     yield StringCommand(
         f"set -e; echo {sha256} {uploaded} | sha256sum --check --quiet; "

@@ -27,6 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="which breakages tests/lab/test_breakages.py runs: a fixed sample over all components, or all",
     )
 
+    parser.addoption(
+        "--interruptions",
+        choices=("few", "all"),
+        default="few",
+        help="whether tests/lab/test_interruptions.py cuts runs off at each of their steps, or leaves it at a few",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[results.RESULTS] = []

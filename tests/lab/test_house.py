@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.lab.conftest import REPO, TestLab
+
+#: Steps at which the first deployment of `split` is cut off, each run going on from where the last one was: among
+#: packages and rules; while programs are sent; at a host that joins; while a model or an image is sent.
+POINTS = ((3, "cut"), (9, "during"), (14, "after"), (16, "cut"), (12, "during"))
 
 
 @pytest.fixture(scope="module", params=["single", "split"])
@@ -21,26 +25,14 @@ def house(request: pytest.FixtureRequest) -> Iterator[TestLab]:
     """A deployed house of each topology, one after the other."""
     lab: TestLab = request.getfixturevalue(request.param)
     if lab.topology == "split":
-        interrupt(lab, "Starting operation: Ollama | Program")
+        # A few of the points of tests/lab/test_interruptions.py.
+        for step, how in POINTS:
+            done = lab.run(sys.executable, "-m", "lab.interrupt", str(step), how, "-y", lab.inventory, "deploy.py")
+            assert done.returncode == -9, done.stdout[-2000:] + done.stderr[-6000:]
     first = lab.pyinfra("-vv")
     assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-6000:]
     (Path(lab_state(lab)) / "first-run.log").write_text(first.stdout + first.stderr)
     yield lab
-
-
-def interrupt(lab: TestLab, when: str) -> None:
-    """Begin a deployment and kill it, as a closed notebook would, once it has said `when`."""
-    command = [str(Path(sys.executable).parent / "pyinfra"), "-y", lab.inventory, "deploy.py"]
-    with subprocess.Popen(command, cwd=REPO, env=lab.env, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stderr is not None
-        said = []
-        for line in run.stderr:
-            said.append(line)
-            if when in line:
-                time.sleep(0.5)
-                run.kill()
-                return
-    raise AssertionError(f"the run ended before {when!r}: {''.join(said[-30:])}")
 
 
 def lab_state(lab: TestLab) -> str:
@@ -154,49 +146,63 @@ SNAPSHOT = (
 )
 
 
-def test_rules_that_would_lock_the_controller_out_are_taken_back(house: TestLab) -> None:
-    if house.topology != "single":
-        pytest.skip("the same code on every host; it waits for the rollback, so once is enough")
-    before = house.ssh("laptop", "nft list table inet private_ai; cat /etc/private-ai/firewall.nft")
-    begun = time.monotonic()
-    done = house.pyinfra("--limit", "laptop", "--data", 'admin_networks=["192.0.2.7/32"]')
-    assert done.returncode != 0
-    assert "admin_networks" in done.stderr
-    # A connection of its own: one that is open already lives on under any rules.
-    fresh = (
-        "ssh",
-        "-F",
-        f"{lab_state(house)}/ssh_config",
-        "-o",
-        "ControlPath=none",
-        "-o",
-        "ConnectTimeout=3",
-        "laptop",
-        "true",
-    )
-    assert house.run(*fresh, seconds=60).returncode != 0, "the new rules did not lock the controller out"
-    while house.run(*fresh, seconds=60).returncode:
-        assert time.monotonic() - begun < 120, "the old rules did not come back"
-        time.sleep(2)
-    time.sleep(max(0.0, 50 - (time.monotonic() - begun)))
-    after = house.ssh("laptop", "nft list table inet private_ai; cat /etc/private-ai/firewall.nft")
-    assert re.sub(r"packets \d+ bytes \d+", "", after) == re.sub(r"packets \d+ bytes \d+", "", before)
-    changed(house, "--limit", "laptop")
-    assert changed(house) == {}
+#: The gateway answers, and a message from the laptop is answered: the VPN, its names and the model are there.
+READY = (
+    "for i in $(seq 120); do curl -s --max-time 5 --resolve {name}:18789:127.0.0.1 https://{name}:18789/readyz "
+    "| grep -q '\"ready\":true' && exit 0; sleep 1; done; exit 1"
+)
 
 
-def test_the_house_comes_back_after_a_reboot(house: TestLab) -> None:
-    for host in {*roles(house).values()}:
-        done = house.lab("reboot", host)
-        assert done.returncode == 0, done.stdout + done.stderr
-    # The model is in memory again after its first use; everything else comes back by itself.
-    ready = (
-        "for i in $(seq 120); do curl -s --max-time 5 --resolve {name}:18789:127.0.0.1 https://{name}:18789/readyz "
-        "| grep -q '\"ready\":true' && exit 0; sleep 1; done; exit 1"
-    )
+def back(house: TestLab) -> None:
+    """Wait until everything is back by itself, with a message as proof."""
     gateway = roles(house)["gateway"]
-    house.ssh(gateway, ready.format(name=f"{gateway}.vpn.house.internal"))
+    house.ssh(gateway, READY.format(name=f"{gateway}.vpn.house.internal"))
+    joined = "for i in $(seq 60); do tailscale status --peers=false >/dev/null && exit 0; sleep 1; done; exit 1"
+    for host in house.hosts:
+        house.ssh(host, joined)
     chat = house.run(".venv/bin/pyinfra", "-y", house.inventory, "playbooks/chat.py", "--data", "message=Hello")
     assert chat.returncode == 0, chat.stderr[-3000:]
     assert "answer:" in chat.stderr
+
+
+def addresses(house: TestLab) -> dict[str, str]:
+    return {host: house.ssh(host, "tailscale ip") for host in house.hosts}
+
+
+def rules_before_the_network(house: TestLab, host: str) -> None:
+    show = "systemctl show --property=ActiveEnterTimestampMonotonic --value private-ai-firewall {}"
+    rules, network = house.ssh(host, show.format("systemd-networkd")).split()
+    assert 0 < int(rules) < int(network), f"{host}: the network was up before the rules"
+
+
+def reboot(house: TestLab, *hosts: str) -> None:
+    """All of these at once."""
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        for done in pool.map(lambda host: house.lab("reboot", host), hosts):
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_server_comes_back_after_a_reboot(house: TestLab) -> None:
+    before = addresses(house)
+    for host in dict.fromkeys(roles(house).values()):
+        reboot(house, host)
+    back(house)
+    assert addresses(house) == before
+    # The model is in memory again after its first use.
+    assert set(changed(house)) <= {"Ollama | One token"}
+
+
+def test_all_hosts_come_back_when_they_restart_at_once_and_the_coordinator_last(house: TestLab) -> None:
+    before, coordinator = addresses(house), roles(house)["coordinator"]
+    house.ssh(coordinator, "systemctl disable --quiet --now headscale")
+    # Without it the others go on: a message passes.
+    back(house)
+    reboot(house, *house.hosts)
+    house.ssh(coordinator, "systemctl enable --quiet --now headscale")
+    begun = time.monotonic()
+    back(house)
+    print(f"{house.topology}: everything answers {time.monotonic() - begun:.0f} s after the control server")
+    assert addresses(house) == before
+    for host in house.hosts:
+        rules_before_the_network(house, host)
     assert set(changed(house)) <= {"Ollama | One token"}

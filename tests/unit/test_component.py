@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from pyinfra.api.exceptions import FactProcessError
 
 from facts.have import ComponentState, inputs_digest
-from operations.component import install_block, install_files, pack
+from operations.component import install_block, install_files, install_packages, pack
 from plan.difference import difference
 from plan.want import Account, Block, Component, Directory, File, Have, Program, ProgramPart, Secret, SeenPath, Unit
 
@@ -169,3 +170,54 @@ def test_a_block_is_replaced_and_the_rest_of_the_file_stays(tmp_path: Path) -> N
 
 def test_an_owned_path_reports_what_stat_says() -> None:
     assert have().paths["/etc/svc/token"] == SeenPath("regular file", "svc", "svc", "0400", 64)
+
+
+def test_what_an_interrupted_run_left_among_the_uploads_is_removed(tmp_path: Path) -> None:
+    left = Component(directories=(Directory("/incoming", mode="0700", empty=True),))
+    seen = "path /incoming|directory|root|root|0700|4096\n{}end"
+    assert not difference(left, have(seen.format("")))
+    assert difference(left, have(seen.format("filled /incoming\n"))).directories == left.directories
+    folder = Directory(str(tmp_path / "incoming"), mode="0700", empty=True)
+    (tmp_path / "incoming/half").mkdir(parents=True)
+    (tmp_path / "incoming/half/file").write_text("x")
+    command = ComponentState().command(Component(directories=(folder,)))
+    assert f"filled {folder.path}\n" in subprocess.run(["sh", "-c", command], text=True, capture_output=True).stdout
+    done = subprocess.run(["sh", "-c", install_files((folder,), ())], input=pack((folder,), ()), text=True, check=False)
+    assert done.returncode == 0 and list(Path(folder.path).iterdir()) == []
+    assert "filled" not in subprocess.run(["sh", "-c", command], text=True, capture_output=True).stdout
+
+
+def run_with_tools(folder: Path, script: str, **tools: str) -> list[str]:
+    """Run a script with other tools in place of the real ones; what they were called with, and its status last."""
+    for name, body in tools.items():
+        tool = folder / name.replace("_", "-")
+        tool.write_text(f'#!/bin/sh\necho "{tool.name} $*" >> {folder}/calls\n{body}\n')
+        tool.chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    done = subprocess.run(["sh", "-c", script], env={"PATH": path}, capture_output=True, text=True, check=False)
+    calls = (folder / "calls").read_text().splitlines()
+    return [*(line.split(" ")[0] + " " + line.split(" ")[-1] for line in calls), str(done.returncode)]
+
+
+def test_packages_that_are_half_installed_are_finished_first(tmp_path: Path) -> None:
+    once = f'case "$*" in *install*) test -e {tmp_path}/configured;; *) :;; esac'
+    calls = run_with_tools(
+        tmp_path, install_packages(("curl",)), apt_get=once, dpkg=f"touch {tmp_path}/configured", sleep="exit 1"
+    )
+    assert calls == ["apt-get curl", "dpkg -a", "apt-get update", "apt-get curl", "0"]
+
+
+def test_an_index_that_another_update_holds_is_waited_for(tmp_path: Path) -> None:
+    held = (
+        f'case "$*" in *install*) test -e {tmp_path}/third;; '
+        f"*) test -e {tmp_path}/third && exit; echo 'E: Could not get lock /var/lib/apt/lists/lock' >&2; "
+        f"if test -e {tmp_path}/second; then touch {tmp_path}/third; else touch {tmp_path}/second; fi; exit 100;; esac"
+    )
+    calls = run_with_tools(tmp_path, install_packages(("curl",)), apt_get=held, dpkg=":", sleep=":")
+    waits = ["apt-get update", "sleep 2"]
+    assert calls == ["apt-get curl", "dpkg -a", *waits, *waits, "apt-get update", "apt-get curl", "0"]
+
+
+def test_a_mirror_that_does_not_answer_is_an_error_with_its_words(tmp_path: Path) -> None:
+    calls = run_with_tools(tmp_path, install_packages(("curl",)), apt_get="echo no route >&2; exit 100", dpkg=":")
+    assert calls == ["apt-get curl", "dpkg -a", "apt-get update", "apt-get curl", "1"]

@@ -1,0 +1,136 @@
+"""A run that is cut off at any of its steps is finished by the next, and leaves nothing: `make interruptions`.
+
+Each walk goes through a whole run one step at a time: every run is cut off at the first thing it does, once in the
+middle of it and once after it, and the next begins from what is left. So every writing step is cut in both ways.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.conftest import REPO, TestLab
+from tests.lab.traces import keys_left, left_over
+
+SETTINGS = {
+    "headscale_users": ["people", "anna"],
+    "headscale_devices": [{"name": "anna-phone", "owner": "anna", "kind": "linux"}],
+}
+#: What an upgrade of settings changes: rules, policy, control server, model server and gateway with their units.
+UPGRADED_PORTS = {"ollama": "11435/tcp", "openclaw": "18790/tcp"}
+MORE = {"id": "web", "from": "lan", "to": "all", "port": "8080/tcp", "over": "lan", "why": "one row more"}
+
+
+def inventory(folder: Path, lab: TestLab, data: dict[str, Any]) -> str:
+    """An inventory of the lab's house with these settings."""
+    roles = {"single": ("home", "home", "home"), "split": ("hub", "gate", "brain")}[lab.topology]
+    groups = zip(("coordinator", "gateway", "model_hosts"), roles, strict=True)
+    lines = [
+        "from lab.hosts import lab_host",
+        "def _host(name):",
+        f"    return name, {{**lab_host(name)[1], **{data!r}}}",
+        *(f"{group} = [_host({name!r})]" for group, name in groups),
+        "clients = [_host('laptop')]",
+    ]
+    file = folder / "inventory.py"
+    file.write_text("\n".join(lines) + "\n")
+    return str(file)
+
+
+def interrupted(lab: TestLab, step: int, how: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A run of pyinfra that is cut off at that step; see lab/interrupt.py."""
+    return lab.run(sys.executable, "-m", "lab.interrupt", str(step), how, "-y", *arguments)
+
+
+def walk(lab: TestLab, ways: Sequence[str], *arguments: str) -> list[str]:
+    """Cut runs off at their first step, each step in all `ways`, until one has nothing more to do; what was cut."""
+    cuts: list[str] = []
+    while True:
+        for how in ways:
+            begun = time.monotonic()
+            done = interrupted(lab, 1, how, *arguments)
+            if done.returncode == 0:
+                return cuts
+            assert done.returncode == -9, f"after {cuts[-3:]}:\n{done.stdout[-2000:]}{done.stderr[-6000:]}"
+            [cut] = re.findall(r"^\[interrupted\] (.+)$", done.stderr, re.MULTILINE)
+            cuts.append(cut)
+            print(f"{len(cuts):4} {time.monotonic() - begun:6.1f} s  {cut}", flush=True)
+        assert len(cuts) < 400, "the walk does not come to an end"
+
+
+def whole(lab: TestLab, inventory: str, folder: Path) -> None:
+    """The house is as if nothing had happened: nothing to do, nothing left over, everything holds."""
+    results = lab.deploy(inventory=inventory)
+    changed = {each["name"]: each["success"] for each in results["operations"] if each["success"]}
+    assert changed == {}
+    for host in lab.hosts:
+        assert left_over(lab, host) == []
+    command = (sys.executable, "-m", "pytest", "tests/verify", "--inventory", inventory, "--reports", str(folder))
+    done = lab.run(*command)
+    assert done.returncode == 0, done.stdout[-8000:]
+
+
+@pytest.fixture(scope="module", params=["single", "split"])
+def lab(request: pytest.FixtureRequest) -> Iterator[TestLab]:
+    """A lab that nothing was deployed to, of each topology."""
+    if request.config.getoption("--interruptions") != "all":
+        pytest.skip("takes most of an hour: `make interruptions` runs it; tests/lab/test_house.py has a few points")
+    yield request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def cut(lab: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
+    """What was cut in each walk; written to reports/interruptions.json."""
+    walks: dict[str, list[str]] = {}
+    yield walks
+    (REPO / "reports").mkdir(exist_ok=True)
+    (REPO / f"reports/interruptions-{lab.topology}.json").write_text(json.dumps(walks, indent=2) + "\n")
+
+
+#: In one topology the controller dies and its commands go on, in the other the connection takes them along.
+IN_THE_MIDDLE = {"single": "cut", "split": "during"}
+
+
+def test_a_first_deployment(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
+    file = inventory(tmp_path, lab, SETTINGS)
+    cut["first deployment"] = walk(lab, (IN_THE_MIDDLE[lab.topology], "after"), file, "deploy.py")
+    assert len(cut["first deployment"]) >= 40
+    whole(lab, file, tmp_path)
+
+
+def test_an_upgrade_of_settings(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
+    from tests.unit.houses import SETTINGS as SHIPPED
+
+    table = [{**row, "port": UPGRADED_PORTS.get(row["id"], row["port"])} for row in SHIPPED["access_table"]]
+    data = {**SETTINGS, "access_table": [*table, MORE], "headscale_node_expiry": "90d"}
+    file = inventory(tmp_path, lab, data)
+    cut["upgrade of settings"] = walk(lab, (IN_THE_MIDDLE[lab.topology], "after"), file, "deploy.py")
+    touched = {each.split(": ", 1)[1].split(" | ")[0] for each in cut["upgrade of settings"]}
+    assert {"Firewall", "Headscale", "Ollama", "OpenClaw"} <= touched
+    whole(lab, file, tmp_path)
+    # Back, in one go.
+    lab.deploy(inventory=inventory(tmp_path, lab, SETTINGS))
+
+
+def test_a_device_s_key(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
+    file = inventory(tmp_path, lab, SETTINGS)
+    for step in (1, 2, 3):
+        done = interrupted(lab, step, "after", file, "playbooks/device_add.py", "--data", "device=anna-phone")
+        assert done.returncode in (0, -9), done.stderr[-3000:]
+        cut["device"] = [*cut.get("device", []), *re.findall(r"^\[interrupted\] (.+)$", done.stderr, re.MULTILINE)]
+    lab.deploy(inventory=file)
+    program = str(Path(sys.executable).parent / "pyinfra")
+    done = lab.run(program, "-y", file, "playbooks/device_add.py", "--data", "device=anna-phone")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(keys_left(lab)) == 1, "one key waits, the one on the page"
+    done = lab.run(program, "-y", file, "playbooks/device_remove.py", "--data", "device=anna-phone")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert keys_left(lab) == []

@@ -1,0 +1,118 @@
+"""Nobody is locked out by a firewall: whatever happens between new rules and a new SSH connection, the old ones return.
+
+The laptop's rules are looked at from outside of it, in its network namespace, since SSH to it is what goes away.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lab.access import leader
+from tests.lab.conftest import TestLab
+from tests.lab.traces import left_over
+from tests.unit.houses import SETTINGS
+
+MORE = {"id": "web", "from": "lan", "to": "clients", "port": "8080/tcp", "over": "lan", "why": "new rules"}
+TABLE = f"access_table={json.dumps([*SETTINGS['access_table'], MORE])}"
+NEW = ("--limit", "laptop", "--data", TABLE)
+#: In the deployment of the firewall alone: files are sent, rules are loaded, a new connection confirms them.
+LOADED = 2
+
+
+def on_laptop(lab: TestLab, *command: str, all_of_it: bool = False) -> str:
+    """What a command says in the laptop's network, or in `all_of_it`, without SSH."""
+    enter = ["nsenter", "--target", str(leader("laptop", lab.name)), "--all" if all_of_it else "--net"]
+    return subprocess.run([*enter, *command], capture_output=True, text=True, check=True).stdout
+
+
+def rules(lab: TestLab) -> str:
+    return on_laptop(lab, "nft", "--stateless", "list", "table", "inet", "private_ai")
+
+
+def wait_for(true: Callable[[], bool], seconds: float, what: str) -> float:
+    begun = time.monotonic()
+    while not true():
+        assert time.monotonic() - begun < seconds, what
+        time.sleep(0.5)
+    return time.monotonic() - begun
+
+
+@pytest.fixture
+def old(single: TestLab) -> Iterator[str]:
+    """The rules of a deployed laptop; afterwards they are as they were, and nothing lies about."""
+    single.deploy()
+    found = rules(single)
+    file = single.ssh("laptop", "cat /etc/private-ai/firewall.nft")
+    assert "dport 22 accept" in found and "8080" not in found
+    yield found
+    single.deploy()
+    assert rules(single) == found
+    assert single.ssh("laptop", "cat /etc/private-ai/firewall.nft") == file
+    assert left_over(single, "laptop") == []
+
+
+def test_a_table_that_would_shut_this_computer_out_is_refused_while_planning(single: TestLab, old: str) -> None:
+    for data, said in (
+        ('admin_networks=["192.0.2.7/32"]', "admin_networks"),
+        (TABLE.replace('"22/tcp"', '"2222/tcp"'), "one for 22/tcp"),
+    ):
+        done = single.pyinfra("--limit", "laptop", "--data", data)
+        assert done.returncode != 0
+        assert said in done.stderr and "nothing was changed" in done.stderr
+        assert rules(single) == old
+
+
+def test_the_old_rules_return_when_ssh_is_refused(single: TestLab, old: str) -> None:
+    # As soon as the new rules are in force, sshd takes no new connection; those that are open go on.
+    gone = "until nft list table inet private_ai | grep -q 8080; do sleep 0.05; done; systemctl stop ssh.socket ssh"
+    single.ssh("laptop", f"systemd-run --quiet --collect --unit=gone sh -c '{gone}'")
+    try:
+        done = single.pyinfra(*NEW)
+        assert done.returncode != 0
+        assert "not confirmed by a new SSH connection" in done.stderr
+        assert "8080" in rules(single), "the new rules were not in force"
+        seconds = wait_for(lambda: rules(single) == old, 60, "the old rules did not return")
+        print(f"the old rules were back {seconds:.0f} s after the run had given up")
+    finally:
+        on_laptop(single, "systemctl", "start", "ssh", all_of_it=True)
+    # The next run says what happened, and goes on.
+    done = single.pyinfra(*NEW)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "taken back on" in done.stderr
+    assert "8080" in rules(single)
+
+
+def test_the_old_rules_return_when_the_host_restarts_before_they_were_confirmed(single: TestLab, old: str) -> None:
+    done = single.run(
+        sys.executable, "-m", "lab.interrupt", str(LOADED), "after", "-y", "inventory.py", "deploy.py", *NEW
+    )
+    assert done.returncode == -9, done.stderr[-3000:]
+    assert "8080" in rules(single), "the new rules were not in force"
+    done = single.lab("reboot", "laptop")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert rules(single) == old
+    done = single.pyinfra("--limit", "laptop", "--dry")
+    assert "which no new SSH connection confirmed" in " ".join(done.stderr.split())
+
+
+def test_a_run_right_after_one_that_was_killed_begins_from_the_old_rules(single: TestLab, old: str) -> None:
+    done = single.run(
+        sys.executable, "-m", "lab.interrupt", str(LOADED), "after", "-y", "inventory.py", "deploy.py", *NEW
+    )
+    assert done.returncode == -9, done.stderr[-3000:]
+    assert "8080" in rules(single)
+    # Without the row: the timer of the run that was killed still ticks.
+    single.deploy()
+    assert rules(single) == old
+    assert (
+        on_laptop(
+            single, "systemctl", "list-units", "--plain", "--no-legend", "private-ai-firewall-rollback*", all_of_it=True
+        )
+        == ""
+    )

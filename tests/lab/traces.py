@@ -1,0 +1,38 @@
+"""What a run that was cut off may not leave behind on a host."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from tests.lab.conftest import TestLab
+
+#: Files on their way to their place, and what pyinfra or we put aside for a while. Containers' own files are not ours.
+_FILES = r"""
+find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/openclaw -o -path /usr \) -prune -o \
+  \( -name '*.new' -o -name '*.tried' -o -name 'firewall.unconfirmed' -o -name 'firewall.before' -o -name '*.part' \) \
+  -newer /etc/machine-id -print
+find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix' ! -name 'container*' -print
+find /var/lib/private-ai/incoming /run/tailscale -mindepth 1 \( -name 'key.*' -o -path '*/incoming/*' \) -print
+"""
+_IMAGES = (
+    "test ! -d /etc/openclaw || for what in 'images --quiet --no-trunc' 'ps --all --quiet'; do "
+    "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect podman $what | sort -u | wc -l; done"
+)
+
+
+def left_over(lab: TestLab, host: str) -> list[str]:
+    """Files, images, containers and join keys that should not be on a host of a deployed house any more."""
+    found = [line for line in lab.ssh(host, _FILES).splitlines() if line]
+    counts = lab.ssh(host, _IMAGES).split()
+    if counts not in ([], ["1", "1"]):
+        found.append(f"images and containers: {counts}")
+    return found
+
+
+def keys_left(lab: TestLab) -> list[int]:
+    """Join keys with which somebody could still join."""
+    coordinator = {"single": "home", "split": "hub"}[lab.topology]
+    keys = json.loads(lab.ssh(coordinator, "headscale preauthkeys list -o json")) or []
+    now = datetime.now(UTC).timestamp()
+    return [int(key["id"]) for key in keys if not key.get("used") and int(key["expiration"]["seconds"]) > now]
