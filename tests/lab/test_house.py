@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from plan.checks import secret_files
 from tests.lab.conftest import REPO, TestLab
+from tests.unit import houses
+from tests.verify.probes.secrets import Seeker, values
 
 #: Steps at which the first deployment of `split` is cut off, each run going on from where the last one was: among
 #: packages and rules; while programs are sent; at a host that joins; while a model or an image is sent.
@@ -29,7 +33,7 @@ def house(request: pytest.FixtureRequest) -> Iterator[TestLab]:
         for step, how in POINTS:
             done = lab.run(sys.executable, "-m", "lab.interrupt", str(step), how, "-y", lab.inventory, "deploy.py")
             assert done.returncode == -9, done.stdout[-2000:] + done.stderr[-6000:]
-    first = lab.pyinfra("-vv")
+    first = lab.pyinfra("-vvv")
     assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-6000:]
     (Path(lab_state(lab)) / "first-run.log").write_text(first.stdout + first.stderr)
     yield lab
@@ -106,6 +110,38 @@ def test_secrets_stay_where_they_were_made(house: TestLab) -> None:
             said = house.ssh(host, f"{where} | grep -cE 'hskey-auth-[A-Za-z0-9_-]{{20}}|{token[:20]}' || true")
             # The search itself is a process whose arguments hold the pattern, and only its own.
             assert int(said) <= (2 if "cmdline" in where else 0), f"{host}: {where}"
+
+
+def test_no_secret_gets_to_the_controller(house: TestLab, tmp_path: Path) -> None:
+    """Not into what runs print, however much they are asked to, nor into files that they leave here."""
+    secrets: dict[str, list[bytes]] = {}
+    for member in {"single": houses.single, "split": houses.split}[house.topology]().members:
+        for file in secret_files(member):
+            copy = tmp_path / f"{member.name}-{Path(file.path).name}"
+            copy.write_bytes(base64.b64decode(house.ssh(member.name, f"base64 {file.path}")))
+            secrets[f"{member.name}:{file.path}"] = values(str(copy))
+    assert all(secrets[f"{host}:/var/lib/tailscale/tailscaled.state"] for host in house.hosts)
+    assert sum(map(len, secrets.values())) >= 10
+    seeker = Seeker(secrets)
+    printed = {"first run": (Path(lab_state(house)) / "first-run.log").read_bytes()}
+    for name, arguments in {
+        "--dry --diff": ("deploy.py", "--dry", "--diff"),
+        "second run": ("-y", "deploy.py", "--diff"),
+        "chat": ("-y", "playbooks/chat.py", "--data", "message=Hello"),
+        "devices": ("-y", "playbooks/device_list.py"),
+    }.items():
+        done = house.run(".venv/bin/pyinfra", "-vvv", "--debug", house.inventory, *arguments)
+        assert done.returncode == 0, done.stderr[-3000:]
+        printed[name] = (done.stdout + done.stderr).encode()
+    assert all(len(text) > 1000 for text in printed.values())
+    # Consoles, logs and reports; the lab's own SSH keys, which have no suffix, are no secrets of the house.
+    for path in (*(REPO / "reports").rglob("*.*"), *(REPO / ".lab" / house.name).glob("*.*")):
+        if path.is_file():
+            printed[str(path)] = path.read_bytes()
+    for path in (REPO / ".lab" / house.name / "reports").glob("*"):
+        printed[str(path)] = path.read_bytes()
+    assert any("verification.json" in name for name in printed)
+    assert {name: found for name, text in printed.items() if (found := seeker.names(text))} == {}
 
 
 def test_what_was_stopped_or_edited_is_put_right_by_the_next_run(house: TestLab) -> None:
