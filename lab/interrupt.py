@@ -7,12 +7,13 @@ during  the controller dies (SIGKILL) shortly after the step has begun; what it 
 after   the controller dies when the step has ended, before the next begins
 cut     the step dies on the host as well, as if the connection had taken it along
 
-The run says what it cuts off, in a line "[interrupted] HOW HOST: OPERATION", and dies of SIGKILL. One that comes to its
-end before STEP has pyinfra's own status.
+The run says what it cuts off, in a line "[interrupted] HOW HOST: OPERATION #DIGEST", where the digest tells the steps of
+an operation apart, and dies of SIGKILL. One that comes to its end before STEP has pyinfra's own status.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -47,14 +48,14 @@ class Steps:
         self.step, self.how = step, how
         self.count = 0
 
-    def at(self, connector: Any, seconds: float, work: Callable[[], Any]) -> Any:
+    def at(self, connector: Any, what: object, seconds: float, work: Callable[[], Any]) -> Any:
         """Do one step, and end the process during or after it when it is the one."""
         self.count += 1
         mine = self.count == self.step
         if mine:
-            print(
-                f"[interrupted] {self.how} {connector.host.name}: {_operation(connector)}", file=sys.stderr, flush=True
-            )
+            digest = hashlib.sha256(str(what).encode()).hexdigest()[:6]
+            said = f"[interrupted] {self.how} {connector.host.name}: {_operation(connector)} #{digest}"
+            print(said, file=sys.stderr, flush=True)
             if self.how != "after":
                 gevent.spawn_later(seconds, self._end, connector.host.name)
         done = work()
@@ -94,10 +95,10 @@ def interrupt(step: int, how: str) -> None:
     def run_shell_command(self: Any, *arguments: Any, **named: Any) -> Any:
         if not self.state.is_executing or _asked_by_a_fact():
             return run(self, *arguments, **named)
-        return steps.at(self, COMMAND_SECONDS, lambda: run(self, *arguments, **named))
+        return steps.at(self, arguments[0], COMMAND_SECONDS, lambda: run(self, *arguments, **named))
 
     def put_file(self: Any, *arguments: Any, **named: Any) -> Any:
-        return steps.at(self, UPLOAD_SECONDS, lambda: put(self, *arguments, **named))
+        return steps.at(self, arguments[1], UPLOAD_SECONDS, lambda: put(self, *arguments, **named))
 
     SSHConnector.run_shell_command = run_shell_command  # type: ignore[method-assign]
     SSHConnector.put_file = put_file  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +50,32 @@ def interrupted(lab: TestLab, step: int, how: str, *arguments: str) -> subproces
     return lab.run(sys.executable, "-m", "lab.interrupt", str(step), how, "-y", *arguments)
 
 
-def walk(lab: TestLab, ways: Sequence[str], *arguments: str) -> list[str]:
-    """Cut runs off at their first step, each step in all `ways`, until one has nothing more to do; what was cut."""
+def walk(lab: TestLab, middle: str, *arguments: str) -> list[str]:
+    """Cut runs off at their first step that was not cut yet, in the `middle` of it and after it, until one has nothing
+    more to do; what was cut.
+
+    The steps of a firewall are one: as long as the last is not done, a run begins with the first again.
+    """
     cuts: list[str] = []
+    seen: set[str] = set()
+    step = 1
     while True:
-        for how in ways:
+        for how in (middle, "after"):
             begun = time.monotonic()
-            done = interrupted(lab, 1, how, *arguments)
+            done = interrupted(lab, step, how, *arguments)
             if done.returncode == 0:
                 return cuts
             assert done.returncode == -9, f"after {cuts[-3:]}:\n{done.stdout[-2000:]}{done.stderr[-6000:]}"
-            [cut] = re.findall(r"^\[interrupted\] (.+)$", done.stderr, re.MULTILINE)
-            cuts.append(cut)
-            print(f"{len(cuts):4} {time.monotonic() - begun:6.1f} s  {cut}", flush=True)
-        assert len(cuts) < 400, "the walk does not come to an end"
+            [(at, cut)] = re.findall(rf"^\[interrupted\] {how} (.+) (#.+)$", done.stderr, re.MULTILINE)
+            if how == middle and at + cut in seen:
+                step += 1
+                break
+            cuts.append(f"{how} {at}")
+            seen.add(at + cut)
+            print(f"{len(cuts):4} {time.monotonic() - begun:6.1f} s  {how} {at} {cut}", flush=True)
+        else:
+            step = 1
+        assert len(cuts) < 400 and step < 20, f"the walk does not come to an end: {cuts[-20:]}"
 
 
 def whole(lab: TestLab, inventory: str, folder: Path) -> None:
@@ -101,7 +113,7 @@ IN_THE_MIDDLE = {"single": "cut", "split": "during"}
 
 def test_a_first_deployment(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
     file = inventory(tmp_path, lab, SETTINGS)
-    cut["first deployment"] = walk(lab, (IN_THE_MIDDLE[lab.topology], "after"), file, "deploy.py")
+    cut["first deployment"] = walk(lab, IN_THE_MIDDLE[lab.topology], file, "deploy.py")
     assert len(cut["first deployment"]) >= 40
     whole(lab, file, tmp_path)
 
@@ -112,7 +124,7 @@ def test_an_upgrade_of_settings(lab: TestLab, cut: dict[str, list[str]], tmp_pat
     table = [{**row, "port": UPGRADED_PORTS.get(row["id"], row["port"])} for row in SHIPPED["access_table"]]
     data = {**SETTINGS, "access_table": [*table, MORE], "headscale_node_expiry": "90d"}
     file = inventory(tmp_path, lab, data)
-    cut["upgrade of settings"] = walk(lab, (IN_THE_MIDDLE[lab.topology], "after"), file, "deploy.py")
+    cut["upgrade of settings"] = walk(lab, IN_THE_MIDDLE[lab.topology], file, "deploy.py")
     touched = {each.split(": ", 1)[1].split(" | ")[0] for each in cut["upgrade of settings"]}
     assert {"Firewall", "Headscale", "Ollama", "OpenClaw"} <= touched
     whole(lab, file, tmp_path)
