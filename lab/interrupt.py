@@ -7,8 +7,8 @@ during  the controller dies (SIGKILL) shortly after the step has begun; what it 
 after   the controller dies when the step has ended, before the next begins
 cut     the step dies on the host as well, as if the connection had taken it along
 
-The run says what it cuts off, in a line "[interrupted] HOW HOST: OPERATION #DIGEST", where the digest tells the steps of
-an operation apart, and dies of SIGKILL. One that comes to its end before STEP has pyinfra's own status.
+The run says what it cuts off, in a line "[interrupted] HOW HOST: OPERATION #DIGEST", where the digest tells steps of
+one operation apart, and dies of SIGKILL. One that comes to its end before STEP has pyinfra's own status.
 """
 
 from __future__ import annotations
