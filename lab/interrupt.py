@@ -57,14 +57,15 @@ class Steps:
             said = f"[interrupted] {self.how} {connector.host.name}: {_operation(connector)} #{digest}"
             print(said, file=sys.stderr, flush=True)
             if self.how != "after":
-                gevent.spawn_later(seconds, self._end, connector.host.name)
-        done = work()
-        if mine:
-            if self.how != "after":
-                # It was quicker than that: nothing else may begin.
-                gevent.sleep(seconds)
-            self._end(connector.host.name)
-        return done
+                ending = gevent.spawn_later(seconds, self._end, connector.host.name)
+        try:
+            return work()
+        finally:
+            if mine:
+                # Whatever becomes of the step, nothing else may begin.
+                if self.how == "after":
+                    self._end(connector.host.name)
+                ending.join()
 
     def _end(self, host: str) -> None:
         if self.how == "cut":
