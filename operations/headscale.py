@@ -87,15 +87,19 @@ def join_script(control: str, hostname: str, accept_dns: bool, again: bool) -> s
         f"--timeout={JOIN_SECONDS}s",
         "--reset",
     ]
-    if again:
-        options.append("--force-reauth")
+    up = f'tailscale up --auth-key="file:$key" {" ".join(options)}'
+    first = f"{up} --force-reauth" if again else up
+    said = "tailscale status --peers=false; journalctl --unit=tailscaled --boot --lines=15 --no-pager --output=cat"
     return "\n".join(
         [
             "set -e; umask 077",
-            "key=$(mktemp /run/tailscale/key.XXXXXX); trap 'rm -f \"$key\"' EXIT",
+            # Not in tailscaled's own folder, which goes when it begins again.
+            "key=$(mktemp /run/private-ai-key.XXXXXX); trap 'rm -f \"$key\"' EXIT",
             # An empty one would have `up` wait for somebody to log in.
             'cat > "$key"; test -s "$key"',
-            f'tailscale up --auth-key="file:$key" {" ".join(options)}',
+            # A daemon that began without a network, or before the control server did, may wait for a change that has
+            # long been: it begins again. If it was let in meanwhile it needs the key no more.
+            f"{first} || {{ systemctl restart tailscaled; {up}; }} || {{ {{ {said}; }} >&2; exit 1; }}",
             # Not all of them are options of `up`, and off means off after every join.
             f"tailscale set {' '.join(OFF)}",
         ]

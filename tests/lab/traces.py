@@ -13,7 +13,7 @@ find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/openclaw -o -path /u
   \( -name '*.new' -o -name '*.tried' -o -name 'firewall.unconfirmed' -o -name 'firewall.before' -o -name '*.part' \) \
   -newer /etc/machine-id -print
 find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix' ! -name 'container*' -print
-find /var/lib/private-ai/incoming /run/tailscale -mindepth 1 \( -name 'key.*' -o -path '*/incoming/*' \) -print
+find /var/lib/private-ai/incoming /run -mindepth 1 \( -name 'private-ai-key.*' -o -path '*/incoming/*' \) -print
 """
 _IMAGES = (
     "test ! -d /etc/openclaw || for what in 'images --quiet --no-trunc' 'ps --all --quiet'; do "
