@@ -44,6 +44,7 @@ class ComponentState(FactBase[Have]):
         for account in component.accounts:
             name = shlex.quote(account.name)
             lines.append(f"getent passwd {name} | sed 's/^/account /'")
+            lines.append(f"id -Gn {name} 2>/dev/null | sed 's/^/groups {name} /'")
             if account.runs_containers:
                 lines.append(f"grep -qs ^{name}: /etc/subuid && echo subids {name}")
                 lines.append(f"test -e /var/lib/systemd/linger/{name} && echo lingering {name}")
@@ -68,6 +69,9 @@ class ComponentState(FactBase[Have]):
             path, begin, end = shlex.quote(block.path), block.begin, block.end
             digest = f"sed -n '/^{begin}$/,/^{end}$/p' {path} | sha256sum | cut -c1-64"
             lines.append(f"printf 'block %s|%s|%s\\n' {path} {shlex.quote(block.name)} \"$({digest})\"")
+        for effect in component.effects:
+            path = shlex.quote(effect.path)
+            lines.append(f"if {effect.check}; then printf 'effect %s\\n' {path}; fi")
         for unit in component.units:
             name = shlex.quote(unit.name)
             show = unit_call(unit.user, "show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload")
@@ -85,12 +89,14 @@ class ComponentState(FactBase[Have]):
             raise FactProcessError(f"the state of a component was cut short: {output[-1:]}")
         packages: set[str] = set()
         accounts: dict[str, int] = {}
+        groups: dict[str, frozenset[str]] = {}
         subids: set[str] = set()
         lingering: set[str] = set()
         raw: dict[str, list[str]] = {}
         digests: dict[str, str] = {}
         targets: dict[str, str] = {}
         filled: set[str] = set()
+        effects: set[str] = set()
         blocks: dict[tuple[str, str], str] = {}
         units: dict[str, SeenUnit] = {}
         for line in output[:-1]:
@@ -102,6 +108,9 @@ class ComponentState(FactBase[Have]):
             elif word == "account":
                 fields = rest.split(":")
                 accounts[fields[0]] = int(fields[2])
+            elif word == "groups":
+                name, *members = rest.split(" ")
+                groups[name] = frozenset(members)
             elif word == "subids":
                 subids.add(rest)
             elif word == "lingering":
@@ -117,6 +126,8 @@ class ComponentState(FactBase[Have]):
             elif word == "sha256":
                 digest, _, path = rest.partition("  ")
                 digests[path] = digest
+            elif word == "effect":
+                effects.add(rest)
             elif word == "block":
                 path, name, digest = rest.split("|")
                 blocks[path, name] = digest
@@ -148,10 +159,12 @@ class ComponentState(FactBase[Have]):
         return Have(
             packages=frozenset(packages),
             accounts=accounts,
+            groups=groups,
             subids=frozenset(subids),
             lingering=frozenset(lingering),
             paths=paths,
             filled=frozenset(filled),
+            effects=frozenset(effects),
             blocks=blocks,
             units=units,
         )

@@ -10,13 +10,14 @@ from pyinfra.api.exceptions import FactProcessError
 
 from plan.preferences import still_on
 
-_CUT = "--- prefs"
+_CUT = "--- next"
 
 
 @dataclass(frozen=True)
 class TailscaleState:
     """`backend` is tailscaled's state ("Running" when joined, "" when there is no daemon). `addresses`: IPv4 first.
-    `still_on`: options of `tailscale set` that are needed; see plan/preferences.py."""
+    `still_on`: options of `tailscale set` that are needed; see plan/preferences.py. `serves`: whether tailscaled itself
+    answers on ports of this node (`tailscale serve`)."""
 
     backend: str
     control: str
@@ -25,6 +26,7 @@ class TailscaleState:
     addresses: tuple[str, ...]
     accept_dns: bool
     still_on: tuple[str, ...]
+    serves: bool
 
     @property
     def joined(self) -> bool:
@@ -37,20 +39,20 @@ class Tailscale(FactBase[TailscaleState]):
     def command(self) -> str:
         return (
             "test -S /run/tailscale/tailscaled.sock && command -v tailscale >/dev/null && "
-            f"tailscale status --json --peers=false && printf '\\n%s\\n' '{_CUT}' && tailscale debug prefs || true"
+            f"tailscale status --json --peers=false && printf '\\n%s\\n' '{_CUT}' && tailscale debug prefs && "
+            f"printf '\\n%s\\n' '{_CUT}' && {{ tailscale serve status --json || echo null; }} || true"
         )
 
     @staticmethod
     def default() -> TailscaleState:
-        return TailscaleState("", "", "", frozenset(), (), False, ())
+        return TailscaleState("", "", "", frozenset(), (), False, (), False)
 
     def process(self, output: list[str]) -> TailscaleState:
-        if _CUT not in output:
+        parts = "\n".join(output).split(_CUT)
+        if len(parts) == 1:
             return self.default()
-        cut = output.index(_CUT)
         try:
-            status = json.loads("\n".join(output[:cut]))
-            prefs = json.loads("\n".join(output[cut + 1 :]))
+            status, prefs, serves = (json.loads(part) for part in parts)
             on = still_on(prefs)
         except (ValueError, KeyError) as error:
             raise FactProcessError(f"tailscale's answer is not understood: {error!r}") from error
@@ -63,4 +65,5 @@ class Tailscale(FactBase[TailscaleState]):
             addresses=tuple(sorted(status.get("TailscaleIPs") or (), key=lambda address: ":" in address)),
             accept_dns=bool(prefs.get("CorpDNS")),
             still_on=on,
+            serves=bool(serves),
         )

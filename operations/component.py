@@ -75,8 +75,8 @@ def _commands(todo: Difference) -> Generator[StringCommand | FileUploadCommand, 
         yield StringCommand(make_secret(secret))
     for block in todo.blocks:
         yield StringCommand(install_block(block), _stdin=block.text)
-    for command in todo.after:
-        yield StringCommand(command)
+    for effect in todo.effects:
+        yield StringCommand(effect.command)
     for unit in todo.units:
         yield StringCommand(stop_unit(unit) if unit.stopped else start_unit(unit))
 
@@ -106,7 +106,8 @@ def make_account(account: Account) -> str:
     subids = "--add-subids-for-system " if account.runs_containers else ""
     lines = [
         f"getent passwd {name} >/dev/null || useradd --system --user-group {subids}"
-        f"--home-dir {home} --no-create-home --shell /usr/sbin/nologin {name}"
+        f"--home-dir {home} --no-create-home --shell /usr/sbin/nologin {name}",
+        f"usermod --groups '' {name}",
     ]
     if account.runs_containers:
         lines.append(
@@ -174,9 +175,9 @@ def install_files(directories: tuple[Directory, ...], files: tuple[File, ...]) -
 
 
 def make_secret(secret: Secret, anew: bool = False) -> str:
-    """Make a random secret where there is none, or `anew`; an existing one only gets its owner and mode back."""
+    """Make a random secret where there is none of its size, or `anew`; another only gets its owner and mode back."""
     path = shlex.quote(secret.path)
-    keep = "" if anew else f"test -s {path} || "
+    keep = "" if anew else f'[ "$(stat -c %s {path} 2>/dev/null)" = {secret.SIZE} ] || '
     return (
         f"umask 077; {keep}{{ head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' > {path}.new "
         f"&& {into_place(f'{path}.new', path)}; }} && "

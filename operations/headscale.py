@@ -47,11 +47,13 @@ def joined(
             _join, (inventory.get_host(coordinator), control, tuple(tags), user, accept_dns, seen.joined), {}
         )
         return
+    if seen.serves:
+        yield StringCommand("tailscale serve reset")
     if (seen.accept_dns, seen.hostname, seen.still_on) != (accept_dns, hostname, ()):
         options = (f"--hostname={shlex.quote(hostname)}", f"--accept-dns={str(accept_dns).lower()}", *seen.still_on)
         yield StringCommand(f"tailscale set {' '.join(options)}")
-        return
-    host.noop("joined")
+    elif not seen.serves:
+        host.noop("joined")
 
 
 def _join(

@@ -215,6 +215,11 @@ def program_units(member: Member) -> dict[str, str]:
     return found
 
 
+def unit_accounts(member: Member) -> dict[str, str]:
+    """Unit of a host -> the account that its main process runs as."""
+    return {unit: "root" if unit == "tailscaled.service" else name for unit, name in program_units(member).items()}
+
+
 def secret_files(member: Member) -> tuple[SecretFile, ...]:
     """Every file with a secret of the house on a host."""
     found = [SecretFile("/var/lib/tailscale/tailscaled.state", "root", "root", "0600")]

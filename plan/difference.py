@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from plan.want import Account, Block, Component, Directory, File, Have, Program, Secret, Unit
+from plan.want import Account, Block, Component, Directory, Effect, File, Have, Program, Secret, Unit
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Difference:
     files: tuple[File, ...]
     secrets: tuple[Secret, ...]
     blocks: tuple[Block, ...]
-    after: tuple[str, ...]
+    effects: tuple[Effect, ...]
     units: tuple[Unit, ...]
 
     def __bool__(self) -> bool:
@@ -36,6 +36,7 @@ class Difference:
             *(f"file {file.path}" for file in self.files),
             *(f"secret {secret.path}" for secret in self.secrets),
             *(f"lines in {block.path}" for block in self.blocks),
+            *(f"what follows from {effect.path}" for effect in self.effects),
             *(f"{'stop' if unit.stopped else 'start'} {unit.name}" for unit in self.units),
         ]
         return ", ".join(said)
@@ -54,17 +55,17 @@ def difference(want: Component, have: Have) -> Difference:
     )
     directories = tuple(directory for directory in want.directories if not _directory_is(directory, have))
     files = tuple(file for file in want.files if not _file_is(file, have))
-    secrets = tuple(secret for secret in want.secrets if not _owned(secret, have))
+    secrets = tuple(secret for secret in want.secrets if not _secret_is(secret, have))
     blocks = tuple(block for block in want.blocks if have.blocks.get((block.path, block.name)) != block.sha256)
     changed = [file.path for file in files]
-    after = tuple(command for prefix, command in want.after if any(path.startswith(prefix) for path in changed))
+    effects = tuple(each for each in want.effects if each.path in changed or each.path not in have.effects)
     touched = {*changed, *(link for link, _ in links), *(secret.path for secret in secrets)}
     units = tuple(unit for unit in want.units if not _unit_is(unit, have, touched))
-    return Difference(packages, accounts, programs, links, directories, files, secrets, blocks, after, units)
+    return Difference(packages, accounts, programs, links, directories, files, secrets, blocks, effects, units)
 
 
 def _account_is(account: Account, have: Have) -> bool:
-    if account.name not in have.accounts:
+    if account.name not in have.accounts or have.groups.get(account.name) != frozenset({account.name}):
         return False
     return not account.runs_containers or (account.name in have.subids and account.name in have.lingering)
 
@@ -77,6 +78,11 @@ def _directory_is(directory: Directory, have: Have) -> bool:
 
 def _file_is(file: File, have: Have) -> bool:
     return _owned(file, have) and have.paths[file.path].sha256 == file.sha256
+
+
+def _secret_is(secret: Secret, have: Have) -> bool:
+    # One that is shorter was not made here, and can be guessed.
+    return _owned(secret, have) and have.paths[secret.path].size == Secret.SIZE
 
 
 def _owned(thing: Directory | File | Secret, have: Have) -> bool:

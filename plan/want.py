@@ -13,7 +13,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Account:
-    """A system account without a password or a login shell. Owns: its existence, subordinate ids, lingering."""
+    """A system account without a password, a login shell or groups but its own.
+
+    Owns: its existence, its groups, subordinate ids, lingering.
+    """
 
     name: str
     home: str
@@ -50,13 +53,26 @@ class File:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """What has to follow from the file at `path`: `command` is run when the file was changed, or when `check`, a shell
+    command that only reads, does not succeed. So it is not lost when a run ends between the two."""
+
+    path: str
+    check: str
+    command: str
+
+
+@dataclass(frozen=True)
 class Secret:
-    """A file with 256 random bits as text, made on the host that uses it and never read by the deployment."""
+    """A file with 256 random bits as 64 hexadecimal digits, made on the host that uses it and never read by the
+    deployment."""
 
     path: str
     owner: str
     group: str
     mode: str = "0400"
+
+    SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -149,8 +165,7 @@ class Component:
     files: tuple[File, ...] = ()
     secrets: tuple[Secret, ...] = ()
     blocks: tuple[Block, ...] = ()
-    #: Shell commands run once after files of the given path prefix changed, before units: (path prefix, command).
-    after: tuple[tuple[str, str], ...] = ()
+    effects: tuple[Effect, ...] = ()
     units: tuple[Unit, ...] = ()
 
 
@@ -185,11 +200,15 @@ class Have:
 
     packages: frozenset[str] = frozenset()
     accounts: dict[str, int] = field(default_factory=dict)
+    #: Account -> the groups it is in.
+    groups: dict[str, frozenset[str]] = field(default_factory=dict)
     subids: frozenset[str] = frozenset()
     lingering: frozenset[str] = frozenset()
     paths: dict[str, SeenPath] = field(default_factory=dict)
     #: Directories with something in them, of those that were looked into.
     filled: frozenset[str] = frozenset()
+    #: Paths of the effects that have taken place.
+    effects: frozenset[str] = frozenset()
     #: Path and name of a block -> digest of it with its markers.
     blocks: dict[tuple[str, str], str] = field(default_factory=dict)
     units: dict[str, SeenUnit] = field(default_factory=dict)

@@ -10,13 +10,21 @@ from facts.certificate import CaCertificate
 from operations.certificate import authority
 from operations.component import NotYet, component
 from plan.house import House
-from plan.want import Component, File
+from plan.want import Component, Effect, File
 from tasks.this import This
+
+#: The system's store as one file, which programs read.
+STORE = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def certificate_path(house: House) -> str:
     """The CA's certificate in every host's own folder, from where the system's store is made."""
     return f"/usr/local/share/ca-certificates/private-ai-{house.name}.crt"
+
+
+def in_store(path: str) -> str:
+    """A command that succeeds when the certificate at `path` is in the system's store."""
+    return f"openssl verify -no-CApath -no-CAstore -CAfile {STORE} {path} >/dev/null 2>&1"
 
 
 def deploy_authority(this: This) -> None:
@@ -42,7 +50,7 @@ def deploy_trust(this: This) -> None:
             raise NotYet("the CA is made on the coordinator first")
         return Component(
             files=(File(path, certificate),),
-            after=((path, "update-ca-certificates >/dev/null"),),
+            effects=(Effect(path, in_store(path), "update-ca-certificates >/dev/null"),),
         )
 
     component(name="CA | Trust it", want=wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operations.component import component
 from operations.headscale import joined
 from plan.want import Component, File, Unit
-from tasks.ca import certificate_path
+from tasks.ca import STORE
 from tasks.render import render
 from tasks.this import This, program
 from tasks.wanted import program_want, running_program
@@ -32,7 +32,7 @@ def deploy(this: This) -> None:
             # tailscaled reads the system's certificates once, at start.
             Unit(
                 "tailscaled.service",
-                inputs=(DEFAULTS, UNIT, DAEMON, certificate_path(house)),
+                inputs=(DEFAULTS, UNIT, DAEMON, STORE),
                 in_force=running_program("tailscaled"),
             ),
         ),

@@ -16,7 +16,20 @@ from pyinfra.api.exceptions import FactProcessError
 from facts.have import ComponentState, inputs_digest
 from operations.component import install_block, install_files, install_packages, pack
 from plan.difference import difference
-from plan.want import Account, Block, Component, Directory, File, Have, Program, ProgramPart, Secret, SeenPath, Unit
+from plan.want import (
+    Account,
+    Block,
+    Component,
+    Directory,
+    Effect,
+    File,
+    Have,
+    Program,
+    ProgramPart,
+    Secret,
+    SeenPath,
+    Unit,
+)
 
 PART = ProgramPart("bin/tool", Path("/nowhere"), "a" * 64, 5, "0755")
 WANT = Component(
@@ -27,7 +40,7 @@ WANT = Component(
     files=(File("/etc/svc/conf", "a = 1\n", "root", "svc", "0640"),),
     secrets=(Secret("/etc/svc/token", "svc", "svc"),),
     blocks=(Block("/etc/hosts", "names", ("10.0.0.1 hub",)),),
-    after=(("/etc/svc/", "svc-reload"),),
+    effects=(Effect("/etc/svc/conf", "svc-knows", "svc-reload"),),
     units=(Unit("svc.service", inputs=("/etc/svc/conf", "/usr/local/bin/tool")),),
 )
 PROGRAM = WANT.programs[0]
@@ -36,6 +49,7 @@ PROGRAM = WANT.programs[0]
 COMPLETE = f"""\
 package curl installed
 account svc:x:992:992::/var/lib/svc:/usr/sbin/nologin
+groups svc svc
 subids svc
 lingering svc
 path /etc/svc|directory|root|svc|0750|4096
@@ -45,6 +59,7 @@ path {PROGRAM.prefix}|directory|root|root|0755|4096
 path /usr/local/bin/tool|symbolic link|root|root|0777|40
 link /usr/local/bin/tool|{PROGRAM.prefix}/bin/tool
 sha256 {WANT.files[0].sha256}  /etc/svc/conf
+effect /etc/svc/conf
 block /etc/hosts|names|{WANT.blocks[0].sha256}
 unit svc.service|LoadState=loaded ActiveState=active UnitFileState=enabled NeedDaemonReload=no |{"b" * 64}|{"b" * 64}
 end"""
@@ -63,7 +78,7 @@ def test_a_bare_host_needs_everything() -> None:
     assert todo.packages == WANT.packages and todo.accounts == WANT.accounts and todo.programs == WANT.programs
     assert todo.links == (("/usr/local/bin/tool", f"{PROGRAM.prefix}/bin/tool"),)
     assert todo.directories == WANT.directories and todo.files == WANT.files and todo.secrets == WANT.secrets
-    assert todo.blocks == WANT.blocks and todo.units == WANT.units and todo.after == ("svc-reload",)
+    assert todo.blocks == WANT.blocks and todo.units == WANT.units and todo.effects == WANT.effects
 
 
 @pytest.mark.parametrize(
@@ -74,11 +89,24 @@ def test_a_bare_host_needs_everything() -> None:
         ("lingering svc\n", "", "account svc"),
         ("0750|4096", "0755|4096", "directory /etc/svc"),
         ("directory|root|svc", "regular file|root|svc", "directory /etc/svc"),
-        ("file|root|svc|0640", "file|root|svc|0644", "file /etc/svc/conf, start svc.service"),
-        ("file|root|svc|0640", "file|svc|svc|0640", "file /etc/svc/conf, start svc.service"),
-        (WANT.files[0].sha256, "c" * 64, "file /etc/svc/conf, start svc.service"),
+        (
+            "file|root|svc|0640",
+            "file|root|svc|0644",
+            "file /etc/svc/conf, what follows from /etc/svc/conf, start svc.service",
+        ),
+        (
+            "file|root|svc|0640",
+            "file|svc|svc|0640",
+            "file /etc/svc/conf, what follows from /etc/svc/conf, start svc.service",
+        ),
+        (WANT.files[0].sha256, "c" * 64, "file /etc/svc/conf, what follows from /etc/svc/conf, start svc.service"),
         (f"link /usr/local/bin/tool|{PROGRAM.prefix}", "link /usr/local/bin/tool|/opt/old", "link /usr/local/bin/tool"),
         ("svc|svc|0400", "svc|svc|0444", "secret /etc/svc/token"),
+        # The run ended before it.
+        ("effect /etc/svc/conf\n", "", "what follows from /etc/svc/conf"),
+        # Shorter than what is made here.
+        ("svc|svc|0400|64", "svc|svc|0400|8", "secret /etc/svc/token"),
+        ("groups svc svc\n", "groups svc svc adm\n", "account svc"),
         (WANT.blocks[0].sha256, "d" * 64, "lines in /etc/hosts"),
         ("ActiveState=active", "ActiveState=failed", "start svc.service"),
         ("ActiveState=active", "ActiveState=activating", "start svc.service"),

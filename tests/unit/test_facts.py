@@ -26,10 +26,13 @@ TAILSCALE = """\
 {"Version":"1.102.3","BackendState":"Running","TailscaleIPs":["fd7a:115c:a1e0::1","100.64.0.1"],
 "Self":{"HostName":"home","Tags":["tag:coordinator"]}}
 
---- prefs
+--- next
 {"ControlURL":"https://headscale.house.internal:443","RouteAll":false,"ExitNodeID":"","CorpDNS":true,"RunSSH":false,
 "RunWebClient":false,"ShieldsUp":false,"Hostname":"home","AdvertiseRoutes":null,"NetfilterMode":0,
-"AutoUpdate":{"Check":false,"Apply":false},"AppConnector":{"Advertise":false},"PostureChecking":false}"""
+"AutoUpdate":{"Check":false,"Apply":false},"AppConnector":{"Advertise":false},"PostureChecking":false}
+
+--- next
+{}"""
 
 
 def test_headscale() -> None:
@@ -55,7 +58,7 @@ def test_tailscale() -> None:
     assert state.tags == {"tag:coordinator"} and state.control == "https://headscale.house.internal:443"
     assert not Tailscale().process(["nothing"]).joined
     with pytest.raises(FactProcessError):
-        Tailscale().process(["{", "--- prefs", "{}"])
+        Tailscale().process(["{", "--- next", "{}", "--- next", "{}"])
 
 
 def test_what_tailscale_should_not_do_is_switched_off() -> None:
@@ -66,6 +69,14 @@ def test_what_tailscale_should_not_do_is_switched_off() -> None:
     assert Tailscale().process(offers.splitlines()).still_on == ("--advertise-exit-node=false", "--advertise-routes=")
     with pytest.raises(FactProcessError):
         Tailscale().process(TAILSCALE.replace('"ShieldsUp":false,', "").splitlines())
+
+
+def test_a_port_that_tailscale_itself_answers_on_is_seen() -> None:
+    assert not Tailscale().process(TAILSCALE.splitlines()).serves
+    text = TAILSCALE.removesuffix("{}") + '{"TCP":{"8443":{"TCPForward":"127.0.0.1:11434"}}}'
+    assert Tailscale().process(text.splitlines()).serves
+    # Before a host has joined there may be no answer.
+    assert not Tailscale().process((TAILSCALE.removesuffix("{}") + "null").splitlines()).serves
 
 
 def test_a_host_that_is_logged_out_has_not_joined() -> None:

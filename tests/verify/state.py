@@ -13,8 +13,9 @@ from typing import Any
 
 from facts.profile import SCRIPT as PROFILE
 from facts.profile import parse_profile
+from plan.checks import unit_accounts
 from plan.chosen import RECORD
-from plan.firewall import TABLE
+from plan.firewall import TABLE, service_egress
 from plan.house import House, Member
 from plan.nodes import RECORD as DEVICES
 from plan.openclaw import IMAGE_RECORD
@@ -97,10 +98,22 @@ def script(house: House, member: Member) -> str:
         "updates": "apt-get --simulate -o Debug::NoLocking=1 "
         "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= upgrade",
         "programs": "readlink " + " ".join(PROGRAMS.values()),
+        "serves": "tailscale serve status --json",
+        "users": "; ".join(
+            f'echo "{unit} $(stat -c %U /proc/$(systemctl show --property=MainPID --value {unit}))"'
+            for unit in unit_accounts(member)
+        ),
+        "accounts": "; ".join(
+            # Name, groups, shell, and the first letter of the password: "!" or "*" is none.
+            f'echo "{name}|$(id -Gn {name})|$(getent passwd {name} | cut -d: -f7)|'
+            f'$(getent shadow {name} | cut -d: -f2 | cut -c1)"'
+            for name in service_egress(house, member)
+        ),
     }
     if "coordinator" in member.roles:
         parts["nodes"] = "headscale nodes list -o json"
         parts["keys"] = "headscale preauthkeys list -o json"
+        parts["api keys"] = "headscale apikeys list -o json"
         parts["headscale file"] = "cat /etc/headscale/config.yaml"
         # When the file was last written and the server was started, in seconds since 1970.
         parts["headscale since"] = (
@@ -125,6 +138,7 @@ def script(house: House, member: Member) -> str:
             "cat /proc/$pid/status && grep ' / / ' /proc/$pid/mountinfo && "
             "cd /sys/fs/cgroup$(sed -n s/^0:://p /proc/$pid/cgroup) && grep -H . memory.max pids.max"
         )
+        parts["containers"] = f"{AS_ACCOUNT} podman ps --all --format '{{{{.Names}}}}'"
         parts["image"] = f"cat {IMAGE_RECORD}"
         parts["routers"] = "ip route show default; ip -6 route show default"
         parts["certificate gateway"] = _certificate(house, house.vpn_name(member), house.port("openclaw"))

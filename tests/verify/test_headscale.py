@@ -169,6 +169,8 @@ def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
             "gRPC on loopback, not insecure": str(config.get("GRPCAddr")).startswith("127.0.0.1:")
             and config.get("GRPCAllowInsecure") is False,
             "no logs sent": config.get("LogTail", {}).get("Enabled") is False,
+            "no names but the nodes' own": not config["DNSConfig"].get("ExtraRecords")
+            and not config["DNSConfig"].get("ExtraRecordsPath"),
             "no name servers of others": not any((config["DNSConfig"].get("Nameservers") or {}).values()),
             "its certificate from the house's CA": not config.get("ACMEURL")
             and str(config.get("TLS", {}).get("CertPath")).startswith("/etc/headscale/tls/"),
@@ -192,21 +194,29 @@ def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
 
 
 def test_keys(coordinator: Member, probing: Probing, check: Check) -> None:
-    """No join key lies ready that nobody asked for: each lets a machine into the VPN.
+    """No key lies ready that nobody asked for: a join key lets a machine into the VPN, an API key is the whole house's.
 
-    Those of the enrolment pages are on record, good once and for hours.
+    Join keys of the enrolment pages are on record, good once and for hours. The house has no use for API keys.
     """
-    section = probing.state(coordinator.name)["keys"]
+    state, now = probing.state(coordinator.name), time.time()
+    sections = (state["keys"], state["api keys"])
     recorded = {key for minted in _record(probing).values() for key in minted.keys}
-    usable = usable_keys(section.json() or [], recorded, time.time())
+    usable = usable_keys(state["keys"].json() or [], recorded, now)
+    usable += [f"API key {each['id']}" for each in state["api keys"].json() or [] if _lasts(each, now)]
+    unanswered = "; ".join(each.text or "headscale does not answer" for each in sections if each.status)
     check(
-        section.status == 0 and not usable,
+        not unanswered and not usable,
         source=coordinator.name,
         target="VPN",
-        expected="no join key that can still be used, but those of enrolment pages",
-        observed=", ".join(usable) or ("none" if section.status == 0 else section.text or "headscale does not answer"),
-        remedy=f"on {coordinator.name}: headscale preauthkeys list; headscale preauthkeys expire --id NUMBER",
+        expected="no join key that can still be used, but those of enrolment pages; no API key",
+        observed=", ".join(usable) or unanswered or "none",
+        remedy=f"on {coordinator.name}: headscale preauthkeys list, headscale preauthkeys expire --id NUMBER; "
+        "headscale apikeys list, headscale apikeys expire --id NUMBER",
     )
+
+
+def _lasts(key: Mapping[str, Any], now: float) -> bool:
+    return float((key.get("expiration") or {}).get("seconds", now + 1)) > now
 
 
 def usable_keys(keys: Iterable[Mapping[str, Any]], recorded: Collection[int], now: float) -> list[str]:
@@ -215,6 +225,5 @@ def usable_keys(keys: Iterable[Mapping[str, Any]], recorded: Collection[int], no
     return [
         f"key {each['id']}{', which can be used again and again' if each.get('reusable') else ''}"
         for each in keys
-        if (each.get("expiration") or {}).get("seconds", now + 1) > now
-        and (each.get("reusable") or not (each.get("used") or int(each["id"]) in recorded))
+        if _lasts(each, now) and (each.get("reusable") or not (each.get("used") or int(each["id"]) in recorded))
     ]

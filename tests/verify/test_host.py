@@ -6,7 +6,8 @@ import re
 
 import testinfra.host
 
-from plan.checks import is_loopback, misplaced, missing, program_units, secret_files, units_of
+from plan.checks import is_loopback, misplaced, missing, program_units, secret_files, unit_accounts, units_of
+from plan.firewall import service_egress
 from plan.house import Member
 from plan.preflight import CLOCK_LIMIT_S
 from tests.verify.ledger import Check, Way
@@ -83,6 +84,33 @@ def test_programs(member: Member, probing: Probing, check: Check) -> None:
         expected=f"{', '.join(program_units(member))} run from folders of /opt/private-ai with the content they name",
         observed="; ".join(bad) or f"so: {', '.join(seen['running'].values())}",
         remedy=f"on {member.name}: remove the folder that holds something else, run the deployment again",
+    )
+
+
+def test_accounts(member: Member, probing: Probing, check: Check) -> None:
+    """The services run as accounts of their own, which can do nothing else: no login, no groups of others."""
+    state, bad = probing.state(member.name), []
+    running = dict(line.split(" ", 1) for line in state["users"].text.splitlines() if " " in line)
+    for unit, account in unit_accounts(member).items():
+        if running.get(unit) != account:
+            bad.append(f"{unit} runs as {running.get(unit) or 'nobody'}")
+    seen = {line.split("|")[0]: line.split("|")[1:] for line in state["accounts"].text.splitlines() if "|" in line}
+    for name in service_egress(probing.house, member):
+        groups, shell, password = seen.get(name) or ("", "", "")
+        if groups != name:
+            bad.append(f"{name} is in the groups {groups or 'none, it is not there'}")
+        if not shell.endswith("/nologin"):
+            bad.append(f"{name} has the shell {shell}")
+        if password not in ("!", "*"):
+            bad.append(f"{name} has a password")
+    check(
+        not bad,
+        source=member.name,
+        target="itself",
+        expected=", ".join(f"{unit} as {account}" for unit, account in unit_accounts(member).items())
+        + "; accounts without login, password or further groups",
+        observed="; ".join(bad) or "so",
+        remedy=f"run the deployment again; on {member.name}: systemctl cat UNIT, id ACCOUNT, getent passwd ACCOUNT",
     )
 
 
@@ -192,10 +220,12 @@ def test_updates(member: Member, probing: Probing, check: Check) -> None:
 
 
 def test_secret_files(member: Member, probing: Probing, check: Check) -> None:
-    """Every file with a secret belongs to its service alone."""
+    """Every file with a secret belongs to its service alone, and what is random in it cannot be guessed."""
     wanted = {each.path: each.described for each in secret_files(member)}
-    seen = probing.secrets(member.name)["files"]
+    found = probing.secrets(member.name)
+    seen = found["files"]
     bad = [f"{path} is {seen[path] or 'not there'}" for path in wanted if seen[path] != wanted[path]]
+    bad += [f"{path} can be guessed" for path in found["weak"]]
     check(
         not bad,
         source=member.name,

@@ -38,6 +38,7 @@ def test_cage(gateway: Member, probing: Probing, check: Check) -> None:
     mounts = {each["Destination"]: (each["Source"], each["RW"]) for each in found.get("Mounts", ())}
     claims = {
         "the unit is active": state["unit"].text == "active",
+        "no other container of its account": state["containers"].text.split() in (["openclaw"], []),
         "it runs as openclaw, not root": account not in ("", "0") and kernel.get("Uid", "").split()[:1] == [account],
         "user namespace": settings.get("UsernsMode") == "private",
         "read-only root": bool(settings.get("ReadonlyRootfs")) and re.search(r" / / ro[, ]", root) is not None,

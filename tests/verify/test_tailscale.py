@@ -29,6 +29,7 @@ def test_joined(member: Member, probing: Probing, check: Check) -> None:
         "no logs sent": environment.get("TS_NO_LOGS_NO_SUPPORT") == "true"
         and "--no-logs-no-support" in environment.get("FLAGS", ""),
         "everything off that a node of the house does not do: " + " ".join(OFF): not on,
+        "no port of its own (tailscale serve)": state["serves"].json() in ({}, None) and state["serves"].status == 0,
         "names of the VPN" if not member.is_server else "the system's own names": preferences.get("CorpDNS")
         is (not member.is_server),
     }

@@ -143,4 +143,26 @@ BREAKAGES = (
         ("openclaw.*", "host.*[HOST]", "container.*", "vpn.*", "message.*", "ca.server[gateway]"),
         ("Base | Packages, accounts, names",),
     ),
+    Breakage(
+        "base.gateway-elsewhere",
+        "client",
+        "On a client the gateway's name leads to a stranger's machine, before the VPN's names are asked.",
+        "address=$(ip -4 -o address show dev host0 | sed 's/.*inet \\([0-9.]*\\)\\.20.*/\\1.66/'); "
+        "echo $address home.vpn.house.internal >> /etc/hosts",
+        (Caught("vpn.names[HOST]"), Caught("message.answered[HOST]")),
+        ("message.*", "vpn.granted[HOST-GATEWAY]"),
+        by_hand=Repair(
+            "The deployment owns a block of lines in this file; what else stands there is its administrator's.",
+            "sed '/ home.vpn.house.internal$/d' /etc/hosts > /run/hosts; cat /run/hosts > /etc/hosts",
+        ),
+    ),
+    Breakage(
+        "base.account-in-group",
+        "gateway",
+        "The gateway's account may give orders to the control server: it is in the group of its socket.",
+        "usermod --append --groups headscale openclaw",
+        (Caught("host.accounts[HOST]", "openclaw is in the groups openclaw headscale"),),
+        (),
+        ("Base | Packages, accounts, names",),
+    ),
 )

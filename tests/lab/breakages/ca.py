@@ -135,10 +135,7 @@ BREAKAGES = (
         f"mv {TRUSTED} /run/root.crt; update-ca-certificates --fresh >/dev/null 2>&1; mv /run/root.crt {TRUSTED}",
         (Caught("ca.root[HOST]", "in the system's store"), Caught("message.answered[HOST]")),
         ("message.*", "vpn.granted[HOST-GATEWAY]", "tailscale.joined[HOST]"),
-        by_hand=Repair(
-            "The deployment makes the store when the file changes; who made the store without it can make it again.",
-            "update-ca-certificates >/dev/null 2>&1",
-        ),
+        ("CA | Trust it",),
     ),
     Breakage(
         "ca.foreign-root",

@@ -184,4 +184,20 @@ BREAKAGES = (
             "nft delete table inet other",
         ),
     ),
+    Breakage(
+        "firewall.port-forwarded",
+        "gateway",
+        "A port of the gateway leads out of the house: a table of somebody else passes its packets on, beside ours.",
+        "sysctl -q net.ipv4.ip_forward=1; nft add table ip other; "
+        "nft 'add chain ip other in { type nat hook prerouting priority dstnat; }'; "
+        "nft 'add chain ip other out { type nat hook postrouting priority srcnat; }'; "
+        "nft add rule ip other in iifname host0 tcp dport 8081 dnat to 198.51.100.10:80; "
+        "nft add rule ip other out oifname host0 ip daddr 198.51.100.10 masquerade",
+        (Caught("outside.tcp_ports[HOST-IPv4]", "8081"),),
+        (),
+        by_hand=Repair(
+            "The deployment owns one table and leaves all others alone: they belong to the host's administrator.",
+            "nft delete table ip other; sysctl -q net.ipv4.ip_forward=0",
+        ),
+    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages.breakage import Breakage, Caught
+from tests.lab.breakages.breakage import Breakage, Caught, Repair
 from tests.lab.breakages.shell import CONTROL, RESTART_HEADSCALE, edit, edit_json
 
 CONFIG, POLICY = "/etc/headscale/config.yaml", "/etc/headscale/policy.json"
@@ -48,6 +48,8 @@ FOREIGN_RELAY = (
     "printf 'regions: {900: {regionid: 900, regioncode: other, regionname: other, nodes: [{name: 900a, regionid: 900, "
     "hostname: relay.example.com, ipv4: 198.51.100.10, derpport: 443}]}}\\n' > /run/relay.yaml"
 )
+
+POISON = "{name: home.vpn.house.internal, type: A, value: 198.51.100.10}"
 
 BREAKAGES = (
     Breakage(
@@ -209,5 +211,35 @@ BREAKAGES = (
         (Caught("host.listeners[HOST]", "9090"), Caught("headscale.config[HOST]", "metrics")),
         ("host.owners[HOST]",),
         REPAIR,
+    ),
+    Breakage(
+        "headscale.names-poisoned",
+        "coordinator",
+        "The control server tells the nodes a name of its own making.",
+        edit(CONFIG, f"s/  nameservers: .*/&\\n  extra_records: [{POISON}]/") + f"; {RESTART_HEADSCALE}",
+        (Caught("headscale.config[HOST]", "no names but"),),
+        ("vpn.names[*]", "vpn.granted[*]", "message.*"),
+        REPAIR,
+    ),
+    Breakage(
+        "headscale.random-ports",
+        "coordinator",
+        "The nodes are told to use any port for WireGuard, so the one that the table opens leads to nobody.",
+        edit(CONFIG, "s/^logtail:/randomize_client_port: true\\n&/") + f"; {RESTART_HEADSCALE}; sleep 5",
+        (Caught("host.listeners[HOST]", "41641"), Caught("host.listeners[CLIENT]", "41641")),
+        ("host.owners[*]", "vpn.wireguard[*]", "outside.*", "host.listeners[*]"),
+        REPAIR,
+    ),
+    Breakage(
+        "headscale.api-key",
+        "coordinator",
+        "A key is about by which anybody on the local network may give orders to the control server.",
+        "headscale apikeys create --expiration 24h >/dev/null",
+        (Caught("headscale.keys[HOST]", "API key"),),
+        by_hand=Repair(
+            "An API key can be an administrator's own, for a program of theirs; the deployment does not know.",
+            "headscale apikeys expire --id $(headscale apikeys list -o json | "
+            "python3 -c 'import json, sys; print(json.load(sys.stdin)[-1][\"id\"])') >/dev/null",
+        ),
     ),
 )

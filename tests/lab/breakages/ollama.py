@@ -186,4 +186,13 @@ BREAKAGES = (
         (SERVICE, "Ollama | Forward from the VPN"),
         topologies=("split",),
     ),
+    Breakage(
+        "ollama.runs-as-root",
+        "model_host",
+        "The model server runs as root, whose way out is another than its own account's.",
+        edit(UNIT, "/^User=/d", "/^Group=/d") + f"; {RESTART_OLLAMA}",
+        (Caught("host.accounts[HOST]", "ollama.service runs as root"),),
+        ("ollama.context[HOST]", "ollama.*[HOST]", "message.*"),
+        (SERVICE,),
+    ),
 )

@@ -180,4 +180,28 @@ BREAKAGES = (
         ),
         repaired_by=REPAIR,
     ),
+    Breakage(
+        "openclaw.token-guessable",
+        "gateway",
+        "The gateway's token is a word.",
+        f"printf sesame > /run/token; cat /run/token > /etc/openclaw/token; rm /run/token; {RESTART}",
+        (Caught("host.secret_files[HOST]", "can be guessed"),),
+        ("host.secret_traces[HOST]",),
+        ("OpenClaw | Folders, token", *REPAIR),
+    ),
+    Breakage(
+        "openclaw.second-container",
+        "gateway",
+        "Another container runs as the gateway's account, with the host's network.",
+        "run='systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect'; "
+        "image=$($run podman inspect --format '{{.ImageName}}' openclaw); "
+        "$run podman run --detach --quiet --name other --network host --entrypoint sleep $image 86400 >/dev/null",
+        (Caught(CAGE, "no other container"),),
+        (),
+        by_hand=Repair(
+            "What somebody started as this account by hand is not the deployment's; it ends no foreign program.",
+            "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect "
+            "podman rm --force --time 1 other >/dev/null",
+        ),
+    ),
 )

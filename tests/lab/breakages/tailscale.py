@@ -150,4 +150,13 @@ BREAKAGES = (
         JOIN,
         sample="single",
     ),
+    Breakage(
+        "tailscale.serves",
+        "model_host",
+        "Tailscale itself passes a port of the VPN on to the model server, past the host's firewall.",
+        "tailscale serve --bg --tcp 8443 tcp://127.0.0.1:11434 >/dev/null",
+        (Caught("tailscale.joined[HOST]", "tailscale serve"),),
+        ("vpn.closed[*-HOST]",),
+        JOIN,
+    ),
 )

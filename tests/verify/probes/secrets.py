@@ -1,7 +1,8 @@
 """Looks on its own host for the house's secrets where they must not be. Runs as root; python3 - JOB, answer in JSON.
 
-JOB: `files`, paths of secret files. Answer: `files`: path -> "OWNER GROUP MODE", "" when there is none; `found`: where
-a secret was seen; `known`: how many were looked for; `searched`: how much was searched. No secret is ever
+JOB: `files`, paths of secret files. Answer: `files`: path -> "OWNER GROUP MODE", "" when there is none; `weak`: tokens
+that are not 256 random bits in hexadecimal; `found`: where a secret was seen; `known`: how many were looked for;
+`searched`: how much was searched. No secret is ever
 printed, nothing is written. Only modules of Debian's python3-minimal.
 """
 
@@ -53,6 +54,16 @@ def values(path: str) -> list[bytes]:
         found += re.findall(rb"privkey:([0-9a-f]{64})", base64.b64decode(encoded + b"=="))
     whole = content.strip()
     return found or ([whole] if 16 <= len(whole) <= 1024 else [])
+
+
+def weak(path: str) -> bool:
+    """Whether a token is there and looks as if somebody had made it up: not of 64 digits, or of few different ones."""
+    try:
+        content = Path(path).read_bytes().strip()
+    except OSError:
+        return False
+    # 64 random digits have fewer than 8 different ones once in 10^18 times.
+    return re.fullmatch(rb"[0-9a-f]{64}", content) is None or len(set(content)) < 8
 
 
 def described(path: str) -> str:
@@ -159,6 +170,7 @@ def main(paths: Iterable[str]) -> dict[str, object]:
     found = [*processes(seeker), *journal(seeker, searched), *files(seeker, searched)]
     return {
         "files": {path: described(path) for path in secrets},
+        "weak": [path for path in secrets if path.endswith("/token") and weak(path)],
         "known": sum(map(len, secrets.values())),
         "found": sorted({f"{secret} in {where}" for secret, where in found}),
         "searched": dict(searched),
