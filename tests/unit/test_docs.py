@@ -199,3 +199,17 @@ def test_ports_are_found_in_every_form() -> None:
     text = "22/tcp, `10.77.0.1:8888`, [::]:443, x.internal:18789/#t, ports 80 and 443, port 3478"
     assert sorted(ports_in(text)) == [22, 80, 443, 443, 3478, 8888, 18789]
     assert not list(ports_in("at 20:04, fd4c:4142:77::11, smollm2:135m, qwen3:14b, sha256:8dc183, 16384 tokens"))
+
+
+def test_the_checks_that_prove_the_threat_model_exist() -> None:
+    known = {
+        f"{file.stem.removeprefix('test_')}.{name}"
+        for file in (ROOT / "tests/verify").glob("test_*.py")
+        for name in re.findall(r"^def test_(\w+)", file.read_text(), re.MULTILINE)
+    }
+    threats = text_of(ROOT / "docs/security.md").split("## Threats\n")[1].split("\n## ")[0]
+    named = set(re.findall(r"`([a-z]+\.[a-z_]+)`", threats)) - {"openclaw.json"}
+    assert len(named) > 15
+    assert named <= known
+    rows = [line for line in threats.splitlines() if line.startswith("| **")]
+    assert len(rows) == 8 and all(len(row.strip("|").split("|")) == 4 for row in rows)
