@@ -6,6 +6,7 @@ hosts, from 1; facts only read and do not count. HOW is
 during  the controller dies (SIGKILL) shortly after the step has begun; what it began on the host goes on there
 after   the controller dies when the step has ended, before the next begins
 cut     the step dies on the host as well, as if the connection had taken it along
+power   the whole host goes off during the step; `python -m lab up` switches it on again
 
 The run says what it cuts off, in a line "[interrupted] HOW HOST: OPERATION #DIGEST", where the digest tells steps of
 one operation apart, and dies of SIGKILL. One that comes to its end before STEP has pyinfra's own status.
@@ -28,7 +29,9 @@ import gevent  # type: ignore[import-untyped]
 from pyinfra.connectors.ssh import SSHConnector
 # isort: on
 
-WAYS = ("during", "after", "cut")
+from lab.state import State, chosen_name
+
+WAYS = ("during", "after", "cut", "power")
 #: Seconds into a step at which it is cut off: a command is at work, an upload has sent something.
 COMMAND_SECONDS = 0.05
 UPLOAD_SECONDS = 0.3
@@ -70,6 +73,8 @@ class Steps:
     def _end(self, host: str) -> None:
         if self.how == "cut":
             subprocess.run(["lab/ssh", host, END_SESSIONS], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if self.how == "power":
+            State.of(chosen_name()).processes(host)["nspawn"].signal(signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -118,6 +118,48 @@ def test_a_first_deployment(lab: TestLab, cut: dict[str, list[str]], tmp_path: P
     whole(lab, file, tmp_path)
 
 
+#: Steps at which `home` goes off while a bare house is deployed, each run going on from where the last one was.
+POWER_CUTS = (1, 3, 9, 14, 18, 8, 6)
+
+
+def test_hosts_that_go_off_in_the_middle(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
+    if lab.topology != "single":
+        pytest.skip("a lab that is made anew for it: once is enough")
+    for word in ("down", "up"):
+        assert lab.lab(word).returncode == 0
+    file = inventory(tmp_path, lab, SETTINGS)
+    for step in POWER_CUTS:
+        done = interrupted(lab, step, "power", file, "deploy.py")
+        assert done.returncode == -9, done.stdout[-2000:] + done.stderr[-6000:]
+        cut["power"] = [*cut.get("power", []), *re.findall(r"^\[interrupted\] (.+) #", done.stderr, re.MULTILINE)]
+        up = lab.lab("up")
+        assert up.returncode == 0, up.stdout[-3000:] + up.stderr[-3000:]
+    lab.deploy(inventory=file)
+    whole(lab, file, tmp_path)
+
+
+def test_a_full_disk_stops_a_run_and_the_next_one_goes_on(lab: TestLab, tmp_path: Path) -> None:
+    file = inventory(tmp_path, lab, SETTINGS)
+    rules = lab.ssh("laptop", "nft --stateless list table inet private_ai")
+    for full, change in (
+        # No room for an upload.
+        ("/var/lib/private-ai/incoming", "rm -r /opt/private-ai/tailscale-*"),
+        # No room for new rules: the old ones are in force.
+        ("/etc/private-ai", "echo >> /etc/private-ai/firewall.nft"),
+    ):
+        lab.ssh("laptop", f"cp -a {full} /root/full; mount -t tmpfs -o size=4k,mode=0700 tmpfs {full}")
+        lab.ssh("laptop", f"cp -a /root/full/. {full} 2>/dev/null; {change}", check=False)
+        try:
+            done = lab.pyinfra("--limit", "laptop", inventory=file)
+            assert done.returncode != 0
+            assert "No space left on device" in done.stderr or "Failure" in done.stderr, done.stderr[-3000:]
+            assert lab.ssh("laptop", "nft --stateless list table inet private_ai") == rules
+        finally:
+            lab.ssh("laptop", f"umount {full}; rm -r /root/full")
+        lab.deploy(inventory=file)
+    whole(lab, file, tmp_path)
+
+
 def test_an_upgrade_of_settings(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
     from tests.unit.houses import SETTINGS as SHIPPED
 
