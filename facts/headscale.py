@@ -11,14 +11,17 @@ from pyinfra.api.exceptions import FactProcessError
 from plan.nodes import RECORD, Key, Minted, VpnNode, key_of, node_of, parse_record
 
 _CUT = "--- next"
-#: Before the first deployment there is no server, so there is nothing.
-_ASK = "if test -S /run/headscale/headscale.sock; then headscale {} list -o json || exit 1; else echo null; fi"
+#: Before the first deployment, and while it is stopped, there is no server to be asked.
+_UP = "up=; test -S /run/headscale/headscale.sock && command -v headscale >/dev/null && up=yes; echo $up"
+_ASK = 'if test -n "$up"; then headscale {} list -o json || exit 1; else echo null; fi'
 
 
 @dataclass(frozen=True)
 class HeadscaleState:
-    """`users`: name -> numeric id. `record`: device -> the keys that were made for it."""
+    """`answers`: whether there is a server to be asked; without one there are no users, nodes and keys to be seen.
+    `users`: name -> numeric id. `record`: device -> the keys that were made for it."""
 
+    answers: bool
     users: dict[str, int]
     nodes: tuple[VpnNode, ...]
     keys: tuple[Key, ...]
@@ -30,6 +33,7 @@ class Headscale(FactBase[HeadscaleState]):
 
     def command(self) -> str:
         asked = [
+            _UP,
             *(_ASK.format(what) for what in ("users", "nodes", "preauthkeys")),
             f"cat {RECORD} 2>/dev/null || true",
         ]
@@ -43,9 +47,10 @@ class Headscale(FactBase[HeadscaleState]):
             else:
                 parts[-1].append(line)
         try:
-            users, nodes, keys, record = ("\n".join(part) for part in parts)
+            up, users, nodes, keys, record = ("\n".join(part) for part in parts)
             # An empty list is printed as null (Headscale 0.29).
             return HeadscaleState(
+                answers=bool(up),
                 users={user["name"]: int(user["id"]) for user in json.loads(users) or ()},
                 nodes=tuple(node_of(node) for node in json.loads(nodes) or ()),
                 keys=tuple(key_of(key) for key in json.loads(keys) or ()),

@@ -10,8 +10,10 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.facts.files import File
 
 from facts.certificate import CA_FOLDER, CaCertificate, CertificateState
+from operations.differs import differs
 from operations.remote import RemoteError, run_on
 from operations.script import into_place
+from plan.difference import MISSING, Change
 
 #: CA/Browser Forum's limit of 2020-09: what Apple's devices still accept.
 SERVER_DAYS = 397
@@ -26,10 +28,12 @@ def authority(common_name: str, permitted: tuple[str, ...]) -> Generator[StringC
     that trusts this CA trusts it for nothing else. A second run costs two remote commands.
     """
     if not host.get_fact(CaCertificate):
+        differs(Change(f"the authority in {CA_FOLDER}", "made", MISSING))
         yield StringCommand(authority_script(common_name, permitted))
         return
     key = host.get_fact(File, path=f"{CA_FOLDER}/ca.key")
     if not key or (key["user"], key["group"], key["mode"]) != ("root", "root", 600):
+        differs(Change(f"{CA_FOLDER}/ca.key", "given to root alone", "others may have access to it"))
         yield StringCommand(f"chown root:root {CA_FOLDER}/ca.key; chmod 0600 {CA_FOLDER}/ca.key")
         return
     host.noop("the authority exists")
@@ -74,6 +78,7 @@ def server_certificate(
     if seen.good:
         host.noop(f"{folder}/cert.pem is good")
         return
+    differs(Change(f"certificate {folder}/cert.pem", "made", seen.why_not))
     yield FunctionCommand(_issue, (folder, owner, wanted, inventory.get_host(coordinator)), {})
 
 

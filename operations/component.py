@@ -12,6 +12,7 @@ from pyinfra import host, state
 from pyinfra.api import FileUploadCommand, OperationError, StringCommand, operation
 
 from facts.have import STAMPS, ComponentState, inputs_digest, unit_call
+from operations.differs import differs, not_yet
 from operations.script import into_place
 from plan.difference import Difference, difference
 from plan.want import Account, Block, Component, Directory, File, Program, Secret, Unit
@@ -44,14 +45,13 @@ def compared(want: Callable[[], Component]) -> Generator[StringCommand, None, Di
     except NotYet as reason:
         if state.is_executing:
             raise OperationError(f"{host.name}: {reason}") from reason
-        yield StringCommand(f": {shlex.quote(f'known during the run: {reason}')}")
+        yield not_yet(str(reason))
         return None
     todo = difference(wanted, host.get_fact(ComponentState, component=wanted))
     if not todo:
         host.noop("as wanted")
         return None
-    if state.is_executing:
-        host.log_styled(f"    {todo.words()}", fg="yellow")
+    differs(*todo.changes)
     return todo
 
 

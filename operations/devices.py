@@ -14,9 +14,11 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
 from facts.headscale import Headscale, HeadscaleState
 from facts.tailscale import Tailscale
+from operations.differs import differs, not_yet
 from operations.openclaw import as_account
 from operations.remote import RemoteError, run_on
 from operations.script import into_place
+from plan.difference import Change
 from plan.house import House
 from plan.nodes import RECORD, Record, Standing, Tidy, leaving, record_text, standing, tidy
 from plan.pairings import Pairing, orphans, parse_pairings
@@ -54,10 +56,15 @@ def nodes(house: House) -> Generator[StringCommand | FunctionCommand, None, None
     Others are removed; hosts outside --limit are left alone. Keys that do not wait for a designated device are expired:
     hosts have used theirs when this comes. A second run costs one remote command.
     """
-    wanted = untidy(house, host.get_fact(Headscale))
+    known = host.get_fact(Headscale)
+    if not known.answers and not state.is_executing:
+        yield not_yet("Headscale does not answer")
+        return
+    wanted = untidy(house, known)
     if not wanted:
         host.noop("every node is a host or a designated device")
         return
+    differs(*map(Change, wanted.announced or ["the record of devices forgets those that left"]))
     yield StringCommand(tidy_script(wanted))
     if wanted.remove:
         yield FunctionCommand(_out_at_gateway, (house, wanted.addresses, inventory.get_host(house.gateway.name)), {})

@@ -6,12 +6,14 @@ import json
 import shlex
 from collections.abc import Generator, Sequence
 
-from pyinfra import host, inventory, logger
+from pyinfra import host, inventory, logger, state
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
 from facts.headscale import Headscale
-from facts.tailscale import Tailscale
+from facts.tailscale import Tailscale, TailscaleState
+from operations.differs import differs, not_yet
 from operations.remote import RemoteError, run_on
+from plan.difference import MISSING, Change
 from plan.preferences import OFF
 
 #: How long a join key is good for. It is used seconds after it was made.
@@ -23,9 +25,14 @@ JOIN_SECONDS = 90
 def users(names: Sequence[str]) -> Generator[StringCommand, None, None]:
     """Own the existence of Headscale users. Others are left alone. A second run costs one remote command."""
     known = host.get_fact(Headscale)
+    if not known.answers and not state.is_executing:
+        yield not_yet("Headscale does not answer")
+        return
     missing = [name for name in names if name not in known.users]
     if not missing:
         host.noop("all users exist")
+        return
+    differs(*(Change(f"user {name} of Headscale", "made", MISSING) for name in missing))
     for name in missing:
         yield StringCommand(f"headscale users create {shlex.quote(name)} -o json >/dev/null")
 
@@ -42,18 +49,37 @@ def joined(
     """
     seen = host.get_fact(Tailscale)
     hostname = host.name
+    if not seen.backend and not state.is_executing:
+        yield not_yet("Tailscale does not answer")
+        return
     if not (seen.joined and seen.control == control and seen.tags == frozenset(tags)):
+        differs(Change("the host", "joined to the VPN", _why_joined(seen, control)))
         yield FunctionCommand(
             _join, (inventory.get_host(coordinator), control, tuple(tags), user, accept_dns, seen.joined), {}
         )
         return
+    asked = {
+        f"--hostname={shlex.quote(hostname)}": seen.hostname == hostname,
+        f"--accept-dns={str(accept_dns).lower()}": seen.accept_dns == accept_dns,
+    }
+    options = [*(option for option, is_so in asked.items() if not is_so), *seen.still_on]
+    if options or seen.serves:
+        served = [Change("what Tailscale itself serves on the host", "taken away")] if seen.serves else []
+        differs(*served, *(Change(f"Tailscale's option {option}", "set", "it is another") for option in options))
     if seen.serves:
         yield StringCommand("tailscale serve reset")
-    if (seen.accept_dns, seen.hostname, seen.still_on) != (accept_dns, hostname, ()):
-        options = (f"--hostname={shlex.quote(hostname)}", f"--accept-dns={str(accept_dns).lower()}", *seen.still_on)
+    if options:
         yield StringCommand(f"tailscale set {' '.join(options)}")
     elif not seen.serves:
         host.noop("joined")
+
+
+def _why_joined(seen: TailscaleState, control: str) -> str:
+    if not seen.joined:
+        return f"Tailscale says {seen.backend or 'nothing'}"
+    if seen.control != control:
+        return f"it belongs to {seen.control}"
+    return f"its node has {', '.join(sorted(seen.tags)) or 'no tags'}"
 
 
 def _join(

@@ -12,7 +12,9 @@ from pyinfra.api import FileUploadCommand, StringCommand, operation
 
 from facts.ollama import STORE, Ollama
 from operations.component import INCOMING
+from operations.differs import differs
 from operations.script import into_place
+from plan.difference import Change
 
 
 @operation()
@@ -35,6 +37,9 @@ def model(
     if not missing and seen.manifest == manifest_sha256:
         host.noop(f"{model_name} is there")
         return
+    count = f"{len(missing)} of {len(blobs)} files are missing or cut short"
+    why = count if missing else "its manifest is missing or another"
+    differs(Change(f"model {model_name}", "sent", why))
     yield StringCommand(f"install -d -m 0700 {INCOMING}; install -d -o ollama -g ollama -m 0755 {STORE} {STORE}/blobs")
     for digest, _, file in missing:
         yield FileUploadCommand(str(file), f"{INCOMING}/{digest}")
@@ -61,9 +66,12 @@ def answers(model_name: str, manifest: str, context: int, port: int) -> Generato
 
     Ollama answers its health check also when it cannot run any model. A second run costs one remote command.
     """
-    if host.get_fact(Ollama, manifest=manifest, port=port).loaded.get(model_name) == context:
+    loaded = host.get_fact(Ollama, manifest=manifest, port=port).loaded.get(model_name)
+    if loaded == context:
         host.noop(f"{model_name} is loaded with a context of {context}")
         return
+    why = f"it is loaded with a context of {loaded}, not {context}" if loaded else "it is not in memory"
+    differs(Change(f"model {model_name}", "asked for a token", why))
     asked = {
         "model": model_name,
         "prompt": "Hello",

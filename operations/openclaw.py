@@ -10,7 +10,9 @@ from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 
 from operations.component import INCOMING
+from operations.differs import differs
 from operations.script import into_place
+from plan.difference import Change
 from plan.openclaw import IMAGE_RECORD
 
 
@@ -54,6 +56,7 @@ def image(
     if host.get_fact(ImagePresent, image=image_name, account=account):
         host.noop(f"{image_name} is loaded")
         return
+    differs(Change(f"image {image_name}", "loaded", "it is missing, or another image has its name"))
     uploaded = f"{INCOMING}/{sha256}"
     load = as_account(account, "podman load --quiet")
     tag = as_account(account, f"podman tag {shlex.quote(archived_as)} {shlex.quote(image_name)}")

@@ -10,6 +10,9 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+#: Bit of a file's mode.
+EVERYBODY_READS = 0o004
+
 
 @dataclass(frozen=True)
 class Account:
@@ -38,7 +41,12 @@ class Directory:
 @dataclass(frozen=True)
 class File:
     """A file with exactly this content. `check` is a shell command that must succeed for `{}`, the new file
-    in its place beside the old one, before the old one is replaced."""
+    in its place beside the old one, before the old one is replaced.
+
+    `shown` says whether people may see the content, this one and the one on the host, when they differ. None: if every
+    account of the host may read the file. Most files that are closed hold no secret as we write them, but are where
+    programs look for secrets, so somebody may have put one in.
+    """
 
     path: str
     content: str = field(repr=False)
@@ -46,10 +54,15 @@ class File:
     group: str = "root"
     mode: str = "0644"
     check: str = ""
+    shown: bool | None = None
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.content.encode()).hexdigest()
+
+    @property
+    def may_be_shown(self) -> bool:
+        return bool(int(self.mode, 8) & EVERYBODY_READS) if self.shown is None else self.shown
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,10 @@ class Secret:
 
 @dataclass(frozen=True)
 class Block:
-    """Lines of a file that others own too, between two marker lines. Owns: what stands between the markers."""
+    """Lines of a file that others own too, between two marker lines. Owns: what stands between the markers.
+
+    People may see the lines: they are no place for a secret.
+    """
 
     path: str
     name: str
@@ -180,6 +196,11 @@ class SeenPath:
     size: int
     sha256: str = ""
     target: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether every account may read it."""
+        return bool(int(self.mode, 8) & EVERYBODY_READS)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def deploy(this: This) -> None:
                 ruleset(this.house, this.member, Apt(proxies)),
                 mode="0600",
                 check="nft --check --file {}",
+                shown=True,
             ),
             File(UNIT, render("firewall/private-ai-firewall.service.j2", rules=RULES, table=TABLE)),
         ),

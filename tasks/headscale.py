@@ -63,6 +63,7 @@ def deploy(this: This) -> None:
                 group="headscale",
                 mode="0640",
                 check=POLICY_CHECK,
+                shown=True,
             ),
             File(UNIT, render("headscale/headscale.service.j2")),
         ),

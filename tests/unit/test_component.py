@@ -79,52 +79,109 @@ def test_a_bare_host_needs_everything() -> None:
     assert todo.links == (("/usr/local/bin/tool", f"{PROGRAM.prefix}/bin/tool"),)
     assert todo.directories == WANT.directories and todo.files == WANT.files and todo.secrets == WANT.secrets
     assert todo.blocks == WANT.blocks and todo.units == WANT.units and todo.effects == WANT.effects
+    assert len(todo.changes) == 10 and all("(it is missing)" in str(change) for change in todo.changes[:7])
+
+
+#: What follows from a difference of a unit's input.
+CONF, LINK = (
+    f"unit svc.service would be restarted ({path} differs)" for path in ("/etc/svc/conf", "/usr/local/bin/tool")
+)
+EFFECT = f"command {WANT.effects[0].command} would be run (/etc/svc/conf differs)"
+BEHIND = "unit svc.service would be restarted (no deployment has started it with what it has now)"
+TOOL = f"{PROGRAM.prefix}/bin/tool"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("package curl installed", "package curl config-files", "package curl"),
-        ("subids svc\n", "", "account svc"),
-        ("lingering svc\n", "", "account svc"),
-        ("0750|4096", "0755|4096", "directory /etc/svc"),
-        ("directory|root|svc", "regular file|root|svc", "directory /etc/svc"),
+        ("package curl installed", "package curl config-files", ["package curl would be installed (it is missing)"]),
+        ("subids svc\n", "", ["account svc would be put right (it has no subordinate ids)"]),
+        ("lingering svc\n", "", ["account svc would be put right (it does not linger)"]),
+        (
+            "0750|4096",
+            "0755|4096",
+            ["directory /etc/svc would be given its owner and mode (mode 0755 instead of 0750)"],
+        ),
+        (
+            "directory|root|svc",
+            "regular file|root|svc",
+            ["directory /etc/svc would be given its owner and mode (it is a regular file)"],
+        ),
         (
             "file|root|svc|0640",
             "file|root|svc|0644",
-            "file /etc/svc/conf, what follows from /etc/svc/conf, start svc.service",
+            ["file /etc/svc/conf would be written (mode 0644 instead of 0640)", EFFECT, CONF],
         ),
         (
             "file|root|svc|0640",
             "file|svc|svc|0640",
-            "file /etc/svc/conf, what follows from /etc/svc/conf, start svc.service",
+            ["file /etc/svc/conf would be written (owner svc instead of root)", EFFECT, CONF],
         ),
-        (WANT.files[0].sha256, "c" * 64, "file /etc/svc/conf, what follows from /etc/svc/conf, start svc.service"),
-        (f"link /usr/local/bin/tool|{PROGRAM.prefix}", "link /usr/local/bin/tool|/opt/old", "link /usr/local/bin/tool"),
-        ("svc|svc|0400", "svc|svc|0444", "secret /etc/svc/token"),
-        # The run ended before it.
-        ("effect /etc/svc/conf\n", "", "what follows from /etc/svc/conf"),
+        (
+            "regular file|root",
+            "symbolic link|root",
+            ["file /etc/svc/conf would be written (it is a symbolic link)", EFFECT, CONF],
+        ),
+        (
+            WANT.files[0].sha256,
+            "c" * 64,
+            ["file /etc/svc/conf would be written (its content differs and is not shown)", EFFECT, CONF],
+        ),
+        (
+            f"link /usr/local/bin/tool|{PROGRAM.prefix}",
+            "link /usr/local/bin/tool|/opt/old",
+            [f"link /usr/local/bin/tool would be set to {TOOL} (it leads to /opt/old/bin/tool)", LINK],
+        ),
+        (
+            "svc|svc|0400",
+            "svc|svc|0444",
+            ["secret /etc/svc/token would be given its owner and mode (mode 0444 instead of 0400)"],
+        ),
         # Shorter than what is made here.
-        ("svc|svc|0400|64", "svc|svc|0400|8", "secret /etc/svc/token"),
-        ("groups svc svc\n", "groups svc svc adm\n", "account svc"),
-        (WANT.blocks[0].sha256, "d" * 64, "lines in /etc/hosts"),
-        ("ActiveState=active", "ActiveState=failed", "start svc.service"),
-        ("ActiveState=active", "ActiveState=activating", "start svc.service"),
-        ("UnitFileState=enabled", "UnitFileState=disabled", "start svc.service"),
-        ("NeedDaemonReload=no", "NeedDaemonReload=yes", "start svc.service"),
+        (
+            "svc|svc|0400|64",
+            "svc|svc|0400|8",
+            ["secret /etc/svc/token would be made anew (it has 8 digits instead of 64)"],
+        ),
+        # The run ended before it.
+        (
+            "effect /etc/svc/conf\n",
+            "",
+            [f"command {WANT.effects[0].command} would be run (what follows from /etc/svc/conf is not so)"],
+        ),
+        (
+            "groups svc svc\n",
+            "groups svc svc adm\n",
+            ["account svc would be put right (it is in other groups than its own)"],
+        ),
+        (WANT.blocks[0].sha256, "d" * 64, ["lines 'names' in /etc/hosts would be replaced (they differ)"]),
+        ("ActiveState=active", "ActiveState=inactive", ["unit svc.service would be started (it is stopped)"]),
+        ("ActiveState=active", "ActiveState=activating", ["unit svc.service would be started (it is activating)"]),
+        (
+            "UnitFileState=enabled",
+            "UnitFileState=disabled",
+            ["unit svc.service would be restarted (it is not enabled)"],
+        ),
+        (
+            "NeedDaemonReload=no",
+            "NeedDaemonReload=yes",
+            ["unit svc.service would be restarted (systemd has not read its changed files)"],
+        ),
         # Written, but the run ended before the restart: the stamp is of the old inputs.
-        (f"|{'b' * 64}|{'b' * 64}", f"|{'b' * 64}|{'e' * 64}", "start svc.service"),
-        (f"|{'b' * 64}|{'b' * 64}", f"|{'b' * 64}|", "start svc.service"),
+        (f"|{'b' * 64}|{'b' * 64}", f"|{'b' * 64}|{'e' * 64}", [BEHIND]),
+        (f"|{'b' * 64}|{'b' * 64}", f"|{'b' * 64}|", [BEHIND]),
     ],
 )
-def test_one_thing_that_differs_is_put_right(old: str, new: str, says: str) -> None:
+def test_one_thing_that_differs_is_put_right(old: str, new: str, says: list[str]) -> None:
     assert old in COMPLETE
-    assert difference(WANT, have(COMPLETE.replace(old, new, 1))).words().startswith(says)
+    assert [str(change) for change in difference(WANT, have(COMPLETE.replace(old, new, 1))).changes] == says
 
 
 def test_a_unit_that_is_to_be_stopped() -> None:
     want = Component(units=(Unit("svc.service", stopped=True),))
-    assert difference(want, have()).words() == "stop svc.service"
+    assert [str(change) for change in difference(want, have()).changes] == [
+        "unit svc.service would be stopped (it is running)"
+    ]
     gone = COMPLETE.replace("=active", "=inactive").replace("=enabled", "=disabled")
     assert not difference(want, have(gone))
     assert not difference(want, Have())
@@ -204,7 +261,9 @@ def test_what_an_interrupted_run_left_among_the_uploads_is_removed(tmp_path: Pat
     left = Component(directories=(Directory("/incoming", mode="0700", empty=True),))
     seen = "path /incoming|directory|root|root|0700|4096\n{}end"
     assert not difference(left, have(seen.format("")))
-    assert difference(left, have(seen.format("filled /incoming\n"))).directories == left.directories
+    todo = difference(left, have(seen.format("filled /incoming\n")))
+    assert todo.directories == left.directories
+    assert str(todo.changes[0]) == "directory /incoming would be emptied (something lies in it)"
     folder = Directory(str(tmp_path / "incoming"), mode="0700", empty=True)
     (tmp_path / "incoming/half").mkdir(parents=True)
     (tmp_path / "incoming/half/file").write_text("x")

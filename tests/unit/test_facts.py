@@ -12,6 +12,8 @@ from facts.tailscale import Tailscale
 
 # Recorded from Headscale 0.29.3, shortened.
 HEADSCALE = """\
+yes
+--- next
 [{"id":1,"name":"people","created_at":{"seconds":1795377522,"nanos":1}}]
 --- next
 [{"id":1,"name":"home","given_name":"home","ip_addresses":["100.64.0.1"],"online":true,"tags":["tag:gateway"],
@@ -37,11 +39,11 @@ TAILSCALE = """\
 
 def test_headscale() -> None:
     state = Headscale().process(HEADSCALE.splitlines())
-    assert state.users == {"people": 1}
+    assert state.answers and state.users == {"people": 1}
     assert state.nodes[0].tags == {"tag:gateway"} and state.nodes[0].user == "" and state.nodes[0].key == 3
     assert state.keys[0].spent and state.record["anna-phone"].keys == (3,)
-    bare = Headscale().process(["null", "--- next", "null", "--- next", "null", "--- next"])
-    assert (bare.users, bare.nodes, bare.keys, bare.record) == ({}, (), (), {})
+    bare = Headscale().process(["", *["--- next", "null"] * 3, "--- next"])
+    assert not bare.answers and (bare.users, bare.nodes, bare.keys, bare.record) == ({}, (), (), {})
     for bad in (
         "Error: cannot connect",
         HEADSCALE.replace('"owner"', '"own"'),
