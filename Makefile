@@ -33,6 +33,9 @@ down:  ## remove the virtual hosts and everything of theirs from this machine
 deploy: .venv/ready  ## pyinfra INVENTORY deploy.py, with progress and without a question
 	@$(PYINFRA) -y $(INVENTORY) deploy.py
 
+diff: .venv/ready  ## what differs on each host from what would be deployed; changes nothing
+	@$(PYINFRA) $(INVENTORY) playbooks/diff.py
+
 verify: .venv/ready  ## walk every allowed way and try every forbidden one
 	@$(PYTEST) tests/verify --inventory $(INVENTORY)
 
@@ -54,4 +57,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help demo test breakages interruptions lab down deploy verify chat prepare lint unit lock
+.PHONY: help demo test breakages interruptions lab down deploy diff verify chat prepare lint unit lock

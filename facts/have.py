@@ -7,7 +7,7 @@ import shlex
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from plan.want import Component, Have, SeenPath, SeenUnit, Unit
+from plan.want import Block, Component, Have, SeenPath, SeenUnit, Unit
 
 #: Where the digest of a unit's inputs is kept after it has started well.
 STAMPS = "/var/lib/private-ai/stamps"
@@ -29,6 +29,11 @@ def inputs_digest(unit: Unit) -> str:
     # Link targets count: a program's link names its version and content. Most inputs are no links, and the command must
     # print the same in a script that stops at errors.
     return f"{{ sha256sum -- {quoted} || :; readlink -- {quoted} || :; {in_force}}} 2>&1 | sha256sum | cut -c1-64"
+
+
+def block_text(block: Block) -> str:
+    """A shell command that prints a block with its markers."""
+    return f"sed -n '/^{block.begin}$/,/^{block.end}$/p' {shlex.quote(block.path)}"
 
 
 class ComponentState(FactBase[Have]):
@@ -66,9 +71,9 @@ class ComponentState(FactBase[Have]):
             quoted = " ".join(shlex.quote(f.path) for f in component.files)
             lines.append(f"sha256sum -- {quoted} 2>/dev/null | sed 's/^/sha256 /'")
         for block in component.blocks:
-            path, begin, end = shlex.quote(block.path), block.begin, block.end
-            digest = f"sed -n '/^{begin}$/,/^{end}$/p' {path} | sha256sum | cut -c1-64"
-            lines.append(f"printf 'block %s|%s|%s\\n' {path} {shlex.quote(block.name)} \"$({digest})\"")
+            digest = f"{block_text(block)} | sha256sum | cut -c1-64"
+            named = f"{shlex.quote(block.path)} {shlex.quote(block.name)}"
+            lines.append(f"printf 'block %s|%s|%s\\n' {named} \"$({digest})\"")
         for effect in component.effects:
             path = shlex.quote(effect.path)
             lines.append(f"if {effect.check}; then printf 'effect %s\\n' {path}; fi")

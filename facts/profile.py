@@ -15,13 +15,15 @@ from typing_extensions import override
 
 from plan.firewall import TAKEN_BACK, UNCONFIRMED
 from plan.profile import Listener, Profile
+from plan.stamp import PATH as STAMP
 
 # Runs under dash on Debian 13 with systemd, openssh-server, python3-minimal, iproute2 and procps. All
 # sections but the listeners are printed even when a tool is missing; the parser decides what must be there.
 # The mirrors are read from their files, since 'apt-get indextargets' writes apt's cache. A process's control
 # group says which unit owns a socket; a socket that systemd itself holds is found in list-sockets.
 # sudo drops SSH_CONNECTION, so it is read from the nearest ancestor that has it.
-SCRIPT = r"""{
+SCRIPT = (
+    r"""{
 LC_ALL=C; export LC_ALL
 s() { echo "@@ $1"; }
 s clock; date +%s.%N
@@ -54,9 +56,13 @@ s machine-id; cat /etc/machine-id
 s reboot; [ -e /run/reboot-required ] && echo yes
 s firewall-unconfirmed; cat UNCONFIRMED
 s firewall-taken-back; cat TAKEN_BACK
+s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 4096 STAMP; echo
 s clock-end; date +%s.%N
 s end
-} 2>/dev/null""".replace("UNCONFIRMED", UNCONFIRMED).replace("TAKEN_BACK", TAKEN_BACK)
+} 2>/dev/null""".replace("UNCONFIRMED", UNCONFIRMED)
+    .replace("TAKEN_BACK", TAKEN_BACK)
+    .replace("STAMP", STAMP)
+)
 
 _CPU = {"x86_64": "amd64", "aarch64": "arm64"}
 _UNIT = re.compile(r"[^/]+\.(?:service|socket|scope|slice)(?=/|$)")
@@ -127,6 +133,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             reboot_required=bool(sections["reboot"]),
             firewall_unconfirmed=" ".join(sections["firewall-unconfirmed"]),
             firewall_taken_back=" ".join(sections["firewall-taken-back"]),
+            stamp="\n".join(sections["stamp"]),
         )
     except KeyError as error:
         raise FactProcessError(f"host profile: {error.args[0]!r} is missing from the output") from error

@@ -33,7 +33,8 @@ class Profile:
     `vram_mib` is the sum over `gpus`, 0 without nvidia-smi. `apt_proxies` and `apt_mirrors` are URLs.
     `ssh_client` is the controller's address as the host sees it, '' when not over SSH, and `ssh_port` the port of the
     host that it came in on, 0 then. `firewall_unconfirmed` is since when rules are in force that an interrupted run
-    left, `firewall_taken_back` when such rules were taken back, both as the host wrote it, or ''.
+    left, `firewall_taken_back` when such rules were taken back, both as the host wrote it, or ''. `stamp` is the text
+    of the stamp (plan/stamp.py), '' when there is none that root wrote and everybody may read.
     """
 
     hostname: str
@@ -65,3 +66,4 @@ class Profile:
     reboot_required: bool
     firewall_unconfirmed: str
     firewall_taken_back: str
+    stamp: str

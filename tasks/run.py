@@ -1,10 +1,12 @@
-"""What pyinfra itself leaves open: a run without hosts is an error, and small packets go at once.
+"""What pyinfra itself leaves open: a run without hosts is an error, a run that only looks never does more, and small
+packets go at once.
 
 Called by config.py, which pyinfra executes before it loads the inventory.
 """
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -46,6 +48,12 @@ WHERE = {
 }
 
 
+#: The playbook that plans the deployment of every host to tell what differs, and executes nothing.
+LOOKS_ONLY = "diff.py"
+#: Its status when it did not come to an answer: 0 and 1 are answers.
+NO_ANSWER = 2
+
+
 class NoDelay(BaseStateCallback):
     """Switch off Nagle's algorithm: paramiko leaves it on, which costs 40 ms for each remote command."""
 
@@ -67,6 +75,11 @@ def begin() -> None:
     RUN.yes, RUN.dry = bool(context.params.get("yes")), bool(context.params.get("dry"))
     state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
     set_stage = state.set_stage
+    looks_only = LOOKS_ONLY in {Path(file).name for file in RUN.files}
+    if looks_only:
+        # pyinfra ends with 1 after an error, and with 0 after Ctrl-C.
+        click.ClickException.exit_code = NO_ANSWER
+        signal.signal(signal.SIGINT, lambda number, _: sys.exit(128 + number))
 
     def set_stage_with_hosts(stage: StateStage) -> None:
         if stage == StateStage.Connect:
@@ -75,15 +88,21 @@ def begin() -> None:
             if all(groups):
                 state.limit_hosts = [host for host in state.inventory if groups & set(host.groups)]
             state.add_callback_handler(NoDelay())
+            if looks_only:
+                # Whatever -y and --fail-percent say: changes are looked for, every host has to answer, nobody is asked.
+                state.check_for_changes, state.config.FAIL_PERCENT = True, 0
+                state.should_raise_failed_hosts = None
+        if stage == StateStage.Execute and looks_only:
+            raise PyinfraError(f"playbooks/{LOOKS_ONLY} only looks; nothing was changed. Next: run deploy.py")
         set_stage(stage)
 
     state.set_stage = set_stage_with_hosts
 
 
-def leave() -> NoReturn:
-    """End a run that has nothing to execute, with status 0; pyinfra would ask whether to go on."""
+def leave(status: int = 0) -> NoReturn:
+    """End a run that has nothing to execute; pyinfra would ask whether to go on."""
     sys.stdout.flush()
-    raise SystemExit(0)
+    raise SystemExit(status)
 
 
 def _refuse_unknown_limit(state: State) -> None:

@@ -51,17 +51,27 @@ _choices: dict[str, Choice] = {}
 def the_house() -> House:
     """The house of the inventory, built and checked once for all hosts. Raises WrongInput."""
     if not _houses:
-        own = {"all", Path(RUN.inventory).stem}
-        entries = [
-            HostEntry(each.name, tuple(group for group in each.groups if group not in own), _data(each))
-            for each in sorted(inventory, key=lambda each: str(each.name))
-        ]
+        own, hosts = _own_groups(), entries()
         try:
-            _check_limit(entries)
-            _houses.append(build_house(entries, [group for group in inventory.groups if group not in own]))
+            _check_limit(hosts)
+            _houses.append(build_house(hosts, [group for group in inventory.groups if group not in own]))
         except SettingError as error:
             raise WrongInput(f"{error} (nothing was changed)") from error
     return _houses[0]
+
+
+def entries() -> list[HostEntry]:
+    """The hosts of the inventory by name, with groups and data, whatever --limit says."""
+    own = _own_groups()
+    return [
+        HostEntry(each.name, tuple(group for group in each.groups if group not in own), _data(each))
+        for each in sorted(inventory, key=lambda each: str(each.name))
+    ]
+
+
+def _own_groups() -> set[str]:
+    """Groups that pyinfra makes by itself."""
+    return {"all", Path(RUN.inventory).stem}
 
 
 def _data(each: Host) -> dict[str, Any]:
@@ -69,8 +79,8 @@ def _data(each: Host) -> dict[str, Any]:
     return data
 
 
-def _check_limit(entries: list[HostEntry]) -> None:
-    names = [entry.name for entry in entries]
+def _check_limit(hosts: list[HostEntry]) -> None:
+    names = [entry.name for entry in hosts]
     for pattern in RUN.limit:
         if pattern not in inventory.groups and not any(fnmatch(name, pattern) for name in names):
             raise SettingError(

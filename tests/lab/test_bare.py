@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,27 @@ def test_a_port_taken_by_another_program_is_refused(single: TestLab) -> None:
         refused(single, ("443", "python3", "squatter"))
     finally:
         single.ssh("home", "systemctl stop squatter")
+
+
+def look(lab: TestLab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return lab.run(".venv/bin/pyinfra", lab.inventory, "playbooks/diff.py", *arguments)
+
+
+def test_a_look_at_bare_hosts_finds_that_all_is_missing_and_what_is_not_known_yet(single: TestLab) -> None:
+    done = look(single)
+    assert done.returncode == 1, done.stderr[-3000:]
+    for line in (
+        "laptop: no deployment has come to its end here",
+        "    package nftables would be installed (it is missing)",
+        "    unit ollama.service would be started (it is missing)",
+        "    not known before the run: the CA is made on the coordinator first",
+        "    secret /etc/openclaw/token would be made (it is missing)",
+    ):
+        assert line in done.stdout.splitlines()
+    wrong = look(single, "--data", "house_domain=house")
+    assert wrong.returncode == 2 and "house_domain" in wrong.stderr and wrong.stdout == ""
+    for host in single.hosts:
+        assert single.ssh(host, "ls -d /var/lib/private-ai /opt/private-ai 2>/dev/null", check=False) == ""
 
 
 def test_a_dry_run_from_nothing_changes_nothing(single: TestLab) -> None:

@@ -22,7 +22,7 @@ from playwright.sync_api import expect
 from artifacts.store import find_program
 from lab.access import run_on
 from tests.lab.browser import browser_in
-from tests.lab.conftest import REPO, TestLab
+from tests.lab.conftest import REPO, STAMP, TestLab
 
 PAGES = REPO / "enrolment"
 NAMES = ("test-phone", "test-tablet")
@@ -260,7 +260,7 @@ def test_the_verification_counts_devices_and_a_run_gives_them_their_names(people
     assert "annas-iphone" in people.nodes()
     results = people.lab.deploy(inventory=people.inventory(*NAMES))
     changed = [each["name"] for each in results["operations"] if each["success"]]
-    assert changed == ["Devices | Nodes of the VPN"]
+    assert changed == ["Devices | Nodes of the VPN", STAMP]
     assert set(people.nodes()) == {"home", "laptop", *NAMES}
     assert people.lab.deploy(inventory=people.inventory(*NAMES))["totals"]["success"] == 0
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from plan.checks import secret_files
-from tests.lab.conftest import REPO, TestLab
+from tests.lab.conftest import REPO, STAMP, TestLab
 from tests.unit import houses
 from tests.verify.probes.secrets import Seeker, values
 
@@ -130,6 +130,7 @@ def test_no_secret_gets_to_the_controller(house: TestLab, tmp_path: Path) -> Non
         "second run": ("-y", "deploy.py", "--diff"),
         "chat": ("-y", "playbooks/chat.py", "--data", "message=Hello"),
         "devices": ("-y", "playbooks/device_list.py"),
+        "diff": ("playbooks/diff.py",),
     }.items():
         done = house.run(".venv/bin/pyinfra", "-vvv", "--debug", house.inventory, *arguments)
         assert done.returncode == 0, done.stderr[-3000:]
@@ -168,7 +169,7 @@ def test_a_new_laptop_joins_with_limit_and_nothing_else_is_touched(house: TestLa
     house.ssh(role["coordinator"], f"headscale nodes delete -i {number} --force")
     others = {host: house.ssh(host, SNAPSHOT) for host in house.hosts if host != "laptop"}
     done = changed(house, "--limit", "laptop")
-    assert set(done) == {"Tailscale | Program, service", "Tailscale | Join the house"}
+    assert set(done) == {"Tailscale | Program, service", "Tailscale | Join the house", STAMP}
     assert all(hosts == ["laptop"] for hosts in done.values())
     assert {host: house.ssh(host, SNAPSHOT) for host in others} == others
     nodes = json.loads(house.ssh(role["coordinator"], "headscale nodes list -o json"))
@@ -226,7 +227,7 @@ def test_each_server_comes_back_after_a_reboot(house: TestLab) -> None:
     back(house)
     assert addresses(house) == before
     # The model is in memory again after its first use.
-    assert set(changed(house)) <= {"Ollama | One token"}
+    assert set(changed(house)) <= {"Ollama | One token", STAMP}
 
 
 def test_all_hosts_come_back_when_they_restart_at_once_and_the_coordinator_last(house: TestLab) -> None:
@@ -242,4 +243,4 @@ def test_all_hosts_come_back_when_they_restart_at_once_and_the_coordinator_last(
     assert addresses(house) == before
     for host in house.hosts:
         rules_before_the_network(house, host)
-    assert set(changed(house)) <= {"Ollama | One token"}
+    assert set(changed(house)) <= {"Ollama | One token", STAMP}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import runpy
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,18 @@ from typing import Any
 import pytest
 
 from plan.access import Row, parse_access
+from plan.difference import Change, difference
+from plan.drift import Found, HostDrift, as_json, content_diff, report
 from plan.errors import SettingError
 from plan.house import SETTINGS, HostEntry, build_house
+from plan.stamp import PATH, Deployed, Stamp
+from plan.want import Component, File, Have, SeenPath, SeenUnit, Unit
+from tasks.run import NO_ANSWER
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "devices", "ollama", "openclaw")
+COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "devices", "ollama", "openclaw", "drift")
 
 #: Ports that stand on a page and in no row of the access table.
 OTHER_PORTS = {
@@ -108,6 +115,49 @@ def test_the_errors_that_pages_show_are_those_of_the_code() -> None:
         with pytest.raises(SettingError) as error:
             build_house([HostEntry("home", groups, {"ssh_hostname": "192.168.1.10", **data})], groups)
         assert f"\n{error.value}\n" in text_of(ROOT / f"docs/{page}.md")
+
+
+def test_the_report_of_drift_that_its_page_shows_is_the_codes() -> None:
+    here = Deployed("0e3d19f2c5aa", "aaaaaaaaaaaa", {"pyinfra": "3.10.0"})
+    stamp = Stamp(replace(here, revision="4b1bf798184b"), datetime(2026, 11, 24, 22, 19, 52, tzinfo=UTC))
+    rules = [f"{' ' * 4}# rule {number}" for number in range(53)]
+    rules += ['    counter reject with icmpx admin-prohibited comment "egress"', "  }", "}", ""]
+    file = File("/etc/private-ai/firewall.nft", "\n".join(rules), mode="0600", shown=True)
+    unit = "private-ai-firewall.service"
+    want = Component(files=(file,), units=(Unit(unit, inputs=(file.path,), reload=True), Unit("ollama.service")))
+    have = Have(
+        paths={file.path: SeenPath("regular file", "root", "root", "0600", 9, "f" * 64)},
+        units={
+            unit: SeenUnit("loaded", "active", "enabled", False, "b", "b"),
+            "ollama.service": SeenUnit("loaded", "inactive", "enabled", False, "b", "b"),
+        },
+    )
+    changes = difference(want, have).changes
+    present = file.content + "# opened by hand\n"
+    found = (
+        Found("Firewall", changes[0], content_diff(changes[0], present)),
+        Found("Firewall", changes[1]),
+        Found("Ollama", changes[2]),
+    )
+    said = report([HostDrift("home", stamp, here, found), HostDrift("laptop", stamp, here, ())])
+    page = text_of(ROOT / "docs/drift.md")
+    assert "\n".join(line for _, line in said) in page
+    assert PATH in page
+
+
+def test_the_page_on_drift_has_the_keys_of_its_json_and_the_statuses() -> None:
+    here = Deployed("0e3d19f2c5aa", "aaaaaaaaaaaa", {})
+    stamp = Stamp(here, datetime(2026, 11, 24, tzinfo=UTC))
+    page = text_of(ROOT / "docs/drift.md")
+    shown = as_json([HostDrift("home", stamp, here, (Found("Base", Change("package curl")),))])
+    assert [row[0].strip("`") for row in table_rows(ROOT / "docs/drift.md", "The JSON")] == list(shown)
+    of_host = shown["hosts"]["home"]
+    for key in (*of_host, *of_host["stamp"], *of_host["changes"][0]):
+        assert f"`{key}`" in page, key
+    assert f"\n| {NO_ANSWER} and more |" in page
+    # What the page says is shown although it is closed.
+    tasks = {path.name: path.read_text(encoding="utf-8").count("shown=") for path in (ROOT / "tasks").glob("*.py")}
+    assert {name: count for name, count in tasks.items() if count} == {"firewall.py": 1, "headscale.py": 1}
 
 
 def test_every_component_has_module_and_page() -> None:

@@ -40,6 +40,7 @@ GOOD = Profile(
     reboot_required=False,
     firewall_unconfirmed="",
     firewall_taken_back="",
+    stamp="",
 )
 ALL_ROLES = ("coordinator", "gateway", "model_hosts")
 PORTS = (

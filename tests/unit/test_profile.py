@@ -76,6 +76,11 @@ deb http://security.mirror.example/debian-security trixie-security main
 @@ reboot
 @@ firewall-unconfirmed
 @@ firewall-taken-back
+@@ stamp
+{
+  "revision": "0123456789ab"
+}
+
 @@ clock-end
 1795377040.368171870
 @@ end
@@ -155,6 +160,7 @@ def test_recorded_host() -> None:
         reboot_required=False,
         firewall_unconfirmed="",
         firewall_taken_back="",
+        stamp='{\n"revision": "0123456789ab"\n}',
     )
 
 

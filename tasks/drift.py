@@ -1,0 +1,107 @@
+"""Drift: each host says from what it was deployed, and what differs from what would be deployed now."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+from pyinfra import host, inventory
+
+from facts.contents import Contents
+from operations.differs import planned
+from operations.stamp import stamped
+from plan.drift import Found, HostDrift, as_json, content_diff, report
+from plan.stamp import UNKNOWN, Deployed, parse_stamp, settings_digest
+from tasks.run import RUN, leave
+from tasks.this import This, choice_of, entries, program
+
+COMPONENT = "Drift"
+REPOSITORY = Path(__file__).parent.parent
+STYLES: dict[str, dict[str, Any]] = {
+    "host": {"bold": True},
+    "component": {"bold": True},
+    "change": {"fg": "yellow"},
+    "removed": {"fg": "red"},
+    "added": {"fg": "green"},
+    "place": {"fg": "cyan"},
+    "good": {"fg": "green"},
+}
+#: Of this run: the hosts that have been planned.
+_hosts: dict[str, HostDrift] = {}
+
+
+def deploy(this: This) -> None:
+    """On every host, when all is done on all of them: leave the stamp."""
+    stamped(name=f"{COMPONENT} | Stamp", what=deployed(this), before=parse_stamp(this.profile.stamp))
+
+
+def deployed(this: This) -> Deployed:
+    """What a run from here would say on this host's stamp."""
+    names = [("tailscale", False)]
+    if this.has("coordinator"):
+        names.append(("headscale", False))
+    if this.has("model_hosts"):
+        names.append(("ollama", choice_of(this.member).place == "VRAM"))
+    if this.has("gateway"):
+        names.append(("openclaw", False))
+    programs = {name: program(name, this.profile.cpu, this.house, gpu).version for name, gpu in names}
+    return Deployed(revision(), settings_digest(entries()), {**programs, "pyinfra": version("pyinfra")})
+
+
+@cache
+def revision() -> str:
+    """The commit of this repository, with "+" when a file was changed after it; or UNKNOWN.
+
+    What people change to describe their house is left out: the digest of settings is over that.
+    """
+    settings = ("inventory*.py", "group_data", Path(RUN.inventory or "inventory.py").name)
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        excluded = (f":(exclude){name}" for name in settings)
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
+    except (OSError, subprocess.CalledProcessError):
+        return UNKNOWN
+    return f"{commit}+" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    # Looking must not wait for, or take, the lock of somebody who commits at this moment.
+    command = ["git", "--no-optional-locks", "-C", str(REPOSITORY), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def tell(this: This) -> None:
+    """After the deployment was planned for this host: see what differs. The last host prints it for all, and ends the
+    run: with status 0 when nothing differs, with 1 when something does."""
+    found = []
+    for operation, changes in planned(inventory.get_host(host.name)):
+        component = operation.split(" | ")[-2]
+        # Another revision that comes to the same is no drift.
+        found += [(component, change) for change in changes if component != COMPONENT]
+    shown = [change.shown for _, change in found if change.shown]
+    present = iter(host.get_fact(Contents, of=shown) if shown else ())
+    _hosts[host.name] = HostDrift(
+        host.name,
+        parse_stamp(this.profile.stamp),
+        deployed(this),
+        tuple(
+            Found(component, change, content_diff(change, next(present)) if change.shown else ())
+            for component, change in found
+        ),
+    )
+    if len(_hosts) < len(inventory.get_active_hosts()):
+        return
+    hosts = [_hosts[name] for name in sorted(_hosts)]
+    if host.data.get("json"):
+        click.echo(json.dumps(as_json(hosts), indent=2))
+    else:
+        click.echo()
+        for style, line in report(hosts):
+            # click leaves the colours out where standard output is no terminal.
+            click.echo(click.style(line, **STYLES.get(style, {})))
+    leave(1 if any(each.found for each in hosts) else 0)

@@ -1,0 +1,140 @@
+"""What differs is named below its host and component, nothing secret is shown, nothing is touched; a run repairs it.
+
+The house is that of test_house.py, which comes before.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.lab.conftest import REPO, STAMP, TestLab
+from tests.lab.test_house import changed
+
+PATH = "/var/lib/private-ai/deployed.json"
+
+
+@pytest.fixture(scope="module")
+def house(single: TestLab) -> TestLab:
+    """The deployed house; a run that finds nothing to do when test_house.py came before."""
+    single.deploy()
+    return single
+
+
+def look(house: TestLab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return house.run(".venv/bin/pyinfra", house.inventory, "playbooks/diff.py", *arguments)
+
+
+def stamps(house: TestLab) -> dict[str, dict[str, Any]]:
+    return {host: json.loads(house.ssh(host, f"cat {PATH}")) for host in house.hosts}
+
+
+def test_a_deployed_house_does_not_differ_and_says_from_what_it_was_deployed(house: TestLab) -> None:
+    done = house.run("make", "diff")
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "Nothing differs on home, laptop."
+    assert "\x1b" not in done.stdout
+    # -y skips pyinfra's own search for changes.
+    shown = json.loads(look(house, "-y", "--data", "json=true").stdout)
+    assert shown["differs"] is False
+    commit = house.run("git", "rev-parse", "HEAD").stdout.strip()[:12] or "unknown"
+    for host, stamp in stamps(house).items():
+        assert shown["hosts"][host] == {
+            "stamp": stamp,
+            "here": {name: stamp[name] for name in ("revision", "settings", "programs")},
+            "changes": [],
+        }
+        assert stamp["revision"].removesuffix("+") == commit
+        assert house.ssh(host, f"stat -c '%U %a' {PATH}") == "root 644"
+    assert set(stamps(house)["laptop"]["programs"]) == {"tailscale", "pyinfra"}
+
+
+def test_what_differs_is_named_nothing_secret_is_shown_and_a_run_puts_it_right(house: TestLab) -> None:
+    before, token = stamps(house), house.ssh("home", "cat /etc/openclaw/token")
+    house.ssh(
+        "home",
+        "systemctl stop ollama; echo '# by hand' >> /etc/private-ai/firewall.nft; rm /usr/local/bin/headscale; "
+        "chmod 0444 /etc/openclaw/token; cat /etc/openclaw/token >> /etc/openclaw/openclaw.json",
+    )
+    # Closed by somebody who wrote a secret into it.
+    house.ssh("laptop", "cd /etc/default; chmod 0600 tailscaled; echo 'KEY=not-for-others' >> tailscaled")
+    done = look(house, "-vvv")
+    assert done.returncode == 1, done.stderr[-3000:]
+    for secret in (token, "not-for-others"):
+        assert secret not in done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    for host, component, line in (
+        ("home", "Firewall", "file /etc/private-ai/firewall.nft would be written (its content differs)"),
+        ("home", "Firewall", "  -# by hand"),
+        ("home", "Headscale", "not known before the run: Headscale does not answer"),
+        ("home", "Ollama", "unit ollama.service would be started (it is stopped)"),
+        (
+            "home",
+            "OpenClaw",
+            "secret /etc/openclaw/token would be given its owner and mode (mode 0444 instead of 0400)",
+        ),
+        (
+            "home",
+            "OpenClaw",
+            "file /etc/openclaw/openclaw.json would be written (its content differs and is not shown)",
+        ),
+        (
+            "laptop",
+            "Tailscale",
+            "file /etc/default/tailscaled would be written (its content differs and is not shown, "
+            "mode 0600 instead of 0644)",
+        ),
+    ):
+        at = lines.index(f"    {line}")
+        above = [each for each in lines[:at] if each[:1] not in ("", " ")]
+        assert above[-1].startswith(f"{host}: deployed")
+        assert [each for each in lines[:at] if each[:2] == "  " and each[2:3] != " "][-1] == f"  {component}"
+    assert any(line.startswith("    link /usr/local/bin/headscale would be set to /opt/private-ai/") for line in lines)
+    assert lines[-1].startswith("Differences: ") and " on home, 2 on laptop." in lines[-1]
+    # One more remote command, and only where a content is shown.
+    reading = [line for line in done.stderr.splitlines() if ">>> " in line and "base64 -w 0" in line]
+    assert len(reading) == 1 and "[home]" in reading[0]
+    assert house.ssh("home", "systemctl is-active ollama", check=False) == "inactive"
+    assert stamps(house) == before
+    done = look(house, "--limit", "laptop", "--data", "json=true")
+    assert done.returncode == 1
+    [(host, shown)] = json.loads(done.stdout)["hosts"].items()
+    assert host == "laptop" and {each["component"] for each in shown["changes"]} == {"Tailscale"}
+
+    changes = changed(house)
+    assert set(changes[STAMP]) == {"home", "laptop"}
+    assert look(house).returncode == 0
+    after = stamps(house)
+    assert all(after[host]["when"] > before[host]["when"] for host in house.hosts)
+    # A run that finds nothing to do leaves the time of the last one that did.
+    assert changed(house) == {}
+    assert stamps(house) == after
+
+
+def test_another_revision_is_told_and_is_no_difference(house: TestLab) -> None:
+    house.ssh("laptop", f'sed -i \'s/"revision": ".*"/"revision": "0123456789ab"/\' {PATH}')
+    done = look(house)
+    assert done.returncode == 0, done.stdout
+    assert "revision 0123456789ab, here " in done.stdout
+    assert "nothing differs but the stamp, which the next run writes anew" in done.stdout
+    assert changed(house) == {STAMP: ["laptop"]}
+    # One that an account of the host may have written says nothing.
+    house.ssh("home", f"chmod 0666 {PATH}")
+    assert "home: no deployment has come to its end here" in look(house).stdout
+    assert changed(house) == {STAMP: ["home"]}
+
+
+def test_a_look_that_is_broken_off_is_no_answer(house: TestLab) -> None:
+    command = [".venv/bin/pyinfra", house.inventory, "playbooks/diff.py"]
+    with subprocess.Popen(
+        command, cwd=REPO, env=house.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr is not None
+        assert any("Preparing operation files" in line for line in run.stderr)
+        run.send_signal(signal.SIGINT)
+        said, _ = run.communicate(timeout=60)
+    assert run.returncode == 130 and "differs" not in said
