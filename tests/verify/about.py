@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from plan.chosen import chosen
+from plan.stamp import parse_stamp
 from tests.verify.probing import Probing
 from tests.verify.report import About, DateAbout, ModelAbout
 from tests.verify.state import HostState, certificate_end
@@ -30,10 +31,13 @@ def about(probing: Probing) -> About:
 
 
 def versions(state: HostState) -> dict[str, str]:
-    """Program -> version. The version of a program of ours is in the path that its link leads to."""
+    """Program -> version, and when it was all deployed. A program's version is in the path that its link leads to."""
     found = {"system": state.profile.os_pretty, "kernel": state.profile.kernel}
     found |= dict(PREFIX.findall(state["programs"].text))
     image = ((state["container"].json() or [{}])[0]).get("ImageName", "")
+    stamp = parse_stamp(state.profile.stamp)
+    if stamp:
+        found["deployed"] = f"{stamp.when.astimezone(UTC):%Y-%m-%d %H:%M} UTC, revision {stamp.what.revision}"
     if image:
         found["openclaw"] = image.rpartition(":")[2].rpartition("-")[0]
     return found
