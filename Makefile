@@ -33,6 +33,9 @@ deploy: .venv/ready  ## pyinfra INVENTORY deploy.py, with progress and without a
 verify: .venv/ready  ## walk every allowed way and try every forbidden one
 	@$(PYTEST) tests/verify --inventory $(INVENTORY)
 
+status: .venv/ready  ## how every host is, by its own last look, in one table
+	@$(PYINFRA) -y $(INVENTORY) playbooks/status.py
+
 chat: .venv/ready  ## send MESSAGE="..." from a client and print the answer
 	@$(PYINFRA) -y $(INVENTORY) playbooks/chat.py --data message="$$MESSAGE"
 
@@ -51,4 +54,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help demo test breakages lab down deploy verify chat prepare lint unit lock
+.PHONY: help demo test breakages lab down deploy verify status chat prepare lint unit lock

@@ -44,6 +44,8 @@ WHERE = {
     "device_remove.py": "coordinator",
     "token_rotate.py": "gateway",
 }
+#: Playbooks that tell which hosts can be reached. pyinfra connects to none for them and runs them once.
+ASKING = frozenset({"status.py"})
 
 
 class NoDelay(BaseStateCallback):
@@ -67,23 +69,32 @@ def begin() -> None:
     RUN.yes, RUN.dry = bool(context.params.get("yes")), bool(context.params.get("dry"))
     state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
     set_stage = state.set_stage
+    names = {Path(file).name for file in RUN.files}
+    wanted: list[Host] = []
 
     def set_stage_with_hosts(stage: StateStage) -> None:
         if stage == StateStage.Connect:
             _refuse_unknown_limit(state)
-            groups = {WHERE.get(Path(file).name, "") for file in RUN.files}
+            groups = {WHERE.get(name, "") for name in names}
             if all(groups):
                 state.limit_hosts = [host for host in state.inventory if groups & set(host.groups)]
             state.add_callback_handler(NoDelay())
+            if names <= ASKING:
+                wanted.extend(host for host in state.inventory if state.is_host_in_limit(host))
+                state.limit_hosts = []
+        elif stage == StateStage.Prepare and wanted:
+            # In the name of one of them; nothing is sent to it for that.
+            state.limit_hosts = wanted
+            state.activate_host(wanted[0])
         set_stage(stage)
 
     state.set_stage = set_stage_with_hosts
 
 
-def leave() -> NoReturn:
-    """End a run that has nothing to execute, with status 0; pyinfra would ask whether to go on."""
+def leave(status: int = 0) -> NoReturn:
+    """End a run that has nothing to execute; pyinfra would ask whether to go on."""
     sys.stdout.flush()
-    raise SystemExit(0)
+    raise SystemExit(status)
 
 
 def _refuse_unknown_limit(state: State) -> None:
