@@ -39,6 +39,9 @@ diff: .venv/ready  ## what differs on each host from what would be deployed; cha
 verify: .venv/ready  ## walk every allowed way and try every forbidden one
 	@$(PYTEST) tests/verify --inventory $(INVENTORY)
 
+status: .venv/ready  ## how every host is, by its own last look, in one table
+	@$(PYINFRA) -y $(INVENTORY) playbooks/status.py
+
 chat: .venv/ready  ## send MESSAGE="..." from a client and print the answer
 	@$(PYINFRA) -y $(INVENTORY) playbooks/chat.py --data message="$$MESSAGE"
 
@@ -57,4 +60,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help demo test breakages interruptions lab down deploy diff verify chat prepare lint unit lock
+.PHONY: help demo test breakages interruptions lab down deploy diff verify status chat prepare lint unit lock

@@ -5,7 +5,7 @@ true on every host before anything below begins.
 """
 
 from operations.barrier import barrier
-from tasks import base, ca, devices, drift, firewall, headscale, ollama, openclaw, tailscale
+from tasks import base, ca, devices, drift, firewall, headscale, health, ollama, openclaw, tailscale
 from tasks.this import check_reached, this
 
 check_reached()
@@ -38,6 +38,9 @@ barrier(name="Models answer")
 
 if here.has("gateway"):
     openclaw.deploy(here)
+
+# It looks at what was deployed above.
+health.deploy(here)
 barrier(name="Done")
 
 drift.deploy(here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paramiko import SSHException
 from pyinfra.api import Host, StringCommand
 from pyinfra.api.exceptions import ConnectError
 
@@ -22,7 +23,10 @@ def run_on(target: Host, script: str, stdin: str | None = None) -> str:
             raise RemoteError(f"{target.name} could not be reached over SSH: {error}") from error
     # pyinfra applies the data's global arguments to operations and facts, but not to raw commands.
     sudo = bool(target.data.get("_sudo", False))
-    good, output = target.run_shell_command(StringCommand(script), _stdin=stdin, _sudo=sudo)
+    try:
+        good, output = target.run_shell_command(StringCommand(script), _stdin=stdin, _sudo=sudo)
+    except (OSError, SSHException) as error:
+        raise RemoteError(f"{target.name}: the connection broke: {error}") from error
     if not good:
         raise RemoteError(f"{target.name}: {output.stderr.strip() or output.stdout.strip()}")
     return str(output.stdout)

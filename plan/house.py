@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
 #: What may differ from host to host; everything else is one value for the house.
 HOST_SETTINGS = frozenset({"lan_addresses", "tailscale_user", "ollama_model", "ollama_context"})
 #: What playbooks take with `--data`; not settings.
-PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json", "request", "pairings", "show"})
+PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json", "now", "request", "pairings", "show"})
 #: Read by pyinfra itself rather than by us.
 _PYINFRA = re.compile(r"_[a-z_]+|ssh_[a-z_]+")
 

@@ -31,15 +31,18 @@ def deploy(this: This) -> None:
             ),
             File(UNIT, render("firewall/private-ai-firewall.service.j2", rules=RULES, table=TABLE)),
         ),
-        units=(
-            # Reloading replaces the table in one step; a restart would take it away in between. A table that somebody
-            # flushed or added to is loaded again.
-            Unit(
-                "private-ai-firewall.service",
-                inputs=(RULES, UNIT),
-                in_force=f"nft --stateless list table inet {TABLE}",
-                reload=True,
-            ),
-        ),
+        units=(service(),),
     )
     firewall(name="Firewall | Rules of the access table", want=lambda: wanted, rules=RULES, table=TABLE)
+
+
+def service() -> Unit:
+    """The table as a unit."""
+    # Reloading replaces the table in one step; a restart would take it away in between. A table that somebody
+    # flushed or added to is loaded again.
+    return Unit(
+        "private-ai-firewall.service",
+        inputs=(RULES, UNIT),
+        in_force=f"nft --stateless list table inet {TABLE}",
+        reload=True,
+    )

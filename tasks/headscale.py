@@ -7,6 +7,7 @@ import json
 from operations.certificate import server_certificate
 from operations.component import component
 from operations.headscale import users
+from plan.house import House
 from plan.policy import policy
 from plan.want import Component, Directory, File, Unit
 from tasks.ca import certificate_path
@@ -54,7 +55,7 @@ def deploy(this: This) -> None:
         coordinator=house.coordinator.name,
         authority_file=certificate_path(house),
     )
-    service = Component(
+    wanted = Component(
         files=(
             File(CONFIG, config, group="headscale", mode="0640"),
             File(
@@ -67,14 +68,18 @@ def deploy(this: This) -> None:
             ),
             File(UNIT, render("headscale/headscale.service.j2")),
         ),
-        units=(
-            Unit(
-                "headscale.service",
-                inputs=(CONFIG, POLICY, UNIT, BINARY, f"{TLS}/cert.pem", f"{TLS}/key.pem"),
-                in_force=running_program("headscale"),
-                ready=f"curl --silent --fail --max-time 5 https://{house.headscale_name}:{port}/health | grep -q pass",
-            ),
-        ),
+        units=(service(house),),
     )
-    component(name="Headscale | Configuration, policy, service", want=lambda: service)
+    component(name="Headscale | Configuration, policy, service", want=lambda: wanted)
     users(name="Headscale | Users", names=house.users)
+
+
+def service(house: House) -> Unit:
+    """The control server."""
+    url = f"https://{house.headscale_name}:{house.port('headscale')}"
+    return Unit(
+        "headscale.service",
+        inputs=(CONFIG, POLICY, UNIT, BINARY, f"{TLS}/cert.pem", f"{TLS}/key.pem"),
+        in_force=running_program("headscale"),
+        ready=f"curl --silent --fail --max-time 5 {url}/health | grep -q pass",
+    )

@@ -8,6 +8,7 @@ from operations.component import component
 from operations.ollama import answers
 from operations.ollama import model as lay_down
 from plan.chosen import RECORD, record
+from plan.house import House
 from plan.want import Component, Directory, File, Unit
 from tasks.render import render
 from tasks.this import This, choice_of, model, program, vpn_of
@@ -33,23 +34,16 @@ def deploy(this: This) -> None:
     name = choice.entry.name
     files = model(name)
     unit = render("ollama/ollama.service.j2", port=port, context=choice.context, gpu=gpu)
-    service = Component(
+    wanted = Component(
         programs=(found,),
         directories=(Directory("/var/lib/ollama", "ollama", "ollama", "0750"), Directory("/etc/private-ai")),
         files=(
             File(UNIT, unit),
             File(RECORD, json.dumps(record(choice, files.manifest_sha256), indent=2) + "\n"),
         ),
-        units=(
-            Unit(
-                "ollama.service",
-                inputs=(UNIT, BINARY),
-                in_force=running_program("ollama"),
-                ready=f"curl --silent --fail --max-time 5 http://127.0.0.1:{port}/api/version",
-            ),
-        ),
+        units=(service(this.house),),
     )
-    component(name="Ollama | Program, service", want=lambda: service)
+    component(name="Ollama | Program, service", want=lambda: wanted)
     lay_down(
         name=f"Ollama | Model {name}",
         model_name=name,
@@ -70,12 +64,11 @@ def deploy(this: This) -> None:
 
 
 def _forward(this: This, port: int) -> None:
-    """A gateway elsewhere comes in over the VPN; a gateway here uses loopback and no socket stays behind."""
-    needed = not this.has("gateway")
+    unit = forwarder(this)
 
     def wanted() -> Component:
-        if not needed:
-            return Component(units=(Unit("ollama-vpn.socket", stopped=True),))
+        if unit.stopped:
+            return Component(units=(unit,))
         addresses = [
             f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
             for address in vpn_of(this.member).addresses
@@ -85,7 +78,24 @@ def _forward(this: This, port: int) -> None:
                 File(SOCKET, render("ollama/ollama-vpn.socket.j2", addresses=addresses)),
                 File(FORWARD, render("ollama/ollama-vpn.service.j2", port=port)),
             ),
-            units=(Unit("ollama-vpn.socket", inputs=(SOCKET, FORWARD)),),
+            units=(unit,),
         )
 
     component(name="Ollama | Forward from the VPN", want=wanted)
+
+
+def service(house: House) -> Unit:
+    """The model server."""
+    return Unit(
+        "ollama.service",
+        inputs=(UNIT, BINARY),
+        in_force=running_program("ollama"),
+        ready=f"curl --silent --fail --max-time 5 http://127.0.0.1:{house.port('ollama')}/api/version",
+    )
+
+
+def forwarder(this: This) -> Unit:
+    """The way in for a gateway elsewhere, over the VPN; a gateway here uses loopback and no socket stays behind."""
+    if this.has("gateway"):
+        return Unit("ollama-vpn.socket", stopped=True)
+    return Unit("ollama-vpn.socket", inputs=(SOCKET, FORWARD))

@@ -95,10 +95,19 @@ def _container(this: This, image_name: str, port: int) -> Component:
     )
 
 
+#: Host -> number of OpenClaw's account, once it is known: it does not change.
+_numbers: dict[str, int] = {}
+
+
 def account_number() -> int | None:
-    """The number of OpenClaw's account on this host; None before it is made."""
-    wanted = Component(accounts=(Account(ACCOUNT, "/var/lib/openclaw"),))
-    return host.get_fact(ComponentState, component=wanted).accounts.get(ACCOUNT)
+    """The number of OpenClaw's account on this host; None before it is made. Cost: one remote command per run."""
+    if host.name not in _numbers:
+        wanted = Component(accounts=(Account(ACCOUNT, "/var/lib/openclaw"),))
+        seen = host.get_fact(ComponentState, component=wanted).accounts
+        if ACCOUNT not in seen:
+            return None
+        _numbers[host.name] = seen[ACCOUNT]
+    return _numbers[host.name]
 
 
 def quadlet_path(uid: int) -> str:

@@ -46,6 +46,8 @@ WHERE = {
     "device_remove.py": "coordinator",
     "token_rotate.py": "gateway",
 }
+#: Playbooks that tell which hosts can be reached. pyinfra connects to none for them and runs them once.
+ASKING = frozenset({"status.py"})
 
 
 #: The playbook that plans the deployment of every host to tell what differs, and executes nothing.
@@ -75,7 +77,9 @@ def begin() -> None:
     RUN.yes, RUN.dry = bool(context.params.get("yes")), bool(context.params.get("dry"))
     state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
     set_stage = state.set_stage
-    looks_only = LOOKS_ONLY in {Path(file).name for file in RUN.files}
+    names = {Path(file).name for file in RUN.files}
+    wanted: list[Host] = []
+    looks_only = LOOKS_ONLY in names
     if looks_only:
         # pyinfra ends with 1 after an error, and with 0 after Ctrl-C.
         click.ClickException.exit_code = NO_ANSWER
@@ -84,7 +88,7 @@ def begin() -> None:
     def set_stage_with_hosts(stage: StateStage) -> None:
         if stage == StateStage.Connect:
             _refuse_unknown_limit(state)
-            groups = {WHERE.get(Path(file).name, "") for file in RUN.files}
+            groups = {WHERE.get(name, "") for name in names}
             if all(groups):
                 state.limit_hosts = [host for host in state.inventory if groups & set(host.groups)]
             state.add_callback_handler(NoDelay())
@@ -92,7 +96,14 @@ def begin() -> None:
                 # Whatever -y and --fail-percent say: changes are looked for, every host has to answer, nobody is asked.
                 state.check_for_changes, state.config.FAIL_PERCENT = True, 0
                 state.should_raise_failed_hosts = None
-        if stage == StateStage.Execute and looks_only:
+            if names <= ASKING:
+                wanted.extend(host for host in state.inventory if state.is_host_in_limit(host))
+                state.limit_hosts = []
+        elif stage == StateStage.Prepare and wanted:
+            # In the name of one of them; nothing is sent to it for that.
+            state.limit_hosts = wanted
+            state.activate_host(wanted[0])
+        elif stage == StateStage.Execute and looks_only:
             raise PyinfraError(f"playbooks/{LOOKS_ONLY} only looks; nothing was changed. Next: run deploy.py")
         set_stage(stage)
 

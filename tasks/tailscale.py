@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operations.component import component
 from operations.headscale import joined
+from plan.house import House
 from plan.want import Component, File, Unit
 from tasks.ca import STORE
 from tasks.render import render
@@ -22,22 +23,15 @@ def deploy(this: This) -> None:
     found = program_want(
         program("tailscale", this.profile.cpu, house), ((CLI, "bin/tailscale"), (DAEMON, "bin/tailscaled"))
     )
-    service = Component(
+    wanted = Component(
         programs=(found,),
         files=(
             File(DEFAULTS, render("tailscale/tailscaled.default.j2", port=house.port("wireguard"))),
             File(UNIT, render("tailscale/tailscaled.service.j2")),
         ),
-        units=(
-            # tailscaled reads the system's certificates once, at start.
-            Unit(
-                "tailscaled.service",
-                inputs=(DEFAULTS, UNIT, DAEMON, STORE),
-                in_force=running_program("tailscaled"),
-            ),
-        ),
+        units=(service(house),),
     )
-    component(name="Tailscale | Program, service", want=lambda: service)
+    component(name="Tailscale | Program, service", want=lambda: wanted)
     port = house.port("headscale")
     joined(
         name="Tailscale | Join the house",
@@ -46,4 +40,14 @@ def deploy(this: This) -> None:
         tags=this.member.tags,
         user=this.member.user,
         accept_dns=not this.member.is_server,
+    )
+
+
+def service(house: House) -> Unit:
+    """The daemon."""
+    return Unit(
+        "tailscaled.service",
+        # tailscaled reads the system's certificates once, at start.
+        inputs=(DEFAULTS, UNIT, DAEMON, STORE),
+        in_force=running_program("tailscaled"),
     )

@@ -12,7 +12,7 @@ from tests.lab.breakages import BREAKAGES
 from tests.lab.breakages.breakage import HOSTS, Breakage, Caught, Repair, Report, Seen, judge, matches, not_whole
 
 ROOT = Path(__file__).parents[2]
-COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "ollama", "openclaw")
+COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "ollama", "openclaw", "health")
 BROKEN = Breakage(
     id="firewall.lost",
     at="client",

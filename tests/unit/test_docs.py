@@ -13,23 +13,48 @@ from typing import Any
 
 import pytest
 
+from facts.certificate import RENEW_DAYS
 from plan.access import Row, parse_access
 from plan.difference import Change, difference
 from plan.drift import Found, HostDrift, as_json, content_diff, report
 from plan.errors import SettingError
+from plan.health import (
+    AGAIN_S,
+    AUTHORITY_WARN_DAYS,
+    CERTIFICATE_FAIL_DAYS,
+    DISK_FAIL_MIB,
+    DISK_WARN_MIB,
+    EVERY_MINUTES,
+    FOLDER,
+    KEY_WARN_DAYS,
+    OLD_MINUTES,
+)
 from plan.house import SETTINGS, HostEntry, build_house
 from plan.stamp import PATH, Deployed, Stamp
 from plan.want import Component, File, Have, SeenPath, SeenUnit, Unit
+from tasks import health
 from tasks.run import NO_ANSWER
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "devices", "ollama", "openclaw", "drift")
+COMPONENTS = (
+    "base",
+    "firewall",
+    "ca",
+    "headscale",
+    "tailscale",
+    "devices",
+    "ollama",
+    "openclaw",
+    "health",
+    "drift",
+)
 
 #: Ports that stand on a page and in no row of the access table.
 OTHER_PORTS = {
     80: "Debian mirrors, the lab's internet, the port that Tailscale's clients are kept from",
+    8080: "an example for a program that takes messages (docs/health.md)",
     8888: "the lab's package proxy, on the controller (lab/network.py)",
     9090: "Headscale's metrics, on loopback (templates/headscale/config.yaml.j2)",
     50443: "Headscale's administration, on loopback (templates/headscale/config.yaml.j2)",
@@ -158,6 +183,25 @@ def test_the_page_on_drift_has_the_keys_of_its_json_and_the_statuses() -> None:
     # What the page says is shown although it is closed.
     tasks = {path.name: path.read_text(encoding="utf-8").count("shown=") for path in (ROOT / "tasks").glob("*.py")}
     assert {name: count for name, count in tasks.items() if count} == {"firewall.py": 1, "headscale.py": 1}
+
+
+def test_the_limits_of_the_health_page_are_those_of_the_code() -> None:
+    page = ROOT / "docs/health.md"
+    rows = {row[0]: row[1:] for row in table_rows(page, "What it does")}
+    failed = f"fewer than {CERTIFICATE_FAIL_DAYS}, or expired"
+    assert rows["certificates of servers"] == [f"fewer than {RENEW_DAYS} days left", failed]
+    assert rows["the authority's certificate"] == [f"fewer than {AUTHORITY_WARN_DAYS} days left", failed]
+    assert rows["free at `/var/lib` and `/opt`"] == [f"below {DISK_WARN_MIB} MiB", f"below {DISK_FAIL_MIB} MiB"]
+    assert rows["VPN"][0].endswith(f"the node's key ends within {KEY_WARN_DAYS} days")
+    for words in (
+        f"Every {EVERY_MINUTES} minutes each host",
+        f"looked at again after {AGAIN_S} seconds",
+        f"more than {OLD_MINUTES} minutes ago",
+        f"`{health.HOOK}`",
+        f"`{health.PROGRAM}`",
+        f"`{FOLDER}`",
+    ):
+        assert words in text_of(page), words
 
 
 def test_every_component_has_module_and_page() -> None:

@@ -18,7 +18,7 @@ UNITS = {
     "coordinator": ("headscale",),
     "model_hosts": ("ollama",),
 }
-EVERYWHERE = ("private-ai-firewall", "tailscaled")
+EVERYWHERE = ("private-ai-firewall", "private-ai-health.timer", "tailscaled")
 #: Units of the house that hold sockets besides those of the table's rows.
 OURS = frozenset({"headscale.service", "ollama.service", "tailscaled.service", "openclaw.service"})
 

@@ -1,0 +1,41 @@
+"""How every host is, by its own last look, in one table. Exit status: 0 when all is well, 1 when something failed.
+
+Run: pyinfra -y inventory.py playbooks/status.py [--data now=true] [--data json=true]
+"""
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+import click
+from pyinfra import host, inventory, state
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from operations.health import look
+from plan.errors import SettingError
+from plan.health import line, table_rows
+from tasks.devices import refuse
+from tasks.run import leave
+from tasks.this import the_house
+
+now = host.data.get("now", False)
+if not isinstance(now, bool):
+    refuse(SettingError("--data now", now, "true or false", "leave it out for the states that are there"))
+hosts = [(member, inventory.get_host(member.name)) for member in the_house().members]
+hosts = [(member, target) for member, target in hosts if state.is_host_in_limit(target)]
+with ThreadPoolExecutor(len(hosts)) as pool:
+    lines = list(pool.map(lambda each: line(each[0], look(each[1], now)), hosts))
+bad = any(each.bad for each in lines)
+if host.data.get("json"):
+    click.echo(json.dumps({"bad": bad, "hosts": [asdict(each) for each in lines]}, indent=2))
+else:
+    head, *rows = table_rows(lines)
+    table = Table(*(Column(title, overflow="fold") for title in head))
+    for each, row in zip(lines, rows, strict=True):
+        table.add_row(*map(escape, row), style="red" if each.bad else "yellow" if each.state != "ok" else "")
+    # Wide where nobody looks at it, so that lines can be searched.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+leave(1 if bad else 0)

@@ -1,0 +1,115 @@
+"""Health: every host looks at its own part of the house between runs, and leaves a state for `make status`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from facts.certificate import RENEW_DAYS
+from facts.have import STAMPS, inputs_digest, unit_call
+from facts.ollama import STORE
+from operations.component import NotYet, component
+from plan.health import (
+    AGAIN_S,
+    AUTHORITY_WARN_DAYS,
+    CERTIFICATE_FAIL_DAYS,
+    DISK_FAIL_MIB,
+    DISK_WARN_MIB,
+    EVERY_MINUTES,
+    FOLDER,
+    KEY_WARN_DAYS,
+    SERVICE,
+    TIMER,
+)
+from plan.want import Component, Directory, File, Unit
+from tasks import ca, firewall, headscale, ollama, openclaw, tailscale
+from tasks.render import render
+from tasks.this import This, choice_of
+
+PROGRAM = "/usr/local/sbin/private-ai-health"
+#: An administrator's own program; it is called when the state changes, and is not managed.
+HOOK = "/etc/private-ai/health-notify"
+NOTIFY = "private-ai-health-notify"
+UNITS = "/etc/systemd/system"
+
+#: What the program does with one line of its list: the name of a function of it, and its arguments.
+Call = Sequence[str]
+
+
+def deploy(this: This) -> None:
+    """The program, its timer, and the unit that calls the administrator's own program."""
+    service, timer, notify = (f"{UNITS}/{name}" for name in (SERVICE, TIMER, f"{NOTIFY}@.service"))
+
+    def wanted() -> Component:
+        own = this.member.addresses if this.has("coordinator") else ()
+        return Component(
+            directories=(Directory("/etc/private-ai"),),
+            files=(
+                File(PROGRAM, program(this.member.name, calls(this)), mode="0755", check="sh -n {}"),
+                # The control server is asked by its name, which is an address of this host's.
+                File(service, render("health/private-ai-health.service.j2", program=PROGRAM, addresses=own)),
+                File(timer, render("health/private-ai-health.timer.j2", minutes=EVERY_MINUTES)),
+                File(notify, render("health/private-ai-health-notify@.service.j2", hook=HOOK, folder=FOLDER)),
+            ),
+            units=(
+                # The first look is made at once.
+                Unit(TIMER, inputs=(PROGRAM, service, timer, notify), ready=f"systemctl start {SERVICE}"),
+            ),
+        )
+
+    component(name="Health | Program, timer", want=wanted)
+
+
+def program(host: str, looks: Iterable[Call], folder: str = FOLDER, stamps: str = STAMPS, again: int = AGAIN_S) -> str:
+    """The text of the program. What it looks at follows from the same data as what was deployed."""
+    return render(
+        "health/private-ai-health.j2",
+        host=shlex.quote(host),
+        looks=[shlex.join(look) for look in looks],
+        folder=folder,
+        stamps=stamps,
+        again=again,
+        notify=NOTIFY,
+    )
+
+
+def calls(this: This) -> list[Call]:
+    """What is to be looked at on a host. Raises NotYet before the gateway's account is made."""
+    house, days = this.house, str(CERTIFICATE_FAIL_DAYS)
+    units = [firewall.service(), tailscale.service(house)]
+    certificates = [ca.certificate_path(house)]
+    models: list[Call] = []
+    if this.has("coordinator"):
+        units.append(headscale.service(house))
+        certificates.append(f"{headscale.TLS}/cert.pem")
+    if this.has("model_hosts"):
+        units += [ollama.service(house), ollama.forwarder(this)]
+        name = choice_of(this.member).entry.name
+        models.append(("model", name, f"{STORE}/manifests/{ollama.manifest_path(name)}"))
+    if this.has("gateway"):
+        number = openclaw.account_number()
+        if number is None:
+            raise NotYet("the gateway's account is made first")
+        units.append(openclaw.service(house, number))
+        certificates.append(f"{openclaw.TLS}/cert.pem")
+    authority, *servers = certificates
+    return [
+        *(unit_call_of(unit) for unit in units if not unit.stopped),
+        *models,
+        ("certificate", authority, str(AUTHORITY_WARN_DAYS), days),
+        *(("certificate", server, str(RENEW_DAYS), days) for server in servers),
+        ("disks", str(DISK_WARN_MIB), str(DISK_FAIL_MIB), "/var/lib", "/opt"),
+        ("vpn", str(KEY_WARN_DAYS)),
+        ("clock",),
+        ("reboot", "/run/reboot-required"),
+    ]
+
+
+def unit_call_of(unit: Unit) -> Call:
+    """A unit as it is to be looked at: active, answering, and started with what is there now."""
+    show = unit_call(unit.user, f"show --property=ActiveState,LoadState,UnitFileState {shlex.quote(unit.name)}")
+    state, words = "warning", "runs with other files or another program than the deployment started it with"
+    if unit.name == firewall.service().name:
+        state, words = "failed", "has other rules in force, or another file of rules, than the deployment loaded"
+    kind = "enabled" if unit.enable else "generated"
+    return ("unit", unit.name, kind, show, unit.ready, inputs_digest(unit), state, words)

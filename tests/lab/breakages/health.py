@@ -1,0 +1,29 @@
+"""The look that every host takes at itself between runs."""
+
+from __future__ import annotations
+
+from tests.lab.breakages.breakage import Breakage, Caught
+
+REPAIR = ("Health | Program, timer",)
+
+BREAKAGES = (
+    Breakage(
+        "health.timer-stopped",
+        "client",
+        "A client does not look at itself any more.",
+        "systemctl stop private-ai-health.timer",
+        (Caught("host.units[HOST]", "private-ai-health.timer is inactive"),),
+        (),
+        REPAIR,
+        sample="single",
+    ),
+    Breakage(
+        "health.not-at-boot",
+        "coordinator",
+        "A server looks at itself and would not after the next boot.",
+        "systemctl disable --quiet private-ai-health.timer",
+        (Caught("host.units[HOST]", "private-ai-health.timer is active and disabled"),),
+        (),
+        REPAIR,
+    ),
+)

@@ -1,0 +1,413 @@
+"""How a host looks at itself: the program is run for real, in a made-up root with stub commands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from operations.component import NotYet
+from plan.health import Look, look_of
+from plan.house import House
+from tasks import health, openclaw
+from tasks.this import This
+from tests.unit import houses
+from tests.unit.test_preflight import GOOD
+
+#: What stands below the made-up root.
+FOLDERS = ("/etc/", "/usr/local/", "/var/lib/", "/run/")
+AUTHORITY = "/usr/local/share/ca-certificates/private-ai-house.crt"
+CERTIFICATES = (AUTHORITY, "/etc/headscale/tls/cert.pem", "/etc/openclaw/tls/cert.pem")
+#: Each prints a file of the made-up root, $ROOT.
+STUBS = {
+    "systemctl": """
+for word; do last=$word; done
+case "$*" in
+    start*) echo "$last" >> "$ROOT/started" ;;
+    *MainPID*) echo self ;;
+    *) cat "$ROOT/units/$last" ;;
+esac""",
+    "systemd-run": "cat $ROOT/image",
+    "curl": """
+echo "$*" | grep -qF -f "$ROOT/silent" && exit 7
+echo 'pass {"ready":true}'""",
+    "nft": "cat $ROOT/table",
+    "tailscale": "cat $ROOT/tailscale",
+    "df": "cat $ROOT/df",
+    "timedatectl": "cat $ROOT/clock",
+    "systemd-detect-virt": "cat $ROOT/virt",
+}
+#: Recorded from Tailscale 1.102.3, shortened.
+TAILSCALE = """{
+  "BackendState": "Running",
+  "Self": {
+    "Online": true,
+    "KeyExpiry": "2399-05-23T22:14:43Z"
+  },
+  "Health": []
+}
+"""
+DF = """Filesystem 1024-blocks Used Available Capacity Mounted on
+/dev/sda1 20000000 9000000 11000000 45% /
+/dev/sda1 20000000 9000004 10999996 45% /
+"""
+
+
+def certificate(days: int) -> str:
+    """A certificate (PEM) that ends in so many days, or has ended."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=400))
+        .not_valid_after(now + timedelta(days=days, minutes=5))
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(Encoding.PEM).decode()
+
+
+class World:
+    """A made-up root in which all is well, and the program of a host that looks at it."""
+
+    def __init__(self, root: Path, calls: list[health.Call]) -> None:
+        self.root = root
+        (root / "bin").mkdir(parents=True)
+        for name, text in STUBS.items():
+            (root / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+            (root / "bin" / name).chmod(0o755)
+        self.write("/var/lib/private-ai/health/none", "")
+        self.write("/table", "table inet private_ai {}")
+        self.write("/image", "0123abcd")
+        self.write("/silent", "")
+        self.write("/tailscale", TAILSCALE)
+        self.write("/df", DF)
+        self.write("/clock", "yes")
+        self.write("/virt", "none")
+        for path in CERTIFICATES:
+            self.write(path, certificate(3000))
+        self.write(MODEL, "{}")
+        self.units = [call for call in calls if call[0] == "unit"]
+        for unit in self.units:
+            self.write(f"/units/{unit[1]}", f"ActiveState=active\nLoadState=loaded\nUnitFileState={unit[2]}\n")
+        self.stamp()
+        self.program = health.program("home", calls, again=0)
+
+    def stamp(self) -> None:
+        """What the deployment leaves when it has started every unit well."""
+        for unit in self.units:
+            self.write(f"/var/lib/private-ai/stamps/{unit[1]}", self.sh(unit[5]).stdout)
+
+    def here(self, text: str) -> str:
+        for folder in FOLDERS:
+            text = text.replace(f" {folder}", f" {self.root}{folder}").replace(f'"{folder}', f'"{self.root}{folder}')
+        return text
+
+    def write(self, path: str, text: str) -> None:
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def remove(self, path: str) -> None:
+        (self.root / path.lstrip("/")).unlink()
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        text = (self.root / path.lstrip("/")).read_text()
+        assert old in text
+        self.write(path, text.replace(old, new))
+
+    def sh(self, script: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "PATH": f"{self.root}/bin:{os.environ['PATH']}", "ROOT": str(self.root)}
+        return subprocess.run(
+            ["sh", "-c", self.here(script)], env=env, text=True, capture_output=True, check=False, cwd=self.root
+        )
+
+    def look(self) -> Look:
+        done = self.sh(self.program)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        folder = self.root / "var/lib/private-ai/health"
+        assert done.stdout == (folder / "state.txt").read_text()
+        assert sorted(file.name for file in folder.iterdir()) == ["none", "state.json", "state.txt"]
+        assert (folder / "state.json").stat().st_mode & 0o777 == 0o644
+        return look_of((folder / "state.json").read_text().replace(str(self.root), ""))
+
+    @property
+    def started(self) -> list[str]:
+        file = self.root / "started"
+        return file.read_text().split() if file.exists() else []
+
+
+def calls(house: House, name: str) -> list[health.Call]:
+    return health.calls(This(house, house.member(name), GOOD))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known() -> Iterator[None]:
+    """What a run knows of its hosts: the model of a model host, the number of OpenClaw's account."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(health, "choice_of", lambda member: SimpleNamespace(entry=SimpleNamespace(name="smollm2:135m")))
+        patch.setattr(openclaw, "account_number", lambda: 997)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(known: None, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Made once: the stamps hold the digests of files under their names."""
+    world = World(tmp_path_factory.mktemp("health") / "root", calls(houses.single(), "home"))
+    shutil.copytree(world.root, world.root.with_name("copy"))
+    return world
+
+
+@pytest.fixture
+def world(made: World) -> World:
+    """All is well in it, whatever the last test has done."""
+    shutil.rmtree(made.root)
+    shutil.copytree(made.root.with_name("copy"), made.root)
+    made.program = health.program("home", calls(houses.single(), "home"), again=0)
+    return made
+
+
+def bad(look: Look) -> dict[str, tuple[str, str]]:
+    return {each.check: (each.state, each.says) for each in look.checks if each.state != "ok"}
+
+
+def test_a_host_on_which_all_is_well_says_so(world: World) -> None:
+    look = world.look()
+    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 13
+    assert abs(look.time - datetime.now(UTC).timestamp()) < 60 and look.since == look.time
+    days = {each.check: each.days for each in look.checks if each.days is not None}
+    assert days.pop("VPN") > 100_000
+    assert set(days.values()) == {3000} and len(days) == 3
+    assert world.started == []
+
+
+def unit_says(name: str, **fields: str) -> Callable[[World], None]:
+    said = {"ActiveState": "active", "LoadState": "loaded", "UnitFileState": "enabled", **fields}
+    return lambda world: world.write(f"/units/{name}", "".join(f"{key}={value}\n" for key, value in said.items()))
+
+
+def silent(url: str) -> Callable[[World], None]:
+    return lambda world: world.write("/silent", f"{(world.root / 'silent').read_text()}{url}\n")
+
+
+def with_end(end: str) -> Callable[[World], None]:
+    return lambda world: world.edit("/tailscale", "2399-05-23T22:14:43Z", end)
+
+
+SOON = f"{datetime.now(UTC) + timedelta(days=13, hours=1):%Y-%m-%dT%H:%M:%SZ}"
+MODEL = "/var/lib/ollama/models/manifests/registry.ollama.ai/library/smollm2/135m"
+DIFFERS = "runs with other files or another program than the deployment started it with"
+RULES = "has other rules in force, or another file of rules, than the deployment loaded"
+SILENT = "is active and does not answer"
+#: What is done to the world; state, check and words that follow.
+CASES: list[tuple[Callable[[World], None], str, str, str]] = [
+    (unit_says("ollama.service", ActiveState="inactive"), "failed", "ollama.service", "is inactive (loaded)"),
+    (silent("11434/api"), "failed", "ollama.service", SILENT),
+    # As after a deployment that was interrupted.
+    (lambda world: world.remove("/var/lib/private-ai/stamps/ollama.service"), "warning", "ollama.service", DIFFERS),
+    (
+        unit_says("ollama.service", ActiveState='in"a\\ct\tive\x1b'),
+        "failed",
+        "ollama.service",
+        'is in"a\\ct ive  (loaded)',
+    ),
+    (
+        unit_says("tailscaled.service", ActiveState="inactive", LoadState="masked"),
+        "failed",
+        "tailscaled.service",
+        "is inactive (masked)",
+    ),
+    (
+        unit_says("headscale.service", UnitFileState="disabled"),
+        "warning",
+        "headscale.service",
+        "is active and would not start at boot",
+    ),
+    (silent("443/health"), "failed", "headscale.service", SILENT),
+    (lambda world: world.write("/etc/headscale/config.yaml", "edited"), "warning", "headscale.service", DIFFERS),
+    (silent("readyz"), "failed", "openclaw.service", SILENT),
+    (lambda world: world.write("/image", "4567"), "warning", "openclaw.service", DIFFERS),
+    # The account's systemd does not answer.
+    (
+        lambda world: world.remove("/units/openclaw.service"),
+        "failed",
+        "openclaw.service",
+        "is not known to systemd (no answer)",
+    ),
+    (lambda world: world.write("/table", ""), "failed", "private-ai-firewall.service", RULES),
+    (
+        lambda world: world.write("/etc/private-ai/firewall.nft", "edited"),
+        "failed",
+        "private-ai-firewall.service",
+        RULES,
+    ),
+    (lambda world: world.remove(MODEL), "failed", "model smollm2:135m", "is not in Ollama's store"),
+    (lambda world: world.edit("/df", "11000000", "1048575"), "warning", "disk /", "has 1023 MiB free"),
+    (lambda world: world.edit("/df", "11000000", "262143"), "failed", "disk /", "has 255 MiB free"),
+    (lambda world: world.write("/df", ""), "failed", "disk of /var/lib /opt", "cannot be read"),
+    (lambda world: world.edit("/tailscale", "Running", "NeedsLogin"), "failed", "VPN", "is not joined: NeedsLogin"),
+    (
+        lambda world: world.write("/tailscale", ""),
+        "failed",
+        "VPN",
+        "is not joined: tailscaled does not answer",
+    ),
+    (
+        lambda world: world.edit("/tailscale", "true", "false"),
+        "warning",
+        "VPN",
+        "is joined and does not hear the control server",
+    ),
+    (with_end(SOON), "warning", "VPN", "has a key that ends in 13 days"),
+    (lambda world: world.write("/clock", "no"), "warning", "clock", "is not synchronised"),
+    (lambda world: world.write("/run/reboot-required", ""), "warning", "reboot", "is pending"),
+]
+#: One look costs many processes, so each looks for several things, of which none is about the same part of the host.
+BATCHES: list[dict[str, tuple[Callable[[World], None], str, str]]] = []
+for _change, _state, _check, _says in CASES:
+    _part = _check.split()[0]
+    _free = next((each for each in BATCHES if all(_part != check.split()[0] for check in each)), None)
+    if _free is None:
+        BATCHES.append(_free := {})
+    _free[_check] = (_change, _state, _says)
+
+
+@pytest.mark.parametrize("batch", BATCHES, ids=lambda batch: ", ".join(batch))
+def test_what_is_not_well_is_named(world: World, batch: dict[str, tuple[Callable[[World], None], str, str]]) -> None:
+    for change, _, _ in batch.values():
+        change(world)
+    look = world.look()
+    assert bad(look) == {check: (state, says) for check, (_, state, says) in batch.items()}
+    assert look.state == ("failed" if "failed" in {state for _, state, _ in batch.values()} else "warning")
+
+
+@pytest.mark.parametrize(
+    ("authority", "headscale", "gateway"),
+    [
+        ((180, "ok"), (30, "ok"), (29, "warning")),
+        ((179, "warning"), (7, "warning"), (6, "failed")),
+        ((6, "failed"), (0, "failed"), (-1, "failed")),
+    ],
+)
+def test_days_of_certificates(
+    world: World, authority: tuple[int, str], headscale: tuple[int, str], gateway: tuple[int, str]
+) -> None:
+    wanted = {}
+    for path, (days, state) in ((AUTHORITY, authority), (CERTIFICATES[1], headscale), (CERTIFICATES[2], gateway)):
+        world.write(path, certificate(days))
+        wanted[f"certificate {path}"] = (state, f"has {days} days left" if days >= 0 else "has expired")
+    # The deployment that laid them down has started the services with them.
+    world.stamp()
+    assert bad(world.look()) == {check: seen for check, seen in wanted.items() if seen[0] != "ok"}
+
+
+def test_a_file_that_is_no_certificate_is_a_failure(world: World) -> None:
+    world.edit(CERTIFICATES[2], "CERTIFICATE", "NOTHING")
+    world.stamp()
+    assert bad(world.look()) == {f"certificate {CERTIFICATES[2]}": ("failed", "cannot be read")}
+
+
+def test_a_container_s_clock_is_its_machine_s(world: World) -> None:
+    world.write("/clock", "no")
+    world.write("/virt", "systemd-nspawn")
+    assert world.look().state == "ok"
+
+
+def test_the_worst_counts_and_all_is_told(world: World) -> None:
+    world.write("/run/reboot-required", "")
+    unit_says("ollama.service", ActiveState="failed")(world)
+    world.write("/clock", "no")
+    look = world.look()
+    assert look.state == "failed"
+    assert bad(look).keys() == {"ollama.service", "clock", "reboot"}
+    said = (world.root / "var/lib/private-ai/health/state.txt").read_text().splitlines()
+    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 13 checks")
+    assert said[1:] == [
+        "failed: ollama.service is failed (loaded)",
+        "warning: clock is not synchronised",
+        "warning: reboot is pending",
+    ]
+
+
+@pytest.fixture
+def short(world: World) -> World:
+    """The same with a short list of what to look at; a look costs many processes."""
+    world.program = health.program("home", [("model", "m", MODEL), ("reboot", "/run/reboot-required")], again=0)
+    return world
+
+
+def test_a_change_is_told_once(short: World) -> None:
+    told = []
+    for manifest in ("{}", "", "", "{}", "{}"):
+        short.write(MODEL, manifest)
+        short.look()
+        told.append(short.started)
+    failed, well = (f"private-ai-health-notify@{state}.service" for state in ("failed", "ok"))
+    assert told == [[], [failed], [failed], [failed, well], [failed, well]]
+
+
+def test_a_host_that_was_never_well_is_told_too(short: World) -> None:
+    short.write("/run/reboot-required", "")
+    short.look()
+    assert short.started == ["private-ai-health-notify@warning.service"]
+
+
+def test_the_last_change_is_remembered(short: World) -> None:
+    short.write(MODEL, "")
+    first = short.look()
+    short.edit("/var/lib/private-ai/health/state.json", f'"since": {first.since}', '"since": 1700000000')
+    assert short.look().since == 1700000000
+    short.write(MODEL, "{}")
+    again = short.look()
+    assert again.since == again.time
+
+
+def test_a_state_that_cannot_be_written_is_an_error_and_the_old_one_stays(short: World) -> None:
+    short.look()
+    folder = short.root / "var/lib/private-ai/health"
+    before = (folder / "state.json").read_text()
+    (folder / "state.json.new").mkdir()
+    short.write(MODEL, "")
+    assert short.sh(short.program).returncode == 1
+    assert (folder / "state.json").read_text() == before and short.started == []
+
+
+def test_bad_news_is_looked_at_twice(world: World) -> None:
+    # The gateway is silent for the first look only, as while a deployment restarts it.
+    silent("readyz")(world)
+    stub = world.root / "bin/curl"
+    stub.write_text(stub.read_text().replace("&& exit 7", '&& : > "$ROOT/silent" && exit 7'))
+    assert world.look().state == "ok" and world.started == []
+
+
+def test_each_host_looks_at_its_own_part() -> None:
+    house = houses.split()
+    units = {
+        member.name: {call[1] for call in calls(house, member.name) if call[0] == "unit"} for member in house.members
+    }
+    every = {"private-ai-firewall.service", "tailscaled.service"}
+    assert units == {
+        "hub": every | {"headscale.service"},
+        "gate": every | {"openclaw.service"},
+        "brain": every | {"ollama.service", "ollama-vpn.socket"},
+        "laptop": every,
+    }
+    assert [call[1] for call in calls(house, "laptop") if call[0] == "certificate"] == [AUTHORITY]
+    assert not [call for call in calls(house, "hub") if call[0] == "model"]
+
+
+def test_before_the_account_is_made_the_gateway_s_look_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openclaw, "account_number", lambda: None)
+    assert calls(houses.split(), "hub")
+    with pytest.raises(NotYet):
+        calls(houses.split(), "gate")
