@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from plan.access import SOURCES, TARGETS
@@ -150,3 +151,9 @@ def unclean(house: House) -> list[str]:
             and row.why.isprintable()
         )
     return [what for what, clean in found.items() if not clean]
+
+
+def fewer(by: int) -> settings:
+    """A share of the profile's cases, for tests whose cases take long."""
+    profile = settings.get_profile(settings.get_current_profile_name())
+    return settings(max_examples=max(2, profile.max_examples // by))
