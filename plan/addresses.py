@@ -7,6 +7,7 @@ bytes, and let any text stand in an IPv6 zone ("fe80::1%; reboot"), so they are 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -20,6 +21,11 @@ def address(text: object) -> Address:
 def network(text: object) -> Network:
     """A network in CIDR form without a zone, or one address. Raises ValueError."""
     return ipaddress.ip_network(_plain(text))
+
+
+def node_addresses(found: Iterable[object] | None) -> tuple[str, ...]:
+    """A node's addresses in the VPN as Headscale and Tailscale list them, IPv4 first. Raises ValueError."""
+    return tuple(sorted((str(address(each)) for each in found or ()), key=lambda text: ":" in text))
 
 
 def _plain(text: object) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: What reading an answer may raise that has another shape than expected, whoever made it up.
+STRANGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
+
 #: Characters of a value that an error shows; of a longer one it shows both ends.
 MOST = 300
 

@@ -73,7 +73,7 @@ texts = st.one_of(
     st.sampled_from(["x" * 300, "x" * 70_000, "\U0001f600" * 5000]),
 )
 #: Such text as can be an argument or the name of a file.
-arguments = texts.map(lambda text: text.replace("\0", "").encode(errors="replace").decode())
+arguments = texts.map(lambda text: text[:1000].replace("\0", "").encode(errors="replace").decode())
 values = st.one_of(
     texts, st.sampled_from(OTHERS), st.lists(texts, max_size=3), st.dictionaries(texts, texts, max_size=2)
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plan.access import ROLES
@@ -87,6 +87,7 @@ def files(house: House, ending: str) -> list[str]:
     return found
 
 
+@fewer(2)
 @given(odd_names(longest=40))
 @example({**PLAIN, "qqhouse": "null", "qqrow": "accept"})
 def test_names_arrive_as_they_are_and_change_nothing_else(name: dict[str, str]) -> None:
@@ -101,6 +102,7 @@ def test_names_arrive_as_they_are_and_change_nothing_else(name: dict[str, str]) 
     assert dict(sent(house_of(name))) == wanted
 
 
+@fewer(2)
 @given(odd_names())
 def test_every_command_is_good_shell(name: dict[str, str]) -> None:
     commands = [text for what, text in sent(house_of(name)) if ": command " in what]
@@ -117,6 +119,7 @@ class Strict(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+@fewer(2)
 @given(odd_names(), st.sampled_from(["0", "1h", "180d", "1y"]), st.lists(st.sampled_from(["10.0.0.9", "fd00::9"])))
 @example({**PLAIN, "qqhouse": "1e3"}, "0", ["10.0.0.9"])
 @example({**PLAIN, "qqhouse": "no"}, "0", ["fd00::9"])
@@ -150,6 +153,7 @@ def _shape(value: object) -> object:
     return str if isinstance(value, str) else value
 
 
+@fewer(2)
 @given(odd_names())
 def test_the_policy_and_openclaws_configuration_are_json_with_nothing_more(name: dict[str, str]) -> None:
     for ending in ("policy.json", "openclaw.json"):
@@ -180,6 +184,7 @@ def parsed_unit(text: str) -> list[tuple[str, str, str]]:
     return found
 
 
+@fewer(2)
 @given(odd_names())
 def test_units_have_the_keys_they_always_have(name: dict[str, str]) -> None:
     endings = (".service", ".socket", ".container")
@@ -196,6 +201,7 @@ def test_units_have_the_keys_they_always_have(name: dict[str, str]) -> None:
     assert [value for _, key, value in parsed_unit(text) if key == "AddHost"] == [f"{name['qqbrain']}.local:100.64.0.3"]
 
 
+@fewer(2)
 @given(odd_names())
 def test_a_line_of_etc_hosts_is_an_address_and_the_control_servers_name(name: dict[str, str]) -> None:
     for text in files(house_of(name), "lines in /etc/hosts"):
@@ -214,6 +220,7 @@ RULE = re.compile(
 )
 
 
+@fewer(2)
 @given(odd_names())
 def test_rules_are_as_many_as_ever_and_their_comments_are_names(name: dict[str, str]) -> None:
     odd, plain = (files(house, "firewall.nft") for house in (house_of(name), house_of(PLAIN)))
@@ -225,7 +232,7 @@ def test_rules_are_as_many_as_ever_and_their_comments_are_names(name: dict[str, 
 
 
 @pytest.mark.skipif(not shutil.which("nft"), reason="nft is not installed; the labs load these rules for real")
-@settings(fewer(8), suppress_health_check=[HealthCheck.too_slow])
+@fewer(8)
 @given(odd_names())
 def test_nft_itself_takes_the_rules(name: dict[str, str]) -> None:
     for text in files(house_of(name), "firewall.nft"):

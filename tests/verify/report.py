@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from plan.terminal import plain
 from tests.verify.ledger import Entry, Status, Way
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates" / "verification"
@@ -286,14 +286,3 @@ def _place(entry: Entry) -> int:
     """Modules in their order, those that have no place last; within a module as they ran."""
     known = list(MODULES)
     return known.index(_module(entry)) if _module(entry) in known else len(known)
-
-
-def plain(text: str) -> str:
-    """Without characters that command a terminal or are invisible: a host's words are shown, not obeyed."""
-    return re.sub(
-        r"[^\n\t -~\u00a0-\ud7ff\ue000-\U0010ffff]|[\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]", _escaped, text
-    )
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()

@@ -10,8 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from plan.terminal import plain
 from tests.verify.ledger import Entry, Status
-from tests.verify.report import WORDS, About, Cell, Run, apart, counts, matrix, plain, together, verdict
+from tests.verify.report import WORDS, About, Cell, Run, apart, counts, matrix, together, verdict
 
 
 def as_text(run: Run, entries: Sequence[Entry], about: About, width: int, colour: bool = False) -> str:
