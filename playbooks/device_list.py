@@ -37,10 +37,11 @@ table = Table(*(Column(title, overflow="fold") for title in head))
 for row in rows:
     table.add_row(*row)
 # Wide where nobody looks at it, so that lines can be searched.
-console = Console(width=None if sys.stdout.isatty() else 200)
+# Without Rich's own marks: devices and browsers choose their names.
+console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, emoji=False)
 console.print(table)
 for each in roll.others:
-    console.print(f"browser {each.name} from {each.address or 'an unknown address'}, of no node above: {each.id}")
+    console.print(f"browser {each.name} from {each.address or 'an unknown address'}, of no node above: {each.shown_id}")
 if unknown:
-    console.print(f"browser pairings are not known: {unknown}", markup=False)
+    console.print(f"browser pairings are not known: {unknown}")
 leave()
