@@ -22,7 +22,7 @@ from tasks.run import RUN, leave
 from tasks.this import WrongInput, check_reached, the_house
 
 check_reached()
-house, now, given = the_house(), datetime.now(UTC), host.data.get("request")
+house, now, given = the_house(), datetime.now(UTC), RUN.data.get("request")
 known = host.get_fact(Headscale)
 try:
     browsers = pairings(inventory.get_host(house.gateway.name))

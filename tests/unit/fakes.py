@@ -143,7 +143,7 @@ def bare(address: str) -> dict[type, object]:
 def context(here: Fake, others: Mapping[str, Fake]) -> Iterator[None]:
     """pyinfra's `host`, `inventory` and `state` are these."""
     inventory = SimpleNamespace(get_host=lambda name: others[name])
-    state = SimpleNamespace(is_executing=True, is_host_in_limit=lambda host: True)
+    state = SimpleNamespace(is_executing=True, is_host_in_limit=lambda host: True, inventory=inventory)
     with ctx_host.use(here), ctx_inventory.use(inventory), ctx_state.use(state):
         yield
 
