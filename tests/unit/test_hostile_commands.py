@@ -72,7 +72,8 @@ class Shell:
         self.programs = folder / "programs"
         self.programs.mkdir()
         (folder / "work").mkdir()
-        written = 'printf "%s\\0" "${0##*/}" "$@" >> "$LOG"; printf "\\001\\0" >> "$LOG"\n'
+        # In one piece: programs of a pipe write at the same time.
+        written = 'end=$(printf "\\001"); printf "%s\\0" "${0##*/}" "$@" "$end" >> "$LOG"\n'
         says = {
             "mktemp": f"echo {folder}/work/made\n",
             "date": "echo 0\n",
