@@ -13,12 +13,14 @@ from pyinfra import host, inventory, logger, state
 from pyinfra.api import Host
 from pyinfra.api.exceptions import PyinfraError
 
+from artifacts.errors import ArtifactError
 from artifacts.models import registry_reachable
 from artifacts.store import Model, Program, find_model, find_program
 from facts.ollama import InstalledModels
 from facts.profile import HostProfile
 from facts.tailscale import Tailscale, TailscaleState
 from operations.component import NotYet
+from plan.access import ROLES
 from plan.errors import SettingError
 from plan.house import HostEntry, House, Member, build_house
 from plan.models import Choice, Hardware, choose
@@ -51,7 +53,8 @@ _choices: dict[str, Choice] = {}
 def the_house() -> House:
     """The house of the inventory, built and checked once for all hosts. Raises WrongInput."""
     if not _houses:
-        own = {"all", Path(RUN.inventory).stem}
+        # pyinfra adds these groups by itself.
+        own = {"all", Path(RUN.inventory).stem} - set(ROLES)
         entries = [
             HostEntry(each.name, tuple(group for group in each.groups if group not in own), _data(each))
             for each in sorted(inventory, key=lambda each: str(each.name))
@@ -133,7 +136,7 @@ def choice_of(member: Member) -> Choice:
                 registry_reachable=registry_reachable(),
                 present=installed,
             )
-        except SettingError as error:
+        except (SettingError, ArtifactError) as error:
             raise WrongInput(f"host {member.name}: {error} (nothing was changed)") from error
     return _choices[member.name]
 
