@@ -12,6 +12,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from facts.headscale import Headscale
 from facts.tailscale import Tailscale
 from operations.remote import RemoteError, run_on
+from plan.errors import STRANGE
 from plan.preferences import OFF
 
 #: How long a join key is good for. It is used seconds after it was made.
@@ -70,7 +71,7 @@ def _join(
         made = run_on(coordinator, f"headscale preauthkeys create {owner} --expiration {KEY_LIFE} -o json")
         key = json.loads(made)["key"]
         run_on(host, join_script(control, host.name, accept_dns, again), stdin=key)
-    except (RemoteError, ValueError, KeyError) as error:
+    except (RemoteError, *STRANGE) as error:
         logger.error(f"{host.print_prefix}could not join the VPN: {error}")
         return False
     return True

@@ -98,7 +98,7 @@ class Fake:
         text = command.get_raw_value()
         self.commands.append(text)
         self.stdins.append(str(more.get("_stdin") or ""))
-        said = next((said for words, said in {**self.says, **SAYS}.items() if words in text), "")
+        said = next((said for words, said in {**SAYS, **self.says}.items() if words in text), "")
         return True, SimpleNamespace(stdout=said, stderr="")
 
     def connector_cls(self, state: object, host: object) -> Fake:

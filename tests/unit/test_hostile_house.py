@@ -20,6 +20,7 @@ from plan.house import House, build_house
 from plan.values import DOMAIN_MOST, HOUSE_NAME_MOST
 from tests.unit import fakes, houses
 from tests.unit.hostile import ALPHABET, WORDS, fewer, labels
+from tests.verify.state import script
 
 #: What a name stands for, here spelt so that it is found again wherever it goes.
 HOSTS = ("qqhub", "qqgate", "qqbrain", "qqlaptop", "qqphone")
@@ -78,6 +79,7 @@ def sent(house: House) -> list[tuple[str, str]]:
     for host in fakes.deployed(house).values():
         found += [(f"{host.name}: {what}", text) for what, text in host.files.items()]
         found += [(f"{host.name}: command {number}", text) for number, text in enumerate(host.commands)]
+        found.append((f"{host.name}: command of the verification", script(house, house.member(host.name))))
     return found
 
 

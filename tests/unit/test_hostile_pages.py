@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import io
 import json
+import string
+import tempfile
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from facts.certificate import CaCertificate
+from facts.headscale import Headscale, HeadscaleState
+from operations import enrolment as enrolment_operation
 from plan.enrolment import page
 from plan.terminal import plain
-from tests.unit.enrolments import KINDS, enrolment, make_ca
+from tests.unit import houses
+from tests.unit.enrolments import KEY, KINDS, TOKEN, enrolment, make_ca
+from tests.unit.fakes import Fake, bare, context
 from tests.unit.hostile import fewer, texts
+from tests.unit.test_hostile_answers import changed_json
 from tests.unit.test_verify_report import ABOUT, ENTRIES, RUN
 from tests.verify.ledger import Entry, Way
 from tests.verify.report import About, DateAbout, ModelAbout, Run, as_html, as_json
@@ -122,3 +133,27 @@ def test_the_page_that_lets_a_device_in(authority: str, kind: Any, word: str, to
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_ca(Path(tmp_path_factory.mktemp("authority")))
+
+
+MADE = json.dumps({"id": 9, "key": KEY, "expiration": {"seconds": 1795389309}})
+
+
+@fewer(4)
+@given(changed_json(MADE) | texts.map(lambda text: json.dumps({**json.loads(MADE), "key": text})))
+@example(MADE)
+@example('{"id": 9, "key": "x; reboot"}')
+@example("[]")
+def test_a_key_in_another_form_makes_no_page(authority: str, made: str) -> None:
+    """It stands on the page in a command that people paste."""
+    house = houses.single(headscale_devices=[{"name": "anna-phone", "owner": "people", "kind": "linux"}])
+    facts = bare("100.64.0.1")
+    facts[Headscale], facts[CaCertificate] = HeadscaleState({"people": 1}, (), (), {}), authority
+    here = Fake("home", facts, {"preauthkeys create": made, "cat /token": TOKEN})
+    with tempfile.TemporaryDirectory() as folder, patch.object(enrolment_operation, "PAGES", Path(folder, "pages")):
+        with context(here, {"home": here}), contextlib.redirect_stderr(io.StringIO()):
+            good = enrolment_operation._enrol(None, here, house, house.devices[0], 1, here, "/token")  # type: ignore[arg-type]
+        pages = list(Path(folder).rglob("*"))
+        assert [each.name for each in pages] == (["pages", "anna-phone.html"] if good else [])
+        key = str(json.loads(made)["key"]) if good else ""
+        assert not good or (key and set(key) <= set(KEY + string.ascii_letters + string.digits + "_-"))
+        assert not good or f"--auth-key={key} " in pages[1].read_text()
