@@ -4,8 +4,11 @@ PYTHON := .venv/bin/python
 PYINFRA := .venv/bin/pyinfra
 PYTEST := .venv/bin/pytest
 TOPOLOGY ?= single
-INVENTORY ?= $(if $(filter split,$(TOPOLOGY)),inventory_split.py,inventory.py)
 MESSAGE ?= What is the capital of France?
+# As they were typed: make would expand a dollar in them, and run what stands in $(shell ...).
+override TOPOLOGY := $(value TOPOLOGY)
+override MESSAGE := $(value MESSAGE)
+override INVENTORY := $(or $(value INVENTORY),$(if $(filter split,$(TOPOLOGY)),inventory_split.py,inventory.py))
 export TOPOLOGY INVENTORY MESSAGE
 
 help:  ## this list
@@ -31,19 +34,19 @@ down:  ## remove the virtual hosts and everything of theirs from this machine
 	@$(PYTHON) -m lab down
 
 deploy: .venv/ready  ## pyinfra INVENTORY deploy.py, with progress and without a question
-	@$(PYINFRA) -y $(INVENTORY) deploy.py
+	@$(PYINFRA) -y -- "$$INVENTORY" deploy.py
 
 diff: .venv/ready  ## what differs on each host from what would be deployed; changes nothing
-	@$(PYINFRA) $(INVENTORY) playbooks/diff.py
+	@$(PYINFRA) -- "$$INVENTORY" playbooks/diff.py
 
 verify: .venv/ready  ## walk every allowed way and try every forbidden one
-	@$(PYTEST) tests/verify --inventory $(INVENTORY)
+	@$(PYTEST) tests/verify --inventory="$$INVENTORY"
 
 status: .venv/ready  ## how every host is, by its own last look, in one table
-	@$(PYINFRA) -y $(INVENTORY) playbooks/status.py
+	@$(PYINFRA) -y -- "$$INVENTORY" playbooks/status.py
 
 chat: .venv/ready  ## send MESSAGE="..." from a client and print the answer
-	@$(PYINFRA) -y $(INVENTORY) playbooks/chat.py --data message="$$MESSAGE"
+	@$(PYINFRA) -y --data message="$$MESSAGE" -- "$$INVENTORY" playbooks/chat.py
 
 prepare: .venv/ready  ## Debian packages, programs, image, model: all that demo and test need
 	@lab/prepare
@@ -54,10 +57,13 @@ lint: .venv/ready  ## style and types
 unit: .venv/ready  ## tests without hosts
 	@$(PYTEST) tests/unit
 
+fuzz: .venv/ready  ## the tests with hostile input, with a hundred times as many cases, others each time
+	@HYPOTHESIS_PROFILE=long $(PYTEST) tests/unit -k hostile
+
 lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 	@lab/lock
 
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help demo test breakages interruptions lab down deploy diff verify status chat prepare lint unit lock
+.PHONY: help demo test breakages interruptions lab down deploy diff verify status chat prepare lint unit fuzz lock

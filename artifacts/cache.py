@@ -13,11 +13,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from artifacts.errors import ArtifactError
 
 
 def root() -> Path:
@@ -64,7 +67,16 @@ def put(staged: Path, target: Path) -> None:
 
 @contextmanager
 def lock(say: Callable[[str], None]) -> Iterator[None]:
-    """Only one run at a time fills the cache; the second one says that it waits, and waits."""
+    """Only one run at a time fills the cache; the second one says that it waits, and waits.
+
+    Raises ArtifactError for a path that the programs of a build cannot be told.
+    """
+    if strange := re.search(r'[";:|\\\x00-\x1f\x7f]', str(root())):
+        # cmake, make or PATH read these as something else, half an hour later.
+        raise ArtifactError(
+            f"XDG_CACHE_HOME (or HOME) makes the cache {str(root())!r}, with {strange[0]!r} in it; "
+            'accepted: a path without " ; : | \\ and line breaks. Next: set XDG_CACHE_HOME to another folder'
+        )
     path = folder(".") / "lock"
     with path.open("a+") as file:
         try:

@@ -10,6 +10,7 @@ import errno
 import http.client
 import json
 import os
+import re
 import threading
 import time
 import urllib.error
@@ -37,16 +38,25 @@ Headers = Callable[[], dict[str, str]]
 
 def mirrored(url: str) -> str:
     """The URL to ask, on the mirror when one is set. Raises ArtifactError for a mirror that is not http(s)."""
-    mirror = os.environ.get(MIRROR_SETTING, "").rstrip("/")
+    mirror = os.environ.get(MIRROR_SETTING, "")
     if not mirror:
         return url
-    if not mirror.startswith(("http://", "https://")):
-        raise ArtifactError(
-            f"{MIRROR_SETTING} is {mirror!r}; accepted: an address that begins with https:// or http://"
-        )
+    mirror = web_address(MIRROR_SETTING, mirror)
     parts = urlsplit(url)
     query = f"?{parts.query}" if parts.query else ""
     return f"{mirror}/{parts.netloc}{parts.path}{query}"
+
+
+def web_address(setting: str, value: str) -> str:
+    """The address of a server that an environment variable names, without a slash at its end. Raises ArtifactError."""
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not re.fullmatch(r"[!-~]+", value) or "#" in value or "?" in value:
+        raise ArtifactError(f"{setting} is {value!r}; accepted: an address that begins with https:// or http://")
+    return value.rstrip("/")
 
 
 def request(url: str, headers: dict[str, str] | None = None, method: str = "GET") -> urllib.request.Request:

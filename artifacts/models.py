@@ -17,7 +17,7 @@ from typing import Any
 
 from artifacts import cache, packages, pins, store
 from artifacts.errors import ArtifactError
-from artifacts.fetch import why_unreachable
+from artifacts.fetch import web_address, why_unreachable
 from artifacts.progress import Board, Stage
 from artifacts.registry import Repository
 
@@ -30,12 +30,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?(:[
 
 
 def registry() -> str:
-    """The registry's address, without a slash at its end."""
-    return (os.environ.get(REGISTRY_SETTING) or REGISTRY).rstrip("/")
+    """The registry's address, without a slash at its end. Raises ArtifactError for one that is none."""
+    return web_address(REGISTRY_SETTING, os.environ.get(REGISTRY_SETTING) or REGISTRY)
 
 
 def registry_reachable() -> bool:
-    """Whether Ollama's registry answers within 2 seconds."""
+    """Whether Ollama's registry answers within 2 seconds. Raises ArtifactError for an address that is none."""
     return not why_unreachable(f"{registry()}/v2/", timeout=2.0)
 
 

@@ -43,7 +43,7 @@ class Board:
     """All stages of a run; they may run in several threads at once. Use it as a context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
         self.seconds: dict[str, float] = {}
         self._stages: list[Stage] = []
         self._lock = threading.Lock()

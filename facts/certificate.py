@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
+from plan.errors import shown
+
 #: Where the coordinator keeps the authority. Only root enters.
 CA_FOLDER = "/var/lib/private-ai/ca"
 #: Renewal begins when fewer days remain.
@@ -56,5 +58,5 @@ class CertificateState(FactBase[ServerCertificate]):
 
     def process(self, output: list[str]) -> ServerCertificate:
         if len(output) != 1:
-            raise FactProcessError(f"the certificate's state is not understood: {output}")
+            raise FactProcessError(f"the certificate's state is not understood: {shown(output)}")
         return ServerCertificate(output[0] == "good", output[0])

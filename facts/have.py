@@ -7,6 +7,7 @@ import shlex
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
+from plan.errors import STRANGE, shown
 from plan.want import Block, Component, Have, SeenPath, SeenUnit, Unit
 
 #: Where the digest of a unit's inputs is kept after it has started well.
@@ -91,85 +92,92 @@ class ComponentState(FactBase[Have]):
 
     def process(self, output: list[str]) -> Have:
         if not output or output[-1] != "end":
-            raise FactProcessError(f"the state of a component was cut short: {output[-1:]}")
-        packages: set[str] = set()
-        accounts: dict[str, int] = {}
-        groups: dict[str, frozenset[str]] = {}
-        subids: set[str] = set()
-        lingering: set[str] = set()
-        raw: dict[str, list[str]] = {}
-        digests: dict[str, str] = {}
-        targets: dict[str, str] = {}
-        filled: set[str] = set()
-        effects: set[str] = set()
-        blocks: dict[tuple[str, str], str] = {}
-        units: dict[str, SeenUnit] = {}
-        for line in output[:-1]:
-            word, _, rest = line.partition(" ")
-            if word == "package":
-                name, _, status = rest.partition(" ")
-                if status == "installed":
-                    packages.add(name)
-            elif word == "account":
-                fields = rest.split(":")
-                accounts[fields[0]] = int(fields[2])
-            elif word == "groups":
-                name, *members = rest.split(" ")
-                groups[name] = frozenset(members)
-            elif word == "subids":
-                subids.add(rest)
-            elif word == "lingering":
-                lingering.add(rest)
-            elif word == "path":
-                path, *details = rest.split("|")
-                raw[path] = details
-            elif word == "link":
-                path, _, target = rest.partition("|")
-                targets[path] = target
-            elif word == "filled":
-                filled.add(rest)
-            elif word == "sha256":
-                digest, _, path = rest.partition("  ")
-                digests[path] = digest
-            elif word == "effect":
-                effects.add(rest)
-            elif word == "block":
-                path, name, digest = rest.split("|")
-                blocks[path, name] = digest
-            elif word == "unit":
-                name, shown, digest, stamp = rest.split("|")
-                shows = dict(pair.split("=", 1) for pair in shown.split() if "=" in pair)
-                units[name] = SeenUnit(
-                    load=shows.get("LoadState", ""),
-                    active=shows.get("ActiveState", ""),
-                    enabled=shows.get("UnitFileState", ""),
-                    needs_reload=shows.get("NeedDaemonReload") == "yes",
-                    inputs_sha256=digest,
-                    stamp=stamp,
-                )
-            else:
-                raise FactProcessError(f"a line of the component's state is not understood: {line!r}")
-        paths = {
-            path: SeenPath(
-                kind=kind,
-                owner=owner,
-                group=group,
-                mode=mode.zfill(4),
-                size=int(size),
-                sha256=digests.get(path, ""),
-                target=targets.get(path, ""),
+            raise FactProcessError(f"the state of a component was cut short: {shown(output[-1:])}")
+        try:
+            return _have(output[:-1])
+        except STRANGE as error:
+            raise FactProcessError(f"the state of a component is not understood: {shown(error)}") from error
+
+
+def _have(output: list[str]) -> Have:
+    packages: set[str] = set()
+    accounts: dict[str, int] = {}
+    groups: dict[str, frozenset[str]] = {}
+    subids: set[str] = set()
+    lingering: set[str] = set()
+    raw: dict[str, list[str]] = {}
+    digests: dict[str, str] = {}
+    targets: dict[str, str] = {}
+    filled: set[str] = set()
+    effects: set[str] = set()
+    blocks: dict[tuple[str, str], str] = {}
+    units: dict[str, SeenUnit] = {}
+    for line in output:
+        word, _, rest = line.partition(" ")
+        if word == "package":
+            name, _, status = rest.partition(" ")
+            if status == "installed":
+                packages.add(name)
+        elif word == "account":
+            fields = rest.split(":")
+            accounts[fields[0]] = int(fields[2])
+        elif word == "groups":
+            name, *members = rest.split(" ")
+            groups[name] = frozenset(members)
+        elif word == "subids":
+            subids.add(rest)
+        elif word == "lingering":
+            lingering.add(rest)
+        elif word == "path":
+            path, *details = rest.split("|")
+            raw[path] = details
+        elif word == "link":
+            path, _, target = rest.partition("|")
+            targets[path] = target
+        elif word == "filled":
+            filled.add(rest)
+        elif word == "sha256":
+            digest, _, path = rest.partition("  ")
+            digests[path] = digest
+        elif word == "effect":
+            effects.add(rest)
+        elif word == "block":
+            path, name, digest = rest.split("|")
+            blocks[path, name] = digest
+        elif word == "unit":
+            name, shown, digest, stamp = rest.split("|")
+            shows = dict(pair.split("=", 1) for pair in shown.split() if "=" in pair)
+            units[name] = SeenUnit(
+                load=shows.get("LoadState", ""),
+                active=shows.get("ActiveState", ""),
+                enabled=shows.get("UnitFileState", ""),
+                needs_reload=shows.get("NeedDaemonReload") == "yes",
+                inputs_sha256=digest,
+                stamp=stamp,
             )
-            for path, (kind, owner, group, mode, size) in raw.items()
-        }
-        return Have(
-            packages=frozenset(packages),
-            accounts=accounts,
-            groups=groups,
-            subids=frozenset(subids),
-            lingering=frozenset(lingering),
-            paths=paths,
-            filled=frozenset(filled),
-            effects=frozenset(effects),
-            blocks=blocks,
-            units=units,
+        else:
+            raise ValueError(f"the line {line!r}")
+    paths = {
+        path: SeenPath(
+            kind=kind,
+            owner=owner,
+            group=group,
+            mode=mode.zfill(4),
+            size=int(size),
+            sha256=digests.get(path, ""),
+            target=targets.get(path, ""),
         )
+        for path, (kind, owner, group, mode, size) in raw.items()
+    }
+    return Have(
+        packages=frozenset(packages),
+        accounts=accounts,
+        groups=groups,
+        subids=frozenset(subids),
+        lingering=frozenset(lingering),
+        paths=paths,
+        filled=frozenset(filled),
+        effects=frozenset(effects),
+        blocks=blocks,
+        units=units,
+    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
+from plan.errors import STRANGE, shown
 from plan.nodes import RECORD, Key, Minted, VpnNode, key_of, node_of, parse_record
 
 _CUT = "--- next"
@@ -56,5 +57,5 @@ class Headscale(FactBase[HeadscaleState]):
                 keys=tuple(key_of(key) for key in json.loads(keys) or ()),
                 record=parse_record(record),
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise FactProcessError(f"headscale's answer is not understood: {error}") from error
+        except STRANGE as error:
+            raise FactProcessError(f"headscale's answer is not understood: {shown(error)}") from error

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
+
+from plan.errors import STRANGE, shown
 
 STORE = "/var/lib/ollama/models"
 
@@ -39,15 +42,14 @@ class Ollama(FactBase[OllamaModels]):
         cut = next((number for number, line in enumerate(output) if line.startswith("---")), None)
         if cut is None:
             raise FactProcessError("the state of Ollama's store was cut short")
-        blobs = {}
-        for line in output[:cut]:
-            path, _, size = line.rpartition(" ")
-            blobs[path.rpartition("/")[2]] = int(size)
+        # Files of other names are none of ours, whatever is in a name.
+        found = (re.fullmatch(r".*/(sha256-[0-9a-f]+) ([0-9]{1,18})", line, re.ASCII) for line in output[:cut])
+        blobs = {each[1]: int(each[2]) for each in found if each}
         try:
             running = json.loads("".join(output[cut + 1 :]) or "{}")
-        except ValueError as error:
-            raise FactProcessError(f"Ollama's answer is not understood: {error}") from error
-        loaded = {model["name"]: int(model.get("context_length", 0)) for model in running.get("models") or ()}
+            loaded = {str(model["name"]): int(model.get("context_length", 0)) for model in running.get("models") or ()}
+        except STRANGE as error:
+            raise FactProcessError(f"Ollama's answer is not understood: {shown(error)}") from error
         return OllamaModels(blobs, output[cut][3:].strip(), loaded)
 
 

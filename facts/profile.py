@@ -13,6 +13,8 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
 
+from plan.addresses import address
+from plan.errors import STRANGE, shown
 from plan.firewall import TAKEN_BACK, UNCONFIRMED
 from plan.profile import Listener, Profile
 from plan.stamp import PATH as STAMP
@@ -65,6 +67,8 @@ s end
 )
 
 _CPU = {"x86_64": "amd64", "aarch64": "arm64"}
+# Whole entries of ss only: a program chooses its own name, of 15 bytes, and might put another's number into it.
+_HOLDERS = re.compile(r'\("(.{1,15}?)",pid=(\d+),fd=\d+\)(?=,\("|\)$)')
 _UNIT = re.compile(r"[^/]+\.(?:service|socket|scope|slice)(?=/|$)")
 
 
@@ -137,8 +141,8 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
         )
     except KeyError as error:
         raise FactProcessError(f"host profile: {error.args[0]!r} is missing from the output") from error
-    except (ValueError, IndexError) as error:
-        raise FactProcessError(f"host profile: cannot be read: {error}") from error
+    except STRANGE as error:
+        raise FactProcessError(f"host profile: cannot be read: {shown(error)}") from error
 
 
 def _sections(output: list[str]) -> dict[str, list[str]]:
@@ -198,7 +202,8 @@ def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
         words = line.split(maxsplit=6)
         proto: Literal["tcp", "udp"] = "tcp" if words[0] == "tcp" else "udp"
         host, _, port = words[4].rpartition(":")
-        users = re.findall(r'\("(.*?)",pid=(\d+),', words[6]) if len(words) > 6 else []
+        at = host.partition("%")[0].strip("[]")
+        users = _HOLDERS.findall(words[6]) if len(words) > 6 else []
         # systemd keeps a socket that it has passed on, so whoever else holds it comes first.
         process, pid = max(users, key=lambda user: user[1] != "1", default=("", ""))
         if pid == "1":
@@ -206,7 +211,7 @@ def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
             unit = sockets.get(words[4].replace("*:", "[::]:"), "")
         else:
             unit = next(reversed(_UNIT.findall(groups.get(pid, ""))), "")
-        yield Listener(proto, host.partition("%")[0].strip("[]"), int(port), process, unit)
+        yield Listener(proto, at if at == "*" else str(address(at)), int(port), process, unit)
 
 
 def _proxies(lines: list[str]) -> Iterator[str]:

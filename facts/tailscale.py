@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
+from plan.addresses import node_addresses
+from plan.errors import STRANGE, shown
 from plan.preferences import still_on
 
 _CUT = "--- next"
@@ -53,17 +55,16 @@ class Tailscale(FactBase[TailscaleState]):
             return self.default()
         try:
             status, prefs, serves = (json.loads(part) for part in parts)
-            on = still_on(prefs)
-        except (ValueError, KeyError) as error:
-            raise FactProcessError(f"tailscale's answer is not understood: {error!r}") from error
-        self_ = status.get("Self") or {}
-        return TailscaleState(
-            backend=status.get("BackendState", ""),
-            control=prefs.get("ControlURL", ""),
-            hostname=prefs.get("Hostname", ""),
-            tags=frozenset(self_.get("Tags") or ()),
-            addresses=tuple(sorted(status.get("TailscaleIPs") or (), key=lambda address: ":" in address)),
-            accept_dns=bool(prefs.get("CorpDNS")),
-            still_on=on,
-            serves=bool(serves),
-        )
+            return TailscaleState(
+                backend=str(status.get("BackendState", "")),
+                control=str(prefs.get("ControlURL", "")),
+                hostname=str(prefs.get("Hostname", "")),
+                tags=frozenset(map(str, (status.get("Self") or {}).get("Tags") or ())),
+                # They become lines of units on other hosts.
+                addresses=node_addresses(status.get("TailscaleIPs")),
+                accept_dns=bool(prefs.get("CorpDNS")),
+                still_on=still_on(prefs),
+                serves=bool(serves),
+            )
+        except STRANGE as error:
+            raise FactProcessError(f"tailscale's answer is not understood: {shown(error)}") from error

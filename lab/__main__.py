@@ -61,6 +61,8 @@ def main() -> int:
 
 
 def _do(options: argparse.Namespace) -> int:
+    if options.command != "prepare":
+        Lab(options.name)  # refuses a name that is none, before it becomes a path
     match options.command:
         case "prepare":
             _, root = lifecycle.prepare(*(BROWSER_PACKAGES if options.browser else ()))

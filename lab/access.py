@@ -11,6 +11,9 @@ from pathlib import Path
 from lab.state import LabError, State, chosen_name, write_whole
 from lab.topology import Lab
 from plan.errors import SettingError
+from plan.ssh import path_word
+
+PLACE = "this repository's folder"
 
 
 def run_on(
@@ -84,15 +87,16 @@ def write_ssh_config(lab: Lab, state: State) -> None:
     to about 100 characters (unix(7)), and the repository may lie deep."""
     sockets = _sockets(state)
     if sockets is None or not sockets.is_dir():
-        sockets = Path(tempfile.mkdtemp(prefix="lab-"))
+        # Not in TMPDIR, which may be long and hold anything.
+        sockets = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
     lines = [f"Host {host.name}\n  HostName {host.v4}\n" for host in lab.hosts]
     lines.append(
         f"""Host *
   User root
-  IdentityFile "{state.ssh_key}"
+  IdentityFile {path_word(PLACE, str(state.ssh_key))}
   IdentitiesOnly yes
   IdentityAgent none
-  UserKnownHostsFile "{state.known_hosts}"
+  UserKnownHostsFile {path_word(PLACE, str(state.known_hosts))}
   GlobalKnownHostsFile /dev/null
   StrictHostKeyChecking yes
   BatchMode yes

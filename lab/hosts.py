@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyinfra.api.exceptions import PyinfraError
+
 from lab.state import State, current_lab
 from lab.topology import NUMBERS
 from plan.errors import SettingError
+
+
+class WrongLab(SettingError, PyinfraError):
+    """pyinfra, which runs inventories, shows its own errors without a traceback."""
 
 
 def lab_host(name: str) -> tuple[str, dict[str, Any]]:
@@ -17,13 +23,16 @@ def lab_host(name: str) -> tuple[str, dict[str, Any]]:
     topology, so any lab host is accepted here, whichever topology is up. Raises SettingError for other names.
     """
     if name not in NUMBERS:
-        raise SettingError(
+        raise WrongLab(
             "inventory: lab_host()",
             name,
             ", ".join(NUMBERS),
             "correct the name, or write your own host as (name, {'ssh_hostname': ...})",
         )
-    lab = current_lab()
+    try:
+        lab = current_lab()
+    except SettingError as error:
+        raise WrongLab(error.setting, error.found, error.accepted, error.next_step) from error
     host = lab.place(name)
     state = State.of(lab.name)
     return name, {

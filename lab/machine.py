@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from artifacts import cache as artifacts_cache
 from lab.state import LabError
 from plan.errors import SettingError
 
@@ -170,8 +171,7 @@ class Recipe:
 
 
 def cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "private-ai" / "lab"
+    return artifacts_cache.root() / "lab"
 
 
 def build_root(recipe: Recipe, tell: Tell) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from ipaddress import ip_network
 from pathlib import Path
@@ -143,9 +144,9 @@ def leg_exists(lab: Lab, state: State) -> bool:
 
 def mounts_below(directory: Path) -> list[str]:
     """Mount points at or under a directory, the deepest first."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    # Blanks in paths are written as \040.
-    points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").rstrip("\n").split("\n")
+    # Blanks and backslashes in paths are written as \040 and \134, all other letters as they are.
+    points = [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split(" ")[4]) for line in lines]
     return sorted((p for p in points if Path(p).is_relative_to(directory)), reverse=True)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.text import Text
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, emoji=False)
 
 QUIET_SECONDS = 10
 
@@ -33,7 +34,7 @@ def stage(title: str) -> Iterator[Callable[[str], None]]:
 
     def show(line: str) -> None:
         if console.is_terminal:
-            status.update(f"{title}{line}")
+            status.update(Text(f"{title}{line}"))
         else:
             console.print(line, soft_wrap=True)
 
@@ -47,7 +48,7 @@ def stage(title: str) -> Iterator[Callable[[str], None]]:
     if not console.is_terminal:
         console.print(f"{title} ...", soft_wrap=True)
     clock = threading.Thread(target=repeat, daemon=True)
-    status = console.status(title)
+    status = console.status(Text(title))
     with status:
         clock.start()
         try:

@@ -145,7 +145,8 @@ def chosen_name() -> str:
 
 def current_lab(name: str | None = None) -> Lab:
     """The lab of that name (default: LAB, else `demo`): as it was brought up, else as it would be."""
-    name = name or chosen_name()
+    # Before it becomes a path.
+    name = Lab(name or chosen_name()).name
     return State.of(name).read_lab() or Lab(
         name,
         parse_net(os.environ.get("LAB_NET") or str(DEFAULT_NET)),

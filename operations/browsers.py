@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator
 
 import click
@@ -27,16 +26,18 @@ def approved(gateway: str, request: Request) -> Generator[FunctionCommand, None,
 def _approve(state: State, host: Host, gateway: Host, request: Request) -> bool:
     asked = request.pairing
     try:
+        if not asked.nameable:
+            raise RemoteError(f"{asked.shown_id} is no id of a request")
         if not unchanged(asked, pairings(gateway)):
             raise RemoteError(
                 "it does not wait any more as it was shown: it lapsed, was approved, or comes from elsewhere now. "
                 "Next: run this again, and compare with the browser's page"
             )
-        run_on(gateway, CLI.format(f"approve {shlex.quote(asked.id)} --json"))
+        run_on(gateway, CLI.format(f"approve {asked.id} --json"))
         if not any(each.id == asked.device and not each.waits for each in pairings(gateway)):
             raise RemoteError("OpenClaw took the approval, and does not list the browser. Next: run this again")
     except RemoteError as error:
-        logger.error(f"{host.print_prefix}request {asked.id} is not approved: {error}")
+        logger.error(f"{host.print_prefix}request {asked.shown_id} is not approved: {error}")
         return False
     click.echo(f"\n    Approved: {asked.name} of {request.whose}. The page connects by itself.\n", err=True)
     return True

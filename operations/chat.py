@@ -12,6 +12,7 @@ from pyinfra import host, inventory, logger
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from operations.remote import RemoteError, run_on
+from plan.terminal import plain
 
 #: A first message on a slow machine reads OpenClaw's whole system prompt before the first word.
 ANSWER_SECONDS = 900
@@ -21,7 +22,7 @@ ANSWER_SECONDS = 900
 def ask(message: str, gateway: str, url: str, token: str) -> Generator[FunctionCommand, None, None]:
     """Owns nothing. curl on this host sends `message` to `url`, with the system's certificates; the answer is printed.
 
-    The token is read from the file `token` on the host `gateway` and goes to curl over standard input.
+    The token is read from the file `token` on the host `gateway`; it and the message go to curl over standard input.
     """
     if not message.strip():
         host.noop("an empty message")
@@ -31,24 +32,36 @@ def ask(message: str, gateway: str, url: str, token: str) -> Generator[FunctionC
 
 def _ask(state: State, host: Host, message: str, gateway: Host, url: str, token: str) -> bool:
     asked = {"model": "openclaw/default", "messages": [{"role": "user", "content": message}]}
-    script = (
-        f"curl --silent --show-error --config - --max-time {ANSWER_SECONDS} "
-        f"--header 'Content-Type: application/json' --data {shlex.quote(json.dumps(asked))} {shlex.quote(url)}"
-    )
     host.log(f"asking {url}; the first answer after a start takes half a minute on a small machine")
     begun = time.monotonic()
     try:
         secret = run_on(gateway, f"cat {shlex.quote(token)}").strip()
-        said = run_on(host, script, stdin=f'header = "Authorization: Bearer {secret}"')
+        said = run_on(host, ask_script(url), stdin=f"{secret}\n{json.dumps(asked)}")
         answer = json.loads(said)
         text, usage = answer["choices"][0]["message"]["content"], answer["usage"]
     except RemoteError as error:
         logger.error(f"{host.print_prefix}no answer: {error}")
         return False
     except (ValueError, KeyError, IndexError, TypeError):
-        logger.error(f"{host.print_prefix}no answer; the gateway said: {said[:500]}")
+        logger.error(f"{host.print_prefix}no answer; the gateway said: {plain(said[:500])}")
         return False
     seconds = time.monotonic() - begun
     tokens = f"{usage['prompt_tokens']} tokens read, {usage['completion_tokens']} written"
-    click.echo(f"\n    {host.name} asked:  {message}\n    answer: {text}\n    ({seconds:.1f} s, {tokens})\n", err=True)
+    # A model may be led to write anything, also to a terminal.
+    exchange = plain(f"{host.name} asked:  {message}\n    answer: {text}")
+    click.echo(f"\n    {exchange}\n    ({seconds:.1f} s, {tokens})\n", err=True)
     return True
+
+
+def ask_script(url: str) -> str:
+    """Send what stands on standard input behind its first line, the token. Neither is an argument, which others on the
+    host could read and which would have a limit."""
+    return "\n".join(
+        [
+            "IFS= read -r token",
+            f"curl --silent --show-error --max-time {ANSWER_SECONDS} --header 'Content-Type: application/json' "
+            f"--header @/dev/fd/3 --data-binary @- {shlex.quote(url)} 3<<end",
+            "Authorization: Bearer $token",
+            "end",
+        ]
+    )

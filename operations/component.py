@@ -159,7 +159,7 @@ def pack(directories: tuple[Directory, ...], files: tuple[File, ...]) -> str:
 def install_files(directories: tuple[Directory, ...], files: tuple[File, ...]) -> str:
     """Unpack standard input beside the targets, check each file, then rename each over the old one."""
     news = [shlex.quote(f"{file.path}.new") for file in files]
-    clean = f"trap 'rm -f {' '.join(news)}' EXIT\n" if news else ""
+    clean = f"trap {shlex.quote(' '.join(['rm -f', *news]))} EXIT\n" if news else ""
     lines = ["set -e", f"{clean}umask 022", "base64 -d | tar -x -p -m --no-overwrite-dir -C / -f -"]
     for directory in directories:
         path = shlex.quote(directory.path)

@@ -151,15 +151,21 @@ def cut_script(addresses: Collection[str]) -> str:
         [
             f"end=$(($(date +%s) + {LEARN_SECONDS}))",
             f"while tailscale status --json | grep -qF {known} && [ $(date +%s) -lt $end ]; do sleep 0.2; done",
-            f"ss -H -K -t '{peers}' | cut -d' ' -f1",
+            f"ss -H -K -t {shlex.quote(peers)} | cut -d' ' -f1",
         ]
     )
 
 
 def revoke(gateway: Host, found: Iterable[Pairing]) -> None:
     """Take these browsers' approval away, and reject those that wait. Raises RemoteError."""
+    odd = []
     for each in found:
-        run_on(gateway, CLI.format(f"{'reject' if each.waits else 'remove'} {shlex.quote(each.id)} --json"))
+        if each.nameable:
+            run_on(gateway, CLI.format(f"{'reject' if each.waits else 'remove'} {each.id} --json"))
+        else:
+            odd.append(each.shown_id)
+    if odd:
+        raise RemoteError(f"{gateway.name}: OpenClaw lists browsers by ids that are none: {', '.join(odd)}")
 
 
 def pairings(gateway: Host) -> tuple[Pairing, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import tempfile
 from collections.abc import Generator
@@ -20,6 +21,7 @@ from operations.devices import PAGES, expire_lines, record_script
 from operations.remote import RemoteError, run_on
 from plan.devices import Device
 from plan.enrolment import Enrolment, fingerprint, page
+from plan.errors import STRANGE
 from plan.house import House
 from plan.nodes import key_of, with_key
 
@@ -49,6 +51,9 @@ def _enrol(state: State, host: Host, house: House, device: Device, hours: int, g
             )
         )
         ends = key_of(made).ends
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", made["key"]):
+            # It stands in commands that people paste.
+            raise RemoteError("headscale made a key of another form. Next: see `headscale preauthkeys list`")
         # Before the page: a key that somebody can use must be one that the record knows.
         own = known.record[device.name].keys if device.name in known.record else ()
         earlier = [key.id for key in known.keys if key.id in own and key.live(now)]
@@ -71,7 +76,7 @@ def _enrol(state: State, host: Host, house: House, device: Device, hours: int, g
             )
         )
         written = write_page(device.name, text)
-    except (RemoteError, OSError, ValueError, KeyError) as error:
+    except (RemoteError, OSError, *STRANGE) as error:
         logger.error(f"{host.print_prefix}no page for {device.name}: {error}")
         return False
     click.echo(

@@ -14,6 +14,7 @@ from facts.tailscale import Tailscale, TailscaleState
 from operations.differs import differs, not_yet
 from operations.remote import RemoteError, run_on
 from plan.difference import MISSING, Change
+from plan.errors import STRANGE
 from plan.preferences import OFF
 
 #: How long a join key is good for. It is used seconds after it was made.
@@ -98,7 +99,7 @@ def _join(
         made = run_on(coordinator, f"headscale preauthkeys create {owner} --expiration {KEY_LIFE} -o json")
         key = json.loads(made)["key"]
         run_on(host, join_script(control, host.name, accept_dns, again), stdin=key)
-    except (RemoteError, ValueError, KeyError) as error:
+    except (RemoteError, *STRANGE) as error:
         logger.error(f"{host.print_prefix}could not join the VPN: {error}")
         return False
     return True

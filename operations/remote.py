@@ -6,6 +6,8 @@ from paramiko import SSHException
 from pyinfra.api import Host, StringCommand
 from pyinfra.api.exceptions import ConnectError
 
+from plan.terminal import plain
+
 
 class RemoteError(RuntimeError):
     """A script failed on a host; the message holds what it wrote, never what it was given."""
@@ -16,6 +18,8 @@ def run_on(target: Host, script: str, stdin: str | None = None) -> str:
 
     Connects to a host outside `--limit` first. Raises RemoteError when that or the script fails.
     """
+    if "\0" in script:
+        raise RemoteError(f"{target.name}: a command would hold the character 0, and would be cut there")
     if not target.connected:
         try:
             target.connect(reason="needed by another host", raise_exceptions=True)
@@ -28,5 +32,5 @@ def run_on(target: Host, script: str, stdin: str | None = None) -> str:
     except (OSError, SSHException) as error:
         raise RemoteError(f"{target.name}: the connection broke: {error}") from error
     if not good:
-        raise RemoteError(f"{target.name}: {output.stderr.strip() or output.stdout.strip()}")
+        raise RemoteError(f"{target.name}: {plain(output.stderr.strip() or output.stdout.strip())}")
     return str(output.stdout)

@@ -62,14 +62,14 @@ def rotate_script(secret: Secret, unit: Unit, asking: str) -> str:
     The secrets stay in the shell and its pipes: they are never arguments, and never printed.
     """
     path = shlex.quote(secret.path)
-    answer = f"{asking} --config - --output /dev/null --write-out '%{{http_code}}'"
+    answer = f"{asking} --header @- --output /dev/null --write-out '%{{http_code}}'"
     return "\n".join(
         [
             f"test -s {path} || {{ echo there is no token yet: run the deployment >&2; exit 1; }}",
             f"old=$(cat {path})",
             make_secret(secret, anew=True) + " || exit 1",
             start_unit(unit),
-            f"""answer() {{ printf 'header = "Authorization: Bearer %s"' "$1" | {answer}; }}""",
+            f"""answer() {{ printf 'Authorization: Bearer %s' "$1" | {answer}; }}""",
             f'before=$(answer "$old") after=$(answer "$(cat {path})")',
             '[ "$before $after" = "401 200" ] || '
             '{ echo "the old token is answered with $before, the new one with $after" >&2; exit 1; }',

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from plan.errors import SettingError, nearest
+from plan.errors import SettingError, nearest, shown
+from plan.values import label, words
 
 SETTING = "group_data/all.py: access_table"
 
@@ -75,7 +76,9 @@ def _row(number: int, entry: object, users: Sequence[str]) -> Row:
             raise SettingError(f"{where} key", key, f"one of {sorted(keys)}", nearest(key, keys, SEE))
     for key in sorted(keys - entry.keys()):
         raise SettingError(f"{where} {key}", None, f"a value for {key!r}", "add it to the row")
-    where = f"{SETTING} row {entry['id']!r}"
+    label(f"{where} id", entry["id"])
+    where = f"{SETTING} row {shown(entry['id'])}"
+    words(f"{where} why", entry["why"])
     people = tuple(f"{user}@" for user in users)
     accepted = (
         f"one of {', '.join(SOURCES)}, or over the VPN a person of headscale_users: {', '.join(people) or 'none'}"
@@ -87,8 +90,8 @@ def _row(number: int, entry: object, users: Sequence[str]) -> Row:
             raise SettingError(
                 f"{where} {key}", entry[key], f"one of {', '.join(known)}", nearest(entry[key], known, SEE)
             )
-    found = re.fullmatch(r"(\d{1,5})/(tcp|udp)", str(entry["port"]))
-    if not found or not 0 < int(found[1]) < 65536:
+    found = re.fullmatch(r"([1-9][0-9]{0,4})/(tcp|udp)", entry["port"]) if isinstance(entry["port"], str) else None
+    if found is None or int(found[1]) > 65535:
         raise SettingError(f"{where} port", entry["port"], "'NUMBER/tcp' or 'NUMBER/udp', 1 to 65535", "correct it")
     if entry["over"] == "vpn" and entry["from"] in ("admin", "lan"):
         raise SettingError(
@@ -105,11 +108,11 @@ def _row(number: int, entry: object, users: Sequence[str]) -> Row:
             "use over: vpn, or admin or lan",
         )
     return Row(
-        id=str(entry["id"]),
+        id=entry["id"],
         source=str(entry["from"]),
         target=str(entry["to"]),
         port=int(found[1]),
         protocol="tcp" if found[2] == "tcp" else "udp",
         over=str(entry["over"]),
-        why=str(entry["why"]),
+        why=entry["why"],
     )

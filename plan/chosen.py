@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plan.catalogue import CATALOGUE
+from plan.errors import STRANGE, shown
 from plan.models import Choice
 
 #: Where the record is kept.
@@ -49,5 +50,5 @@ def chosen(found: Mapping[str, Any]) -> Chosen:
         )
         choice = Choice(entry, context, found["place"], need, budget, 0.0, why, "")
         return Chosen(choice, str(found["manifest_sha256"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the record of the model's choice is not understood: {error!r}") from error
+    except STRANGE as error:
+        raise ValueError(f"the record of the model's choice is not understood: {shown(error)}") from error

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from plan.errors import SettingError, nearest
+from plan.values import label
 
 SETTING = "group_data/all.py: headscale_devices"
-#: One label of a name (RFC 1123), lower case.
-LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 
 #: What a device is; each kind has its own words in templates/enrolment/KIND.html.j2.
 Kind = Literal["ios", "android", "macos", "windows", "linux"]
@@ -62,9 +60,7 @@ def _device(number: int, entry: object, users: Sequence[str]) -> Device:
     for key in KEYS:
         if key not in entry:
             raise SettingError(f"{where} {key}", None, f"a value for {key!r}", f"write it as in {EXAMPLE}")
-    name, owner, kind = entry["name"], entry["owner"], entry["kind"]
-    if not isinstance(name, str) or not re.fullmatch(LABEL, name):
-        raise SettingError(f"{where} name", name, "lower-case letters, digits and '-', 63 at most", "rename it")
+    name, owner, kind = label(f"{where} name", entry["name"]), entry["owner"], entry["kind"]
     where = f"{where} ({name})"
     if owner not in users:
         raise SettingError(

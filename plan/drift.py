@@ -10,8 +10,8 @@ from itertools import groupby
 from typing import Any
 
 from plan.difference import Change
-from plan.plain import plain
 from plan.stamp import Deployed, Stamp
+from plan.terminal import plain
 from plan.want import File
 
 

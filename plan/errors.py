@@ -5,11 +5,31 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: What reading an answer may raise that has another shape than expected, whoever made it up.
+STRANGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
+
+#: Characters of a value that an error shows; of a longer one it shows both ends.
+MOST = 300
+
 
 def nearest(word: object, known: Iterable[str], otherwise: str) -> str:
     """The next step for a word that is none of `known`: the nearest of them, else what `otherwise` says."""
-    close = difflib.get_close_matches(str(word).lower(), list(known), n=1)
+    close = difflib.get_close_matches(word.lower(), list(known), n=1) if isinstance(word, str) else []
     return f"did you mean {close[0]!r}?" if close else otherwise
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, on one line and harmless to a terminal. Letters that are not ASCII also as numbers,
+    since some look like ones that are."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number with thousands of digits"
+    if not text.isascii():
+        text = f"{text if text.isprintable() else ''} ({value!a})".strip()
+    if not text.isprintable():
+        text = repr(text)
+    return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 4 :]}"
 
 
 class SettingError(ValueError):
@@ -25,4 +45,4 @@ class SettingError(ValueError):
         self.found = found
         self.accepted = accepted
         self.next_step = next_step
-        super().__init__(f"{setting} is {found!r}; accepted: {accepted}. Next: {next_step}")
+        super().__init__(f"{setting} is {shown(found)}; accepted: {accepted}. Next: {next_step}")

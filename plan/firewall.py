@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from plan.access import SERVERS, Row
+from plan.addresses import address
 from plan.errors import SettingError
 from plan.house import House, Member
 
@@ -23,6 +26,30 @@ class Apt:
     """How a host gets Debian packages: proxies as (address or name, port); none means mirrors on 80 and 443."""
 
     proxies: tuple[tuple[str, int], ...] = ()
+
+
+def apt_of(host: str, urls: Iterable[str]) -> Apt:
+    """How a host gets Debian packages, by the URLs of its proxies as apt says them.
+
+    Raises SettingError for one that is no proxy's: part of it becomes a rule.
+    """
+    proxies = []
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            name, port = parts.hostname, parts.port or 80
+            if name and not re.fullmatch(r"[a-z0-9._-]+", name):
+                name = str(address(name))
+        except ValueError as error:
+            raise SettingError(
+                f"host {host}: apt's proxy",
+                url,
+                "http://NAME:PORT or http://ADDRESS:PORT",
+                "correct it in /etc/apt/apt.conf or a file of /etc/apt/apt.conf.d",
+            ) from error
+        if name:
+            proxies.append((name, port))
+    return Apt(tuple(proxies))
 
 
 def ruleset(house: House, member: Member, apt: Apt) -> str:
@@ -145,10 +172,10 @@ def _output(house: House, member: Member, apt: Apt) -> list[str]:
         # tailscaled runs as root; its WireGuard packets leave from the port of the access table.
         f"meta skuid 0 udp sport {house.port('wireguard')} accept",
     ]
-    for address in house.coordinator.addresses:
-        family = "ip6" if ":" in address else "ip"
-        rules.append(f"{family} daddr {address} tcp dport {house.port('headscale')} meta skuid 0 accept")
-        rules.append(f"{family} daddr {address} udp dport {house.port('stun')} meta skuid 0 accept")
+    for text in house.coordinator.addresses:
+        family = "ip6" if ":" in text else "ip"
+        rules.append(f"{family} daddr {text} tcp dport {house.port('headscale')} meta skuid 0 accept")
+        rules.append(f"{family} daddr {text} udp dport {house.port('stun')} meta skuid 0 accept")
     for row in house.access:
         # What OpenClaw's account may do, and nobody else, stands above.
         if row.over == "vpn" and row.source in member.roles and row.id != "ollama":

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plan import values
 from plan.access import ROLES, SERVERS, Row, parse_access
-from plan.devices import LABEL, Device, parse_devices
-from plan.errors import SettingError, nearest
+from plan.devices import Device, parse_devices
+from plan.errors import SettingError, nearest, shown
 
 #: Every setting of group_data/all.py and host data, with the default that holds when it is left out.
 SETTINGS: dict[str, Any] = {
@@ -126,10 +126,11 @@ class HostEntry:
 def check_setting_names(data: Mapping[str, Any], where: str) -> None:
     """Refuse a setting that nobody reads, naming the nearest that somebody does."""
     for key in data:
-        if key in SETTINGS or key in PLAYBOOK_DATA or _PYINFRA.fullmatch(key):
+        name = isinstance(key, str) and re.fullmatch(r"\w{1,60}", key, re.ASCII)
+        if name and (key in SETTINGS or key in PLAYBOOK_DATA or _PYINFRA.fullmatch(key)):
             continue
         raise SettingError(
-            f"{where}: {key}",
+            f"{where}: {key if name else shown(key)}",
             data[key],
             f"one of {', '.join(SETTINGS)}",
             nearest(key, SETTINGS, "remove it or see docs/settings.md"),
@@ -142,29 +143,31 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
     Raises SettingError for the first thing that is wrong: unknown or missing group, two coordinators, a host without
     a role, a bad domain, address, user, device or setting name.
     """
-    _check_groups(entries, groups)
+    _check_groups(groups)
+    for entry in entries:
+        values.label(f"inventory: host {shown(entry.name)}", entry.name)
+    _check_roles(entries)
     for entry in entries:
         check_setting_names(entry.data, f"host {entry.name} or group_data")
     settings = {name: _one_value(name, entries) for name in SETTINGS if name not in HOST_SETTINGS}
-    domain = _domain(settings["house_domain"])
-    users = _users(settings["headscale_users"])
+    users = values.users(settings["headscale_users"])
     source = settings["artifacts_source"]
     if source not in ("auto", "release", "build"):
         raise SettingError("group_data/all.py: artifacts_source", source, "auto, release or build", "correct it")
     return House(
-        name=_label("group_data/all.py: house_name", settings["house_name"]),
-        domain=domain,
+        name=values.label("group_data/all.py: house_name", settings["house_name"], values.HOUSE_NAME_MOST),
+        domain=values.domain(settings["house_domain"]),
         members=tuple(_member(entry, users) for entry in entries),
         access=parse_access(settings["access_table"], users),
-        admin_networks=_networks(settings["admin_networks"]),
+        admin_networks=values.networks(settings["admin_networks"]),
         users=users,
         devices=parse_devices(settings["headscale_devices"], users, [entry.name for entry in entries]),
-        node_expiry=_expiry(settings["headscale_node_expiry"]),
+        node_expiry=values.expiry(settings["headscale_node_expiry"]),
         artifacts_source=source,
     )
 
 
-def _check_groups(entries: Sequence[HostEntry], groups: Sequence[str]) -> None:
+def _check_groups(groups: Sequence[str]) -> None:
     for group in groups:
         if group not in ROLES:
             raise SettingError(
@@ -173,6 +176,9 @@ def _check_groups(entries: Sequence[HostEntry], groups: Sequence[str]) -> None:
                 f"one of {', '.join(ROLES)}",
                 nearest(group, ROLES, "rename or remove the group (helpers begin with '_')"),
             )
+
+
+def _check_roles(entries: Sequence[HostEntry]) -> None:
     for role, most in (("coordinator", 1), ("gateway", 1), ("model_hosts", None)):
         names = [entry.name for entry in entries if role in entry.groups]
         accepted = "exactly one host" if most else "at least one host"
@@ -199,31 +205,21 @@ def _check_groups(entries: Sequence[HostEntry], groups: Sequence[str]) -> None:
 
 
 def _one_value(name: str, entries: Sequence[HostEntry]) -> Any:
-    values = {entry.name: entry.data.get(name, SETTINGS[name]) for entry in entries}
-    first = next(iter(values.values()), SETTINGS[name])
-    if any(value != first for value in values.values()):
-        raise SettingError(
-            name, values, "one value for the whole house", "set it in group_data/all.py and nowhere else"
-        )
+    found = {entry.name: entry.data.get(name, SETTINGS[name]) for entry in entries}
+    first = next(iter(found.values()), SETTINGS[name])
+    if any(value != first for value in found.values()):
+        raise SettingError(name, found, "one value for the whole house", "set it in group_data/all.py and nowhere else")
     return first
 
 
 def _member(entry: HostEntry, users: tuple[str, ...]) -> Member:
     where = f"inventory: host {entry.name}"
-    _label(where, entry.name)
-    raw = entry.data.get("lan_addresses") or [entry.data.get("ssh_hostname") or entry.name]
-    addresses = []
-    for text in raw:
-        try:
-            addresses.append(ipaddress.ip_address(text))
-        except ValueError as error:
-            raise SettingError(
-                f"{where}: lan_addresses",
-                text,
-                "IPv4 and IPv6 addresses of the host on its local network",
-                "add 'lan_addresses': ['192.168.1.10'] to the host's data",
-            ) from error
-    user = entry.data.get("tailscale_user") or users[0]
+    addresses = entry.data.get("lan_addresses")
+    if addresses is None:
+        addresses = [entry.data.get("ssh_hostname") or entry.name]
+    user = entry.data.get("tailscale_user")
+    if user is None:
+        user = users[0]
     if user not in users:
         raise SettingError(
             f"{where}: tailscale_user",
@@ -231,63 +227,5 @@ def _member(entry: HostEntry, users: tuple[str, ...]) -> Member:
             f"one of headscale_users: {', '.join(users)}",
             "add the user or correct it",
         )
-    ordered = sorted(addresses, key=lambda address: address.version)
     roles = frozenset(entry.groups) & frozenset(ROLES)
-    return Member(entry.name, roles, tuple(str(address) for address in ordered), str(user))
-
-
-def _label(where: str, value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(LABEL, value):
-        raise SettingError(where, value, "lower-case letters, digits and '-', 63 at most", "rename it")
-    return value
-
-
-def _domain(value: object) -> str:
-    accepted = "a domain below .internal or of your own, two labels or more, lower case"
-    where = "group_data/all.py: house_domain"
-    if not isinstance(value, str) or not re.fullmatch(rf"{LABEL}(?:\.{LABEL})+", value) or len(value) > 200:
-        raise SettingError(where, value, accepted, "use for example 'house.internal'")
-    if value.endswith(".local"):
-        # .local belongs to multicast DNS (RFC 6762): resolvers never ask a server for it.
-        raise SettingError(where, value, accepted, "use .internal instead of .local, which is multicast DNS")
-    return value
-
-
-def _users(value: object) -> tuple[str, ...]:
-    where = "group_data/all.py: headscale_users"
-    if not isinstance(value, list) or not value:
-        raise SettingError(where, value, "a list with at least one name", "use ['people']")
-    for name in value:
-        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9-]{1,62}", name):
-            raise SettingError(where, name, "two or more lower-case letters, digits, '-', a letter first", "rename it")
-    return tuple(value)
-
-
-def _networks(value: object) -> tuple[str, ...]:
-    where = "group_data/all.py: admin_networks"
-    if not isinstance(value, list) or not value:
-        raise SettingError(
-            where,
-            value,
-            "at least one network in CIDR form, else nobody could reach SSH",
-            "use ['192.168.0.0/16']",
-        )
-    networks = []
-    for text in value:
-        try:
-            networks.append(ipaddress.ip_network(text))
-        except (ValueError, TypeError) as error:
-            raise SettingError(where, text, "networks in CIDR form such as 192.168.1.0/24", "correct it") from error
-    return tuple(str(network) for network in networks)
-
-
-def _expiry(value: object) -> str:
-    # Headscale only warns about a duration that it cannot parse, and then nodes never expire.
-    if not isinstance(value, str) or not re.fullmatch(r"0|[1-9][0-9]*[hdwy]", value):
-        raise SettingError(
-            "group_data/all.py: headscale_node_expiry",
-            value,
-            "'0' for never, or such as '24h', '180d'",
-            "correct it",
-        )
-    return value
+    return Member(entry.name, roles, values.lan_addresses(where, addresses), str(user))

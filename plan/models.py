@@ -42,6 +42,8 @@ from plan.catalogue import CATALOGUE, CatalogueEntry, Place
 from plan.errors import SettingError
 
 MIN_CONTEXT = 8192
+MOST_CONTEXT = 2**31 - 1
+"""Far above every model; what fits one is said by the choice itself, with numbers."""
 COMFORTABLE_CONTEXT = 16384
 CONTEXT_STEPS = (32768, 24576, COMFORTABLE_CONTEXT, 12288, MIN_CONTEXT)
 COMFORTABLE_SHARE = 0.6
@@ -183,12 +185,19 @@ def choose(
     registry nor disk, so a second run chooses as the first did. Raises SettingError when nothing fits or a wish
     cannot be met.
     """
-    if wanted_context is not None and wanted_context < MIN_CONTEXT:
+    # True is a number to Python, and settings are Python.
+    if wanted_context is not None and not (
+        type(wanted_context) is int and MIN_CONTEXT <= wanted_context <= MOST_CONTEXT
+    ):
         raise SettingError(
             CONTEXT_SETTING,
             wanted_context,
-            f"at least {MIN_CONTEXT} tokens: the agent's own prompt takes about 2500",
+            f"a whole number of tokens from {MIN_CONTEXT} (the agent's own prompt takes about 2500) to {MOST_CONTEXT}",
             f"set {MIN_CONTEXT} or more, or remove the setting",
+        )
+    if named is not None and not isinstance(named, str):
+        raise SettingError(
+            MODEL_SETTING, named, f"a name of plan/catalogue.py, or {SMALLEST!r}", "correct it, or remove the setting"
         )
     ask = _Question(hardware, wanted_context, registry_reachable, present, catalogue)
     if named == SMALLEST:

@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from plan.addresses import node_addresses
 from plan.devices import Device
+from plan.errors import STRANGE, shown
 from plan.house import House, Member
+from plan.terminal import line
+from plan.values import is_label
 
 #: On the coordinator, for root alone. Written whole: beside, then renamed.
 RECORD = "/var/lib/private-ai/devices.json"
@@ -18,7 +22,10 @@ RECORD = "/var/lib/private-ai/devices.json"
 
 @dataclass(frozen=True)
 class VpnNode:
-    """A node as Headscale knows it. `name` is what it calls itself, `given_name` its name in the VPN."""
+    """A node as Headscale knows it. `name` is what it calls itself, `given_name` its name in the VPN.
+
+    Names are harmless to a terminal: a device may call itself anything.
+    """
 
     id: int
     name: str
@@ -101,21 +108,23 @@ def moment(value: object) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
     if isinstance(value, str) and value:
         found = datetime.fromisoformat(value)
+        if found.utcoffset() is None:
+            raise ValueError(f"{value!r} is a time without its zone")
         return found if found.year > 1 else None
     return None
 
 
 def node_of(raw: Mapping[str, Any]) -> VpnNode:
-    """A node from Headscale's JSON, where false and empty fields are left out. Raises KeyError, ValueError."""
-    tags = frozenset(raw.get("tags") or ())
+    """A node from Headscale's JSON, where false and empty fields are left out. Raises what STRANGE names."""
+    tags = frozenset(map(line, raw.get("tags") or ()))
     key = (raw.get("pre_auth_key") or {}).get("id")
     return VpnNode(
         id=int(raw["id"]),
-        name=str(raw.get("name", "")),
-        given_name=str(raw["given_name"]),
-        user="" if tags else str((raw.get("user") or {}).get("name", "")),
+        name=line(raw.get("name")),
+        given_name=line(raw["given_name"]),
+        user="" if tags else line((raw.get("user") or {}).get("name")),
         tags=tags,
-        addresses=tuple(raw.get("ip_addresses") or ()),
+        addresses=node_addresses(raw.get("ip_addresses")),
         key=int(key) if key else None,
         joined=moment(raw.get("created_at")),
         last_seen=moment(raw.get("last_seen")),
@@ -125,21 +134,24 @@ def node_of(raw: Mapping[str, Any]) -> VpnNode:
 
 
 def key_of(raw: Mapping[str, Any]) -> Key:
-    """A pre-auth key from Headscale's JSON. Raises KeyError, ValueError."""
+    """A pre-auth key from Headscale's JSON. Raises what STRANGE names."""
     spent = bool(raw.get("used")) and not raw.get("reusable")
     return Key(int(raw["id"]), moment(raw.get("expiration")), spent)
 
 
 def parse_record(text: str) -> dict[str, Minted]:
     """The record's content, empty when there is none yet. Raises ValueError when it is not understood."""
-    raw = json.loads(text) if text.strip() else {}
     try:
+        raw = json.loads(text) if text.strip() else {}
+        # A name here becomes that of a file on the controller.
+        if strange := [name for name in raw if not is_label(name)]:
+            raise ValueError(f"{strange[0]!r} is not the name of a device")
         return {
             str(name): Minted(str(each["owner"]), tuple(int(key) for key in each["keys"]), str(each["minted"]))
             for name, each in raw.items()
         }
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{RECORD} is not a record of devices: {error}") from error
+    except STRANGE as error:
+        raise ValueError(f"{RECORD} is not a record of devices: {shown(error)}") from error
 
 
 def record_text(record: Record) -> str:

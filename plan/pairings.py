@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from plan.checks import is_vpn
+from plan.errors import STRANGE, shown
 from plan.house import House
+from plan.terminal import line
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """One browser. `id` is the paired device's, or of a request that waits; `address` is where it came from."""
+    """One browser. `id` is the paired device's, or of a request that waits; `address` is where it came from.
+
+    All but `id` is harmless to a terminal, whatever a browser says of itself.
+    """
 
     id: str
     name: str
@@ -27,17 +33,27 @@ class Pairing:
     platform: str = ""
     role: str = ""
 
+    @property
+    def shown_id(self) -> str:
+        """The id as it may be shown."""
+        return line(self.id)
+
+    @property
+    def nameable(self) -> bool:
+        """Whether the id can be an argument of OpenClaw's command: no option, and nothing to a shell or systemd-run."""
+        return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:@=+/-]{0,199}", self.id) is not None
+
 
 def parse_pairings(text: str) -> tuple[Pairing, ...]:
     """Paired browsers, then those that wait. Raises ValueError when the text is something else."""
-    raw = json.loads(text)
-    if not isinstance(raw, dict) or not isinstance(raw.get("paired"), list) or not isinstance(raw.get("pending"), list):
-        raise ValueError(f"not a list of pairings: {text[:300]}")
     try:
+        raw = json.loads(text)
+        if not all(isinstance(raw.get(kind), list) for kind in ("paired", "pending")):
+            raise ValueError(f"not a list of pairings: {shown(text)}")
         paired = [_pairing(each, each["deviceId"], each.get("approvedAtMs"), False) for each in raw["paired"]]
         return (*paired, *(_pairing(each, each["requestId"], each.get("ts"), True) for each in raw["pending"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"a pairing is not understood: {error!r}") from error
+    except STRANGE as error:
+        raise ValueError(f"a pairing is not understood: {shown(error)}") from error
 
 
 def orphans(house: House, pairings: Iterable[Pairing], kept: Iterable[str]) -> tuple[Pairing, ...]:
@@ -54,16 +70,11 @@ def _pairing(raw: dict[str, Any], number: str, since: float | None, waits: bool)
     address = str(raw.get("remoteIp") or "").removeprefix("::ffff:")
     return Pairing(
         id=str(number),
-        name=_plain(name),
-        address=address,
+        name=line(name),
+        address=line(address),
         waits=waits,
         since=datetime.fromtimestamp(since / 1000, UTC) if since else None,
-        device=str(raw["deviceId"]),
-        platform=_plain(raw.get("platform")),
-        role=_plain(raw.get("role")),
+        device=line(raw["deviceId"]),
+        platform=line(raw.get("platform")),
+        role=line(raw.get("role")),
     )
-
-
-def _plain(text: object) -> str:
-    """What a browser says about itself, harmless to a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text or ""))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plan.errors import SettingError
+from plan.firewall import apt_of
 from plan.models import smallest_ram_gib
 from plan.profile import Profile
 
@@ -132,6 +133,10 @@ def check_host(
                 "free disk space or enlarge the volume",
             )
 
+    try:
+        apt_of(name, profile.apt_proxies)
+    except SettingError as error:
+        problems.append(error)
     for needed in needed_ports:
         for holder in _holders(profile, needed, ours=False):
             problem(

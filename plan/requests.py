@@ -42,7 +42,7 @@ def described(request: Request, now: datetime) -> str:
             f"browser  {asked.name}{f' on {asked.platform}' if asked.platform else ''}, device {asked.device[:12]}, "
             f"wants to be {asked.role or 'unknown'}",
             f"asked    {when}",
-            f"request  {asked.id}",
+            f"request  {asked.shown_id}",
         ]
     )
 
@@ -52,7 +52,7 @@ def named_request(found: Sequence[Request], given: object) -> Request:
     for each in found:
         if each.pairing.id == str(given):
             return each
-    waiting = ", ".join(f"{each.pairing.id} ({each.whose})" for each in found)
+    waiting = ", ".join(f"{each.pairing.shown_id} ({each.whose})" for each in found)
     raise SettingError(
         "--data request",
         str(given),

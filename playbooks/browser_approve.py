@@ -22,7 +22,7 @@ from tasks.run import RUN, leave
 from tasks.this import WrongInput, check_reached, the_house
 
 check_reached()
-house, now, given = the_house(), datetime.now(UTC), host.data.get("request")
+house, now, given = the_house(), datetime.now(UTC), RUN.data.get("request")
 known = host.get_fact(Headscale)
 try:
     browsers = pairings(inventory.get_host(house.gateway.name))
@@ -44,7 +44,7 @@ elif not waiting:
 elif RUN.yes or RUN.dry or not sys.stdin.isatty():
     click.echo("To approve one, after you have compared its ID with the one that its page shows:", err=True)
     for each in waiting:
-        file, request = shlex.quote(RUN.inventory), shlex.quote(each.pairing.id)
+        file, request = shlex.quote(RUN.inventory), shlex.quote(each.pairing.shown_id)
         click.echo(f"pyinfra -y {file} playbooks/browser_approve.py --data request={request}")
     leave()
 else:

@@ -8,11 +8,12 @@ from pyinfra import host, state
 
 from operations.chat import ask
 from tasks.openclaw import TOKEN
+from tasks.run import RUN
 from tasks.this import WrongInput, check_reached, the_house
 
 check_reached()
 house = the_house()
-message = host.data.get("message")
+message = RUN.data.get("message")
 if not message:
     raise WrongInput('message is missing; accepted: any text. Next: add --data message="..."')
 clients = [
@@ -27,7 +28,7 @@ if host.name == clients[0]:
     click.echo(f"\n    Control UI: https://{name}:{port}/ (docs/quick-start.md says how to open it)", err=True)
     ask(
         name="Chat | One message",
-        message=str(message),
+        message=message,
         gateway=house.gateway.name,
         url=f"https://{name}:{port}/v1/chat/completions",
         token=TOKEN,

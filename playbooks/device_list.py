@@ -17,18 +17,19 @@ from facts.headscale import Headscale
 from operations.devices import pairings, who_is_who
 from operations.remote import RemoteError
 from plan.roll import entries, table_rows
+from tasks.devices import yes_or_no
 from tasks.run import leave
 from tasks.this import check_reached, the_house
 
 check_reached()
-house, now = the_house(), datetime.now(UTC)
+house, now, as_json = the_house(), datetime.now(UTC), yes_or_no("json", "leave it out for a table")
 known = host.get_fact(Headscale)
 try:
     browsers, unknown = pairings(inventory.get_host(house.gateway.name)), ""
 except RemoteError as error:
     browsers, unknown = (), str(error)
 roll = entries(house, who_is_who(house, known), known.keys, known.record, browsers, now)
-if host.data.get("json"):
+if as_json:
     shown = {"nodes": [asdict(each) for each in roll.nodes], "other_browsers": [asdict(each) for each in roll.others]}
     click.echo(json.dumps({**shown, "browsers_unknown": unknown}, indent=2, default=str))
     leave()
@@ -37,10 +38,11 @@ table = Table(*(Column(title, overflow="fold") for title in head))
 for row in rows:
     table.add_row(*row)
 # Wide where nobody looks at it, so that lines can be searched.
-console = Console(width=None if sys.stdout.isatty() else 200)
+# Without Rich's own marks: devices and browsers choose their names.
+console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, emoji=False)
 console.print(table)
 for each in roll.others:
-    console.print(f"browser {each.name} from {each.address or 'an unknown address'}, of no node above: {each.id}")
+    console.print(f"browser {each.name} from {each.address or 'an unknown address'}, of no node above: {each.shown_id}")
 if unknown:
-    console.print(f"browser pairings are not known: {unknown}", markup=False)
+    console.print(f"browser pairings are not known: {unknown}")
 leave()

@@ -7,16 +7,14 @@ from pyinfra import host
 
 from operations.token import rotated
 from plan.errors import SettingError
-from tasks.devices import refuse
+from tasks.devices import refuse, yes_or_no
 from tasks.openclaw import SECRET, account_number, from_itself, service
 from tasks.this import WrongInput, check_reached, the_house
 
 check_reached()
-house, fate, show = the_house(), host.data.get("pairings", "keep"), host.data.get("show", False)
+house, fate, show = the_house(), host.data.get("pairings", "keep"), yes_or_no("show", "leave it out to show nothing")
 if fate not in ("keep", "drop"):
     refuse(SettingError("--data pairings", fate, "keep or drop", "leave it out to keep approved browsers"))
-if not isinstance(show, bool):
-    refuse(SettingError("--data show", show, "true or false", "leave it out to show nothing"))
 uid = account_number()
 if uid is None:
     raise WrongInput(f"{host.name} has no OpenClaw yet (nothing was changed). Next: run the deployment")

@@ -12,6 +12,7 @@ from operations.devices import nodes, untidy
 from plan.devices import SETTING, Device
 from plan.errors import SettingError, nearest
 from plan.house import House
+from tasks.run import RUN
 from tasks.this import This, WrongInput
 
 
@@ -27,14 +28,22 @@ def named_device(house: House, others: Iterable[str] = ()) -> str:
 
     Raises WrongInput.
     """
-    name, known = host.data.get("device"), sorted({device.name for device in house.devices} | set(others))
+    name, known = RUN.data.get("device"), sorted({device.name for device in house.devices} | set(others))
     accepted = f"the name of a device: {', '.join(known) or 'there is none'}"
     if name is None:
         refuse(SettingError("--data device", name, accepted, "add --data device=NAME"))
-    if str(name) not in known:
+    if name not in known:
         add = f"add it to {SETTING} first, or see docs/devices.md"
-        refuse(SettingError("--data device", str(name), accepted, nearest(name, known, add)))
-    return str(name)
+        refuse(SettingError("--data device", name, accepted, nearest(name, known, add)))
+    return name
+
+
+def yes_or_no(name: str, otherwise: str) -> bool:
+    """Whether `--data NAME=true` was given; `otherwise` says what to do instead. Raises WrongInput."""
+    given = host.data.get(name, False)
+    if not isinstance(given, bool):
+        refuse(SettingError(f"--data {name}", given, "true or false", otherwise))
+    return given
 
 
 def hours() -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from operations.firewall import firewall
-from plan.firewall import TABLE, Apt, ruleset
+from plan.firewall import TABLE, apt_of, ruleset
 from plan.want import Component, Directory, File, Unit
 from tasks.render import render
 from tasks.this import This
@@ -16,15 +14,13 @@ UNIT = "/etc/systemd/system/private-ai-firewall.service"
 
 def deploy(this: This) -> None:
     """Load our own table now and early at every boot; a new SSH connection confirms it."""
-    proxies = tuple(
-        (parts.hostname, parts.port or 80) for url in this.profile.apt_proxies if (parts := urlsplit(url)).hostname
-    )
+    apt = apt_of(this.member.name, this.profile.apt_proxies)
     wanted = Component(
         directories=(Directory("/etc/private-ai"),),
         files=(
             File(
                 RULES,
-                ruleset(this.house, this.member, Apt(proxies)),
+                ruleset(this.house, this.member, apt),
                 mode="0600",
                 check="nft --check --file {}",
                 shown=True,

@@ -30,7 +30,8 @@ def deploy(this: This) -> None:
     house = this.house
     found = program_want(program("headscale", this.profile.cpu, house), ((BINARY, "bin/headscale"),))
     port, stun = house.port("headscale"), house.port("stun")
-    addresses = [("ipv6" if ":" in address else "ipv4", address) for address in house.coordinator.addresses]
+    # The relay's entry has room for one of each family, and a key that stands there twice stops Headscale.
+    addresses = {"ipv6" if ":" in address else "ipv4": address for address in reversed(house.coordinator.addresses)}
     config = render(
         "headscale/config.yaml.j2",
         name=house.headscale_name,
@@ -41,7 +42,7 @@ def deploy(this: This) -> None:
         vpn_v6=house.vpn_v6,
         vpn_domain=house.vpn_domain,
         expiry=house.node_expiry,
-        addresses=addresses,
+        addresses=sorted(addresses.items()),
     )
     program_only = Component(
         programs=(found,), directories=(Directory("/etc/headscale", group="headscale", mode="0750"),)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +30,8 @@ class Run:
     inventory: str = ""
     limit: Sequence[str] = ()
     files: Sequence[str] = ()
+    #: `--data NAME=TEXT` as it was typed. pyinfra makes a number of 007, and nothing of null.
+    data: Mapping[str, str] = field(default_factory=dict)
     #: Nobody is asked, or nothing is to happen.
     yes: bool = False
     dry: bool = False
@@ -74,6 +76,7 @@ def begin() -> None:
     RUN.inventory = str(context.params.get("inventory") or "")
     RUN.limit = tuple(context.params.get("limit") or ())
     RUN.files = tuple(context.params.get("operations") or ())
+    RUN.data = dict(each.split("=", 1) for each in context.params.get("data") or () if "=" in each)
     RUN.yes, RUN.dry = bool(context.params.get("yes")), bool(context.params.get("dry"))
     state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
     set_stage = state.set_stage

@@ -13,12 +13,14 @@ from pyinfra import host, inventory, logger, state
 from pyinfra.api import Host
 from pyinfra.api.exceptions import PyinfraError
 
+from artifacts.errors import ArtifactError
 from artifacts.models import registry_reachable
 from artifacts.store import Model, Program, find_model, find_program
 from facts.ollama import InstalledModels
 from facts.profile import HostProfile
 from facts.tailscale import Tailscale, TailscaleState
 from operations.component import NotYet
+from plan.access import ROLES
 from plan.errors import SettingError
 from plan.house import HostEntry, House, Member, build_house
 from plan.models import Choice, Hardware, choose
@@ -71,7 +73,7 @@ def entries() -> list[HostEntry]:
 
 def _own_groups() -> set[str]:
     """Groups that pyinfra makes by itself."""
-    return {"all", Path(RUN.inventory).stem}
+    return {"all", Path(RUN.inventory).stem} - set(ROLES)
 
 
 def _data(each: Host) -> dict[str, Any]:
@@ -143,7 +145,7 @@ def choice_of(member: Member) -> Choice:
                 registry_reachable=registry_reachable(),
                 present=installed,
             )
-        except SettingError as error:
+        except (SettingError, ArtifactError) as error:
             raise WrongInput(f"host {member.name}: {error} (nothing was changed)") from error
     return _choices[member.name]
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lab.state import State
 from lab.topology import WORLD_V4, WORLD_V6, Lab
+from plan.access import ROLES
 from plan.errors import SettingError
 from plan.house import HostEntry, House, Member, build_house
+from plan.ssh import host_word, include_word, path_word, port_word, user_word
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -102,13 +104,15 @@ def subject(file: str, found: Iterable[Mapping[str, Any]], only: Iterable[str], 
     house as `outside`.
     """
     # pyinfra adds these groups by itself.
-    own = {"all", Path(file).stem}
+    own = {"all", Path(file).stem} - set(ROLES)
     entries = [
         HostEntry(each["name"], tuple(group for group in each["groups"] if group not in own), each["data"])
         for each in sorted(found, key=lambda each: str(each["name"]))
     ]
     house = build_house(entries, sorted({group for entry in entries for group in entry.groups}))
     names = [member.name for member in house.members]
+    if outside:
+        host_word("--outside", outside)
     for name in only:
         if name not in names:
             raise SettingError("--only", name, f"one of {', '.join(names)}", "correct it")
@@ -121,15 +125,23 @@ def subject(file: str, found: Iterable[Mapping[str, Any]], only: Iterable[str], 
 
 
 def place(name: str, data: Mapping[str, Any]) -> Place:
-    """How SSH reaches a host, from the same data that pyinfra uses."""
+    """How SSH reaches a host, from the same data that pyinfra uses. Raises SettingError for what ssh cannot be told."""
+
+    def word(check: Callable[[str, object], str], key: str) -> str:
+        value = data.get(key)
+        if value in (None, ""):
+            return ""
+        check(f"inventory: host {name}: {key}", value)
+        return str(value)
+
     return Place(
         name,
-        str(data.get("ssh_hostname") or name),
-        port=str(data.get("ssh_port") or ""),
-        user=str(data.get("ssh_user") or ""),
-        key=str(data.get("ssh_key") or ""),
-        known_hosts=str(data.get("ssh_known_hosts_file") or ""),
-        config=str(data.get("ssh_config_file") or "~/.ssh/config"),
+        word(host_word, "ssh_hostname") or name,
+        port=word(port_word, "ssh_port"),
+        user=word(user_word, "ssh_user"),
+        key=word(path_word, "ssh_key"),
+        known_hosts=word(path_word, "ssh_known_hosts_file"),
+        config=word(include_word, "ssh_config_file") or "~/.ssh/config",
         sudo=bool(data.get("_sudo", False)),
     )
 
@@ -152,9 +164,10 @@ def ssh_config(places: Iterable[Place], sockets: Path) -> str:
         for word, value in (("Port", each.port), ("User", each.user)):
             lines += [f"  {word} {value}"] if value else []
         if each.key:
-            lines += [f'  IdentityFile "{each.key}"', "  IdentitiesOnly yes"]
+            lines += [f"  IdentityFile {path_word('ssh_key', each.key)}", "  IdentitiesOnly yes"]
         if each.known_hosts:
-            lines += [f'  UserKnownHostsFile "{each.known_hosts}"', "  GlobalKnownHostsFile /dev/null"]
+            known = path_word("ssh_known_hosts_file", each.known_hosts)
+            lines += [f"  UserKnownHostsFile {known}", "  GlobalKnownHostsFile /dev/null"]
         lines += [
             "  StrictHostKeyChecking yes",
             "  BatchMode yes",
@@ -165,5 +178,5 @@ def ssh_config(places: Iterable[Place], sockets: Path) -> str:
             "  ControlPersist 60",
         ]
         # The first value holds, so this adds what is not said above: jump hosts, host names.
-        lines += [f'  Include "{each.config}"'] if each.config else []
+        lines += [f"  Include {include_word('ssh_config_file', each.config)}"] if each.config else []
     return "\n".join(lines) + "\n"

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from pyinfra.api.exceptions import FactProcessError
 
@@ -32,7 +31,8 @@ from plan.checks import (
     speaker,
     tls_name,
 )
-from plan.firewall import Apt, ruleset
+from plan.errors import SettingError
+from plan.firewall import apt_of, ruleset
 from plan.house import Member
 from tests.verify.inventory import Subject
 from tests.verify.message import Message, send
@@ -302,12 +302,11 @@ class Probing:
 
     def _planned(self, name: str) -> list[str]:
         """The rules of the plan as this host's own nft understands them, in a network namespace of their own."""
-        proxies = tuple(
-            (parts.hostname, parts.port or 80)
-            for url in self.state(name).profile.apt_proxies
-            if (parts := urlsplit(url)).hostname
-        )
-        text = ruleset(self.house, self.house.member(name), Apt(proxies))
+        try:
+            apt = apt_of(name, self.state(name).profile.apt_proxies)
+        except SettingError as error:
+            raise ProbeError(f"{error}\nnext: {error.next_step}") from error
+        text = ruleset(self.house, self.house.member(name), apt)
         said = self.remote.run(name, "unshare --net sh -c 'nft -f - && nft -j list ruleset'", text)
         return rules(answer(said, f"the plan's rules on {name}"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
 import json
 import re
 import shlex
@@ -13,8 +13,10 @@ from typing import Any
 
 from facts.profile import SCRIPT as PROFILE
 from facts.profile import parse_profile
+from plan.addresses import address, node_addresses
 from plan.checks import unit_accounts
 from plan.chosen import RECORD
+from plan.errors import STRANGE
 from plan.firewall import TABLE, service_egress
 from plan.house import House, Member
 from plan.nodes import RECORD as DEVICES
@@ -66,8 +68,10 @@ class HostState:
     @property
     def vpn(self) -> tuple[str, ...]:
         """Addresses in the VPN, IPv4 first; none while the host is not joined."""
-        status = self["tailscale"].json() or {}
-        return tuple(sorted(status.get("TailscaleIPs") or (), key=lambda address: ":" in address))
+        try:
+            return node_addresses(self["tailscale"].json()["TailscaleIPs"])
+        except STRANGE:
+            return ()  # what is not understood is no place in the VPN, and the checks say so
 
     def environment(self, unit: str) -> dict[str, str]:
         """The environment of a unit's running process, none when it does not run."""
@@ -108,7 +112,9 @@ def script(house: House, member: Member) -> str:
             f'echo "{name}|$(id -Gn {name})|$(getent passwd {name} | cut -d: -f7)|'
             f'$(getent shadow {name} | cut -d: -f2 | cut -c1)"'
             for name in service_egress(house, member)
-        ),
+        )
+        # People's computers have none.
+        or "true",
     }
     if "coordinator" in member.roles:
         parts["nodes"] = "headscale nodes list -o json"
@@ -180,9 +186,8 @@ def parse_sections(text: str) -> dict[str, Section]:
     found: dict[str, Section] = {}
     lines: list[str] = []
     for line in text.splitlines():
-        if line.startswith(f"{END} "):
-            _, name, status = line.split(" ")
-            found[name.replace("_", " ")] = Section(int(status), "\n".join(lines).strip())
+        if end := re.fullmatch(rf"{END} (\S+) ([0-9]{{1,3}})", line, re.ASCII):
+            found[end[1].replace("_", " ")] = Section(int(end[2]), "\n".join(lines).strip())
             lines = []
         else:
             lines.append(line)
@@ -223,8 +228,11 @@ def certificate_end(shown: str) -> datetime | None:
 
 def routers(text: str) -> tuple[str, ...]:
     """The routers in the output of `ip route show default`, link-local ones left out."""
-    found = re.findall(r"\bvia (\S+)", text)
-    return tuple(dict.fromkeys(each for each in found if not ipaddress.ip_address(each).is_link_local))
+    found = []
+    for word in re.findall(r"\bvia (\S+)", text):
+        with contextlib.suppress(ValueError):
+            found.append(address(word))
+    return tuple(dict.fromkeys(str(each) for each in found if not each.is_link_local))
 
 
 def status_fields(text: str) -> dict[str, str]:
@@ -249,9 +257,9 @@ def accounts(log: str) -> list[Account]:
 
 
 def curl_config(settings: Sequence[tuple[str, str]]) -> str:
-    """A curl configuration file (`curl --config -`); values may hold any text."""
+    """A curl configuration file (`curl --config -`); values may hold any text but the character 0."""
     lines = []
     for name, value in settings:
-        quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
         lines.append(f'{name} = "{quoted}"')
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
 import time
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 
 from plan.checks import Node, Passage, nodes, packet_filter
+from plan.errors import STRANGE
 from plan.house import House, Member
 from plan.nodes import Record, Standing, node_of, parse_record, standing
 from tests.verify.ledger import Check
@@ -110,7 +112,7 @@ def who_is_who(probing: Probing) -> Standing:
     own = {each.name: vpn for each in probing.subject.asked if (vpn := probing.state(each.name).vpn)}
     try:
         nodes = [node_of(each) for each in state["nodes"].json() or ()]
-    except (KeyError, ValueError) as error:
+    except STRANGE as error:
         raise ProbeError(f"the nodes of {probing.house.coordinator.name} are not understood: {error}") from error
     return standing(probing.house, nodes, _record(probing), own)
 
@@ -141,7 +143,7 @@ def remedies(found: Standing, house: House, inventory: str) -> list[str]:
     """How to get rid of each node that has no place."""
     designated = {device.name for device in house.devices}
     steps = [
-        f"pyinfra {inventory} playbooks/device_remove.py --data device={each.device}"
+        f"pyinfra {shlex.quote(inventory)} playbooks/device_remove.py --data device={each.device}"
         if each.device and each.device not in designated
         else f"on {house.coordinator.name}: headscale nodes delete --identifier {each.node.id}"
         for each in found.strangers

@@ -225,7 +225,7 @@ BREAKAGES = (
         "headscale.random-ports",
         "coordinator",
         "The nodes are told to use any port for WireGuard, so the one that the table opens leads to nobody.",
-        edit(CONFIG, "s/^logtail:/randomize_client_port: true\\n&/") + f"; {RESTART_HEADSCALE}; sleep 5",
+        edit_json(POLICY, 'it["randomizeClientPort"] = True') + f"; {RESTART_HEADSCALE}; sleep 5",
         (Caught("host.listeners[HOST]", "41641"), Caught("host.listeners[CLIENT]", "41641")),
         ("host.owners[*]", "vpn.wireguard[*]", "outside.*", "host.listeners[*]"),
         REPAIR,

@@ -1,0 +1,206 @@
+"""Hosts that do nothing and remember what they were told: all that a deployment sends, without a host.
+
+Tasks and operations run as they are. A fact is asked for its command, which is remembered too, and answers what a bare
+host would answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from pyinfra.api import FunctionCommand, StringCommand
+from pyinfra.context import ctx_host, ctx_inventory, ctx_state
+
+from artifacts.store import Blob, Model, ProgramFile
+from artifacts.store import Program as Obtained
+from facts.certificate import CaCertificate, CertificateState, ServerCertificate
+from facts.have import ComponentState
+from facts.headscale import Headscale, HeadscaleState
+from facts.ollama import InstalledModels, Ollama, OllamaModels
+from facts.tailscale import Tailscale, TailscaleState
+from operations.openclaw import ImagePresent
+from plan.house import House
+from plan.models import Choice, Hardware, choose
+from plan.profile import Profile
+from plan.want import Have
+from tasks import base, ca, devices, firewall, headscale, ollama, openclaw, tailscale
+from tasks.this import This
+
+PROFILE = Profile(
+    hostname="",
+    os_id="debian",
+    os_version_id="13",
+    os_pretty="",
+    cpu="amd64",
+    cpus=2,
+    ram_mib=32768,
+    var_lib_free_mib=500_000,
+    opt_free_mib=500_000,
+    clock=0.0,
+    clock_skew_s=0.0,
+    systemd=True,
+    systemd_version=257,
+    cgroup_controllers=frozenset({"memory", "pids"}),
+    kernel="",
+    tun=True,
+    addresses=(),
+    default_routes=(),
+    listeners=(),
+    gpus=(),
+    vram_mib=0,
+    apt_proxies=(),
+    apt_mirrors=(),
+    ssh_client="",
+    ssh_port=0,
+    machine_id="",
+    reboot_required=False,
+    firewall_unconfirmed="",
+    firewall_taken_back="",
+    stamp="",
+)
+CHOICE: Choice = choose(Hardware(32, 500), wanted_context=None, named=None, registry_reachable=True)
+BLOB = Blob(f"sha256:{'d' * 64}", 5, Path("/cache/blob"))
+MODEL = Model(CHOICE.entry.name, "registry", Path("/cache/manifest"), "e" * 64, (BLOB,))
+KEY = "hskey-auth-1a2b3c4d5e6f-" + "0123456789abcde-" * 4
+#: What a script of these words prints.
+SAYS = {
+    "preauthkeys create": json.dumps({"id": 9, "key": KEY, "expiration": {"seconds": 1795389309}}),
+    "devices list": json.dumps({"paired": [], "pending": []}),
+}
+
+
+@dataclass
+class Fake:
+    """One host. `commands` are texts for sh, `stdins` what went to their standard input, `files` what was sent."""
+
+    name: str
+    facts: dict[type, object] = field(default_factory=dict)
+    says: Mapping[str, str] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    stdins: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    connected: bool = True
+    print_prefix: str = ""
+    data: Mapping[str, object] = field(default_factory=dict)
+
+    def get_fact(self, fact: type, **arguments: Any) -> Any:
+        self.commands.append(str(fact().command(**arguments)))
+        if "component" in arguments:
+            want = arguments["component"]
+            self.files |= {f"file {each.path}": each.content for each in want.files}
+            self.files |= {f"lines in {each.path}": each.text for each in want.blocks}
+        return self.facts[fact]
+
+    def run_shell_command(self, command: StringCommand, *_: object, **more: Any) -> tuple[bool, Any]:
+        text = command.get_raw_value()
+        self.commands.append(text)
+        self.stdins.append(str(more.get("_stdin") or ""))
+        said = next((said for words, said in {**SAYS, **self.says}.items() if words in text), "")
+        return True, SimpleNamespace(stdout=said, stderr="")
+
+    def connector_cls(self, state: object, host: object) -> Fake:
+        return self
+
+    def connect(self) -> None:
+        return
+
+    def noop(self, _: str) -> None:
+        return
+
+    def log(self, _: str) -> None:
+        return
+
+    def log_styled(self, _: str, **__: object) -> None:
+        return
+
+    def do(self, operation: Any, **arguments: Any) -> None:
+        """Carry out an operation's own generator."""
+        for each in operation._inner(**arguments):
+            if isinstance(each, FunctionCommand):
+                assert each.function(None, self, *each.args, **each.kwargs)
+            elif isinstance(each, StringCommand):
+                self.run_shell_command(each, _stdin=each.connector_arguments.get("_stdin"))
+
+
+def bare(address: str) -> dict[type, object]:
+    """What a host says before the first deployment, but that it has an address in the VPN."""
+    return {
+        ComponentState: Have(accounts={"openclaw": 992}),
+        CaCertificate: "",
+        CertificateState: ServerCertificate(False, "missing"),
+        Headscale: HeadscaleState(True, {}, (), (), {}),
+        InstalledModels: frozenset(),
+        Ollama: OllamaModels({}, "", {}),
+        Tailscale: TailscaleState("Running", "", "", frozenset(), (address, "fd7a:115c:a1e0::7"), False, (), False),
+        ImagePresent: False,
+    }
+
+
+@contextmanager
+def context(here: Fake, others: Mapping[str, Fake]) -> Iterator[None]:
+    """pyinfra's `host`, `inventory` and `state` are these."""
+    inventory = SimpleNamespace(get_host=lambda name: others[name])
+    state = SimpleNamespace(is_executing=True, is_host_in_limit=lambda host: True, inventory=inventory)
+    with ctx_host.use(here), ctx_inventory.use(inventory), ctx_state.use(state):
+        yield
+
+
+def deployed(house: House) -> dict[str, Fake]:
+    """All hosts of a house after a first deployment."""
+    members = house.members
+    # What an earlier house was asked is not this one's.
+    openclaw._numbers.clear()
+    hosts = {each.name: Fake(each.name, bare(f"100.64.0.{number}")) for number, each in enumerate(members, 1)}
+
+    def stage(*parts: tuple[str, Callable[[This], None]]) -> None:
+        for member in members:
+            with context(hosts[member.name], hosts), _tasks(hosts[member.name]):
+                this = This(house, member, PROFILE)
+                for role, deploy in parts:
+                    if not role or this.has(role):
+                        deploy(this)
+
+    stage(
+        ("", base.deploy),
+        ("", firewall.deploy),
+        ("coordinator", ca.deploy_authority),
+        ("coordinator", headscale.deploy),
+    )
+    users = {name: number for number, name in enumerate(house.users, 1)}
+    hosts[house.coordinator.name].facts |= {CaCertificate: "PEM\n", Headscale: HeadscaleState(True, users, (), (), {})}
+    stage(("", ca.deploy_trust), ("", tailscale.deploy), ("coordinator", devices.deploy))
+    stage(("model_hosts", ollama.deploy), ("gateway", openclaw.deploy))
+    return hosts
+
+
+@contextmanager
+def _tasks(here: Fake) -> Iterator[None]:
+    """The tasks' operations are carried out on `here` at once; programs and models are none's."""
+
+    def program(name: str, cpu: str, house: House, gpu: bool = False) -> Obtained:
+        return Obtained(name, "1.0", cpu, "build", Path("/cache"), (ProgramFile(f"bin/{name}", "a" * 64, 5, "0755"),))
+
+    given: dict[str, Any] = {"program": program, "model": lambda _: MODEL, "choice_of": lambda _: CHOICE}
+    operations = (
+        *("component", "firewall", "authority", "server_certificate", "users", "joined", "nodes"),
+        *("lay_down", "answers", "image"),
+    )
+
+    def carried_out(operation: Any) -> Callable[..., None]:
+        return lambda name, **arguments: here.do(operation, **arguments)
+
+    with ExitStack() as stack:
+        for module in (base, firewall, ca, headscale, tailscale, devices, ollama, openclaw):
+            found: dict[str, Any] = {
+                name: carried_out(getattr(module, name)) for name in operations if hasattr(module, name)
+            }
+            found |= {name: value for name, value in given.items() if hasattr(module, name)}
+            stack.enter_context(patch.multiple(module, **found))
+        yield

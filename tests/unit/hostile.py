@@ -1,0 +1,159 @@
+"""Values that nobody means well with, as strategies for Hypothesis, and what a clean value is.
+
+What is clean is said here once more, letter by letter, so that a slip in a pattern of the code is not repeated.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from plan.access import SOURCES, TARGETS
+from plan.devices import KINDS
+from plan.house import House
+
+#: Pieces that mean something to a shell, to nft, systemd, YAML, JSON, HTML, openssl, curl, ssh, jinja, a terminal or a
+#: path; and pieces that only look like something good.
+PIECES = (
+    *("", " ", "'", '"', "\\", ";", "&&", "|", ">", "<", "(", ")", "`reboot`", "$(reboot)", "${HOME}", "$HOME", "$$"),
+    *("*", "?", "[a]", "[/]", "[red]", "{a,b}", "~", "~root", "!", "#", " # x", "-", "--", "-rf", "--help"),
+    *("-oProxyCommand=reboot", "..", "../", "/", "//", "/etc/passwd", "%", "%h", "%n", "%i", "%%", "100%"),
+    *("{{ 7 * 7 }}", "{% raw %}", "{#", "{}", "{0}", "\n", "\r\n", "\r", "\t", "\0", "\v", "\x1b[2J", "\x1b]0;x\x07"),
+    *(
+        "\x7f",
+        "\x85",
+        "\x9b2J",
+        "\u2028",
+        "\u202e",
+        "\u2066",
+        "\u200b",
+        "\ufeff",
+        "\ud800",
+        "\U0010ffff",
+        "é",
+        "e\u0301",
+    ),
+    *(
+        "\u043e",
+        "\uff41",
+        "\u0661",
+        "\u05d0\u05d1",
+        "\u0131",
+        "\u212a",
+        "\u00df",
+        "\U0001f600",
+        "\U0001f469\u200d\U0001f467",
+    ),
+    *(": ", "a: b", "- a", "&a", "*a", "!!python/object:os.system", "? a", "@", ",", "=", "a=b", "+", ".", "_"),
+    *("<script>alert(1)</script>", "&amp;", "</code>", '"><img src=x onerror=x>', "<!--", "]]>", "javascript:alert(1)"),
+    *('" accept comment "', " accept", "tcp dport 22 accept", "}", "{", "DNS:evil.example", ",DNS:evil.example"),
+    *("/CN=evil", "email:copy", "\\n", "\\0", "%s", "\nExecStart=/bin/true", "\n[Service]", "\nProxyCommand reboot"),
+)
+#: Words that YAML, JSON, pyinfra's command line or a name service may take for something else.
+WORDS = (
+    *("yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf", "0", "00", "1", "007", "1e3", "0x10"),
+    *("0o7", "0b1", "2026-11-24", "12-30", "localhost", "all", "root", "x" * 63, "x" * 64, "a--b", "xn--bcher-kva"),
+)
+#: Settings are Python, so anything may come.
+OTHERS: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 65, 10**40, 1.5, float("nan"), float("inf"), b"", b"\x0a\0\0\1", b"x", 2j),
+    *([], [None], [[]], [True], [0], ["x", None], (), ("10.0.0.0", 8), {}, {"a": 1}, {1: 2}, {None: None}),
+    *(set(), frozenset({"x"}), object, ValueError("x"), range(3), ...),
+)
+
+#: Text of such pieces, and any other text.
+texts = st.one_of(
+    st.sampled_from(PIECES),
+    st.sampled_from(WORDS),
+    st.lists(st.sampled_from(PIECES + WORDS), min_size=2, max_size=5).map("".join),
+    st.text(max_size=30),
+    st.sampled_from(["x" * 300, "x" * 70_000, "\U0001f600" * 5000]),
+)
+#: Such text as can be an argument or the name of a file.
+arguments = texts.map(lambda text: text[:1000].replace("\0", "").encode(errors="replace").decode())
+values = st.one_of(
+    texts, st.sampled_from(OTHERS), st.lists(texts, max_size=3), st.dictionaries(texts, texts, max_size=2)
+)
+
+
+def near(*good: str) -> st.SearchStrategy[str]:
+    """Good text with something else put into it: what a pattern without an end or a start lets through."""
+
+    def inserted(drawn: tuple[str, str, int]) -> str:
+        text, piece, at = drawn
+        place = at % (len(text) + 1)
+        return text[:place] + piece + text[place:]
+
+    return st.tuples(st.sampled_from(good), st.sampled_from(PIECES), st.integers(0, 200)).map(inserted)
+
+
+#: Names as they may be, the odd ones first.
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+labels = st.one_of(
+    st.sampled_from([word for word in WORDS if len(word) < 64]),
+    st.text(ALPHABET + "-", min_size=1, max_size=63).filter(lambda text: text[0] != "-" != text[-1]),
+)
+
+
+def is_label(text: object) -> bool:
+    return (
+        type(text) is str
+        and 0 < len(text) < 64
+        and all(letter in ALPHABET + "-" for letter in text)
+        and text[0] != "-" != text[-1]
+    )
+
+
+def is_address(text: object) -> bool:
+    return type(text) is str and set(text) <= set("0123456789abcdef.:") and str(ipaddress.ip_address(text)) == text
+
+
+def unclean(house: House) -> list[str]:
+    """What in a house would be dangerous, or surprising, in a command or a file."""
+    found = {
+        "name": is_label(house.name) and len(house.name) <= 50,
+        "domain": type(house.domain) is str
+        and house.domain.count(".") > 0
+        and all(map(is_label, house.domain.split(".")))
+        and house.domain.rpartition(".")[2][0].isalpha(),
+        "users": all(map(is_label, house.users)) and len(set(house.users)) == len(house.users) > 0,
+        "admin_networks": all(
+            type(text) is str and is_address(text.partition("/")[0]) and str(ipaddress.ip_network(text)) == text
+            for text in house.admin_networks
+        )
+        and len(house.admin_networks) > 0,
+        "artifacts_source": house.artifacts_source in ("auto", "release", "build"),
+        "node_expiry": type(house.node_expiry) is str
+        and house.node_expiry.isascii()
+        and (house.node_expiry == "0" or (house.node_expiry[:-1].isdigit() and house.node_expiry[-1] in "hdwy")),
+    }
+    for member in house.members:
+        found[f"host {member.name!r}"] = (
+            is_label(member.name) and member.user in house.users and all(map(is_address, member.addresses))
+        )
+    for device in house.devices:
+        found[f"device {device.name!r}"] = (
+            is_label(device.name) and device.owner in house.users and device.kind in KINDS
+        )
+    for row in house.access:
+        found[f"row {row.id!r}"] = (
+            is_label(row.id)
+            and row.source in (*SOURCES, *(f"{user}@" for user in house.users))
+            and row.target in TARGETS
+            and type(row.port) is int
+            and 0 < row.port < 65536
+            and row.protocol in ("tcp", "udp")
+            and row.over in ("lan", "vpn")
+            and type(row.why) is str
+            and row.why.isprintable()
+        )
+    return [what for what, clean in found.items() if not clean]
+
+
+def fewer(by: int) -> settings:
+    """A share of the profile's cases, for tests whose cases take long."""
+    profile = settings.get_profile(settings.get_current_profile_name())
+    return settings(max_examples=max(2, profile.max_examples // by))
