@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from operations.component import component
 from operations.headscale import joined
-from plan.house import House
 from plan.want import Component, File, Unit
 from tasks.ca import STORE
 from tasks.render import render
@@ -29,7 +28,7 @@ def deploy(this: This) -> None:
             File(DEFAULTS, render("tailscale/tailscaled.default.j2", port=house.port("wireguard"))),
             File(UNIT, render("tailscale/tailscaled.service.j2")),
         ),
-        units=(service(house),),
+        units=(service(),),
     )
     component(name="Tailscale | Program, service", want=lambda: wanted)
     port = house.port("headscale")
@@ -43,7 +42,7 @@ def deploy(this: This) -> None:
     )
 
 
-def service(house: House) -> Unit:
+def service() -> Unit:
     """The daemon."""
     return Unit(
         "tailscaled.service",
