@@ -76,7 +76,7 @@ def program(host: str, looks: Iterable[Call], folder: str = FOLDER, stamps: str 
 def calls(this: This) -> list[Call]:
     """What is to be looked at on a host. Raises NotYet before the gateway's account is made."""
     house, days = this.house, str(CERTIFICATE_FAIL_DAYS)
-    units = [firewall.service(), tailscale.service(house)]
+    units = [firewall.service(), tailscale.service()]
     certificates = [ca.certificate_path(house)]
     models: list[Call] = []
     if this.has("coordinator"):
