@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from pyinfra.api import Host
 
 from facts.have import STAMPS
 from operations.remote import RemoteError, run_on
 from plan.health import FOLDER, SERVICE, Answer, look_of
+from plan.stamp import PATH
 
 
 def look(target: Host, now: bool) -> Answer:
@@ -20,15 +22,17 @@ def look(target: Host, now: bool) -> Answer:
         return Answer(target.connected, why=str(error).removeprefix(f"{target.name}: "))
 
 
-def look_script(now: bool, folder: str = FOLDER, stamps: str = STAMPS) -> str:
-    """Print the host's time in seconds since 1970, then its state. A state from before the last deployment that started
-    a service tells nothing: then the host looks first."""
+def look_script(now: bool, folder: str = FOLDER, changed: Sequence[str] = (STAMPS, PATH)) -> str:
+    """Print the host's time in seconds since 1970, then its state. A state from before a run that changed anything on
+    the host tells nothing: then the host looks first."""
     state, look = f"{folder}/state.json", f"systemctl start {SERVICE}"
     nothing = "it has not looked at itself yet; next: run the deployment"
     return "\n".join(
         [
             "set -e",
-            look if now else f'if test -e {state} && test -n "$(find {stamps} -newer {state})"; then {look}; fi',
+            look
+            if now
+            else f'if test -e {state} && test -n "$(find {" ".join(changed)} -newer {state})"; then {look}; fi',
             f"test -e {state} || {{ echo {shlex.quote(nothing)} >&2; exit 1; }}",
             f"date +%s; cat {state}",
         ]

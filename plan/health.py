@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from plan.access import ROLES
 from plan.house import Member
+from plan.plain import plain
 
 State = Literal["ok", "warning", "failed"]
 
@@ -152,7 +153,7 @@ def _row(each: Line) -> tuple[str, ...]:
         each.host,
         ", ".join(each.roles),
         each.state,
-        "\n".join(each.not_well),
+        plain("\n".join(each.not_well)),
         "" if each.age_s is None else ago(each.age_s),
         f"{min(each.certificates.values())} days" if each.certificates else "",
     )

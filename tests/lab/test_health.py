@@ -13,7 +13,7 @@ import pytest
 from plan.health import FOLDER, SERVICE, TIMER
 from tasks.health import HOOK, NOTIFY
 from tests.lab.breakages import ca
-from tests.lab.conftest import TestLab
+from tests.lab.conftest import STAMP, TestLab
 from tests.lab.test_bare import UNREACHABLE, write_inventory
 
 #: An administrator's own program: it leaves a line in the journal, and never ends when something failed.
@@ -115,7 +115,8 @@ def test_a_host_that_does_not_look_any_more_is_bad_whatever_it_said(house: TestL
     assert TIMER in hosts["laptop"]["not_well"][0]
     done = house.deploy()
     assert {each["name"]: each["success"] for each in done["operations"] if each["success"]} == {
-        "Health | Program, timer": ["laptop"]
+        "Health | Program, timer": ["laptop"],
+        STAMP: ["laptop"],
     }
     assert status(house)[0] == 0
 

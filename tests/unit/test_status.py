@@ -74,6 +74,11 @@ def test_a_line_says_what_is_not_well() -> None:
     assert line(HOUSE.member("home"), Answer(True, replace(LOOK, state="failed"), 1300)).bad
 
 
+def test_words_of_a_host_command_no_terminal() -> None:
+    found = line(HOUSE.member("home"), Answer(True, why="\x1b[2J\u202e"))
+    assert table_rows([found])[1][3] == "\\x1b[2J\\u202e"
+
+
 @pytest.mark.parametrize("age", [OLD_MINUTES * 60 + 1, -61])
 def test_a_state_that_is_too_old_or_from_the_future_is_bad_whatever_it_says(age: int) -> None:
     found = line(HOUSE.member("laptop"), Answer(True, replace(LOOK, state="ok"), 1000 + age))
@@ -111,7 +116,7 @@ def test_asking_prints_time_and_state_and_looks_first_when_the_state_is_older_th
 
     def ask(now: bool = False) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "PATH": f"{stub.parent}:{os.environ['PATH']}"}
-        script = look_script(now, str(folder), str(stamps))
+        script = look_script(now, str(folder), (str(stamps), str(tmp_path / "deployed.json")))
         return subprocess.run(["sh", "-c", script], env=env, text=True, capture_output=True, check=False)
 
     bare = ask()
@@ -128,6 +133,11 @@ def test_asking_prints_time_and_state_and_looks_first_when_the_state_is_older_th
     os.utime(stamps / "ollama.service", (time.time() + 5,) * 2)
     ask()
     assert started.read_text() == "start private-ai-health.service\n" * 2
+    os.utime(stamps / "ollama.service", (1, 1))
+    (tmp_path / "deployed.json").write_text("{}")
+    os.utime(tmp_path / "deployed.json", (time.time() + 5,) * 2)
+    ask()
+    assert started.read_text() == "start private-ai-health.service\n" * 3
 
 
 def status(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
