@@ -166,6 +166,7 @@ def test_the_name_of_a_lab_is_looked_at_before_it_becomes_a_path(house: Path, na
 
 
 def test_a_lab_elsewhere_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".lab").mkdir()
     (tmp_path / "elsewhere").mkdir()
     State(tmp_path / "elsewhere").write_lab(Lab("demo"))
     monkeypatch.setattr("lab.state.REPOSITORY", tmp_path)
