@@ -145,8 +145,8 @@ def _have(output: list[str]) -> Have:
             path, name, digest = rest.split("|")
             blocks[path, name] = digest
         elif word == "unit":
-            name, shown, digest, stamp = rest.split("|")
-            shows = dict(pair.split("=", 1) for pair in shown.split() if "=" in pair)
+            name, said, digest, stamp = rest.split("|")
+            shows = dict(pair.split("=", 1) for pair in said.split() if "=" in pair)
             units[name] = SeenUnit(
                 load=shows.get("LoadState", ""),
                 active=shows.get("ActiveState", ""),

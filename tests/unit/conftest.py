@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 #: For every run: the same cases each time, so that a run says something about the change and not about luck.
-settings.register_profile("default", derandomize=True, max_examples=40, deadline=None)
+settings.register_profile("default", derandomize=True, max_examples=25, deadline=None)
 #: For whoever has time (`make fuzz`): others each time.
-settings.register_profile("long", max_examples=4000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", max_examples=2500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
 settings.load_profile(PROFILE)
 

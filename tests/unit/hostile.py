@@ -111,6 +111,11 @@ def is_address(text: object) -> bool:
     return type(text) is str and set(text) <= set("0123456789abcdef.:") and str(ipaddress.ip_address(text)) == text
 
 
+def _nanoseconds(duration: str) -> int:
+    hours = {"h": 1, "d": 24, "w": 168, "y": 8760}.get(duration[-1], 0)
+    return int(duration[:-1]) * hours * 3600 * 10**9 if duration[:-1].isdigit() else 0
+
+
 def unclean(house: House) -> list[str]:
     """What in a house would be dangerous, or surprising, in a command or a file."""
     found = {
@@ -128,7 +133,8 @@ def unclean(house: House) -> list[str]:
         "artifacts_source": house.artifacts_source in ("auto", "release", "build"),
         "node_expiry": type(house.node_expiry) is str
         and house.node_expiry.isascii()
-        and (house.node_expiry == "0" or (house.node_expiry[:-1].isdigit() and house.node_expiry[-1] in "hdwy")),
+        # Headscale counts nanoseconds in 63 bits.
+        and (house.node_expiry == "0" or 0 < _nanoseconds(house.node_expiry) < 2**63),
     }
     for member in house.members:
         found[f"host {member.name!r}"] = (

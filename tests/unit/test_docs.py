@@ -31,6 +31,7 @@ from plan.health import (
 )
 from plan.house import SETTINGS, HostEntry, build_house
 from plan.stamp import PATH, Deployed, Stamp
+from plan.values import EXPIRY_YEARS, HOURS, HOUSE_NAME_MOST
 from plan.want import Component, File, Have, SeenPath, SeenUnit, Unit
 from tasks import health
 from tasks.run import NO_ANSWER
@@ -117,6 +118,13 @@ def anchors_of(page: Path) -> set[str]:
 def test_every_setting_stands_in_the_page_with_its_default() -> None:
     written = {row[0].strip("`"): row[1].strip("`") for row in table_rows(ROOT / "docs/settings.md", "The list")}
     assert written == {name: repr(default) for name, default in SETTINGS.items()}
+
+
+def test_limits_of_settings_stand_in_their_page() -> None:
+    does = {row[0].strip("`"): row[3] for row in table_rows(ROOT / "docs/settings.md", "The list")}
+    assert f"{HOUSE_NAME_MOST} at most" in does["house_name"]
+    assert f"{EXPIRY_YEARS} years at most" in does["headscale_node_expiry"]
+    assert all(f"`{unit}`" in does["headscale_node_expiry"] for unit in HOURS)
 
 
 def test_group_data_ships_the_defaults() -> None:

@@ -26,7 +26,7 @@ from plan.firewall import apt_of, ruleset
 from plan.nodes import node_of, parse_record
 from plan.pairings import parse_pairings
 from tests.unit import houses
-from tests.unit.hostile import is_address, is_label, near, texts, values
+from tests.unit.hostile import ALPHABET, is_address, is_label, near, texts, values
 from tests.unit.test_component import COMPLETE
 from tests.unit.test_devices import PAIRINGS
 from tests.unit.test_facts import HEADSCALE, TAILSCALE
@@ -217,7 +217,8 @@ def test_the_package_proxy_that_a_host_says_it_has(url: str) -> None:
     text = ruleset(house, house.gateway, apt)
     assert len(text.splitlines()) == lines
     for name, port in apt.proxies:
-        assert 0 < port < 65536 and name.isprintable()
+        assert 0 < port < 65536
+        assert is_address(name) or set(name) <= set(ALPHABET + "._-")
 
 
 @given(
@@ -225,6 +226,7 @@ def test_the_package_proxy_that_a_host_says_it_has(url: str) -> None:
     | st.sampled_from(['a",pid=1,', '",pid=1,fd=3),('])
 )
 @example('",pid=1,fd=3)')
+@example('x",pid=92,')
 def test_a_program_cannot_pass_for_another_by_its_name(name: str) -> None:
     """Programs choose their own names, of 15 bytes; ss prints them as they are."""
     name = name.encode()[:15].decode(errors="ignore")

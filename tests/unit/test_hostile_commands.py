@@ -19,7 +19,7 @@ from facts.have import STAMPS, ComponentState, inputs_digest, unit_call
 from facts.tailscale import Tailscale, TailscaleState
 from operations import chat, component, devices, headscale, ollama, openclaw
 from operations.browsers import approved
-from operations.remote import RemoteError
+from operations.remote import RemoteError, run_on
 from operations.token import rotate_script
 from plan.nodes import RECORD, Minted, Stranger, Tidy, node_of, parse_record
 from plan.pairings import Pairing
@@ -133,6 +133,13 @@ def test_quoting_itself(text: str) -> None:
     assert done.stdout == text.encode() + b"\0"
 
 
+def test_a_command_with_the_character_0_is_cut_by_no_shell() -> None:
+    here = Fake("home")
+    with pytest.raises(RemoteError, match="character 0"):
+        run_on(here, "rm -f /tmp/x\0/y")  # type: ignore[arg-type]
+    assert here.commands == []
+
+
 @fewer(2)
 @given(arguments)
 def test_the_name_of_a_person(shell: Shell, name: str) -> None:
@@ -189,7 +196,7 @@ def test_the_name_of_a_node_and_the_record_of_devices(shell: Shell, name: str, o
 def test_the_id_of_a_browser(shell: Shell, number: str) -> None:
     """OpenClaw's account runs this through systemd-run, which reads dollars itself."""
     asked = Pairing(number, "x", "100.64.0.2", True, None, device="d")
-    here = Fake("home", bare("100.64.0.1"), {"list --json": _pairings(asked)})
+    here = Fake("home", bare("100.64.0.1"), {"devices list": _pairings(asked)})
     with context(here, _Same(here)):
         try:
             devices.revoke(here, [asked])  # type: ignore[arg-type]
@@ -211,6 +218,7 @@ def _pairings(*waiting: Pairing) -> str:
 
 @fewer(2)
 @given(arguments)
+@example("it's; reboot")
 def test_the_name_of_a_model(shell: Shell, name: str) -> None:
     here = told(ollama.answers, model_name=name, manifest=name, context=8192, port=11434)
     calls = shell(here.commands[-1])

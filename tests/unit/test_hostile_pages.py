@@ -112,6 +112,7 @@ def test_the_report(word: str) -> None:
 @given(st.sampled_from(KINDS), short, short.map(lambda text: text[:60]).filter(str.strip))
 @example("linux", "<b>", "'; reboot; '")
 @example("ios", "a&b", '"onload=x')
+@example("android", "x", "a%41&b#c")
 def test_the_page_that_lets_a_device_in(authority: str, kind: Any, word: str, token: str) -> None:
     """Its names, key and addresses are checked before; here they are anything, and still only text."""
     try:

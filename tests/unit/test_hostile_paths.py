@@ -165,6 +165,16 @@ def test_the_name_of_a_lab_is_looked_at_before_it_becomes_a_path(house: Path, na
     assert State.of(name).directory.parent == ROOT / ".lab"
 
 
+def test_a_lab_elsewhere_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".lab").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    State(tmp_path / "elsewhere").write_lab(Lab("demo"))
+    monkeypatch.setattr("lab.state.REPOSITORY", tmp_path)
+    monkeypatch.setenv("LAB", "../elsewhere")
+    with pytest.raises(SettingError, match="beginning with a letter"):
+        lab_host("home")
+
+
 @given(near("77").map(lambda text: text.replace("\0", "")) | arguments)
 def test_the_number_of_a_lab(number: str) -> None:
     with patch.dict(os.environ, {"LAB_NET": number, "LAB": "fuzz"}):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import runpy
 import unicodedata
 from dataclasses import dataclass, replace
@@ -83,7 +84,7 @@ def coordinator(*nodes: dict[str, Any], browsers: str = '{"paired": [], "pending
     facts[Headscale] = HeadscaleState(
         True, {"people": 1}, tuple(map(node_of, nodes)), (), {"anna-phone": Minted("people", (4,), "")}
     )
-    return Fake("laptop", facts, {"list --json": browsers}, data={})
+    return Fake("laptop", facts, {"devices list": browsers}, data={})
 
 
 def harmless(text: str) -> bool:
@@ -168,6 +169,7 @@ def _as_pyinfra(text: str) -> Any:
 @given(near("anna-phone", "iphone") | texts, near("r-1") | texts, texts)
 @example("[/]", "r-1", "[/red]")
 @example("\x1b[2J", "r-1\n", "[link=https://evil.example]x[/link]")
+@example("x\n1. from laptop", "r-1\x1b[2J", "y\nrequest  r-2")
 def test_names_that_devices_and_browsers_give_themselves_are_shown_and_not_obeyed(
     name: str, number: str, browser: str
 ) -> None:
@@ -190,6 +192,10 @@ def test_names_that_devices_and_browsers_give_themselves_are_shown_and_not_obeye
         here = coordinator(node, phone, browsers=browsers)
         played = play(playbook, data, here, headscale_devices=[device])
         assert harmless(played.out) and harmless(played.err), playbook
+        if playbook == "browser_approve":
+            # Two requests, and no line that only looks like one.
+            assert len(re.findall(r"^ *request  ", played.err, re.M)) == 2
+            assert len(re.findall(r"^\d+\. ", played.err, re.M)) == 2
         if (
             playbook == "device_list"
             and len(name) < 15

@@ -51,6 +51,8 @@ def hub(**data: Any) -> HostEntry:
 @example("lan_addresses", "10.0.0.1")
 @example("admin_networks", "10.0.0.0/8")
 @example("headscale_node_expiry", "9999999999d")
+@example("headscale_node_expiry", "293y")
+@example("house_name", "x" * 51)
 def test_a_setting(name: str, value: Any) -> None:
     house = taken([hub(**{name: value})], name)
     if house is not None and value is not None:
