@@ -114,6 +114,11 @@ def calls(row: Row, member: Member) -> bool:
     return row.source in member.roles or (not member.is_server and row.source == f"{member.user}@")
 
 
+def leads_to(row: Row, member: Member) -> bool:
+    """Whether a row opens a port of a host."""
+    return row.target == "all" or row.target in member.roles
+
+
 @dataclass(frozen=True)
 class HostEntry:
     """What the inventory says about one host: its groups without `all` and the file's own, and its data."""

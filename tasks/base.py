@@ -6,6 +6,7 @@ from pyinfra import host, logger
 
 from operations.component import component
 from plan.checks import OWNERS
+from plan.house import leads_to
 from plan.preflight import NeededPort, check_host
 from plan.want import Account, Block, Component, Directory
 from tasks.this import This, WrongInput, choice_of, model, program
@@ -21,7 +22,7 @@ def check(this: This) -> None:
     needed = tuple(
         NeededPort(row.protocol, row.port, OWNERS[row.id], row.why)
         for row in this.house.access
-        if row.id in OWNERS and row.id != "ssh" and (row.target == "all" or row.target in this.member.roles)
+        if row.id in OWNERS and row.id != "ssh" and leads_to(row, this.member)
     )
     problems, warnings = check_host(this.member.name, this.member.roles, this.profile, needed_ports=needed)
     for warning in warnings:
