@@ -9,7 +9,7 @@ from plan.checks import OWNERS
 from plan.house import leads_to
 from plan.preflight import NeededPort, check_host
 from plan.want import Account, Block, Component, Directory
-from tasks.this import This, WrongInput, choice_of, model, program
+from tasks.this import This, WrongInput, choice_of, model_of, program
 
 #: Every host: to be reached, to be checked, to fetch over HTTPS.
 PACKAGES = ("ca-certificates", "curl", "nftables", "openssl")
@@ -37,7 +37,7 @@ def check(this: This) -> None:
         choice = choice_of(this.member)
         host.log(f"{choice.why} {choice.next_larger}")
         program("ollama", cpu, house, gpu=choice.place == "VRAM")
-        model(choice.entry.name)
+        model_of(this.member)
     if this.has("gateway"):
         program("openclaw", cpu, house)
 
