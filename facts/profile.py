@@ -13,6 +13,7 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
 
+from facts.beside import SECTIONS, parse_beside
 from plan.profile import Listener, Profile
 
 # Runs under dash on Debian 13 with systemd, openssh-server, python3-minimal, iproute2 and procps. All
@@ -20,7 +21,8 @@ from plan.profile import Listener, Profile
 # The mirrors are read from their files, since 'apt-get indextargets' writes apt's cache. A process's control
 # group says which unit owns a socket; a socket that systemd itself holds is found in list-sockets.
 # sudo drops SSH_CONNECTION, so it is read from the nearest ancestor that has it.
-SCRIPT = r"""{
+SCRIPT = (
+    r"""{
 LC_ALL=C; export LC_ALL
 s() { echo "@@ $1"; }
 s clock; date +%s.%N
@@ -51,9 +53,12 @@ c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c
 p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done
 s machine-id; cat /etc/machine-id
 s reboot; [ -e /run/reboot-required ] && echo yes
-s clock-end; date +%s.%N
+"""
+    + SECTIONS
+    + """s clock-end; date +%s.%N
 s end
 } 2>/dev/null"""
+)
 
 _CPU = {"x86_64": "amd64", "aarch64": "arm64"}
 _UNIT = re.compile(r"[^/]+\.(?:service|socket|scope|slice)(?=/|$)")
@@ -121,6 +126,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             ssh_client=sections["ssh"][0].split()[0] if sections["ssh"] else "",
             machine_id=sections["machine-id"][0] if sections["machine-id"] else "",
             reboot_required=bool(sections["reboot"]),
+            beside=parse_beside(sections),
         )
     except KeyError as error:
         raise FactProcessError(f"host profile: {error.args[0]!r} is missing from the output") from error

@@ -166,6 +166,13 @@ def units_of(listener: Listener, house: House) -> tuple[str, ...]:
     return tuple(unit for row in rows for unit in OWNERS.get(row.id, ()))
 
 
+def declared(listener: Listener, house: House, member: Member) -> bool:
+    """Whether people say that a program of theirs listens there: by a row of their own, or in firewall_shut_off."""
+    rows = (row for row in house.access if row.id not in OWNERS and leads_to(row, member))
+    where = (listener.proto, listener.port)
+    return f"{listener.port}/{listener.proto}" in member.shut_off or where in {(r.protocol, r.port) for r in rows}
+
+
 def service_users(house: House, member: Member) -> tuple[str, ...]:
     """Accounts of a host whose way out of the house is closed: those of its services, and on servers root's."""
     return (*service_egress(house, member), *(("root",) if member.is_server else ()))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from plan.claims import Login
+from plan.tables import Chain
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -22,6 +25,37 @@ class Listener:
 
 
 @dataclass(frozen=True)
+class Vpn:
+    """A Tailscale that is not the house's: its state as tailscaled calls it, its control server; "" if none runs."""
+
+    state: str = ""
+    control: str = ""
+
+    @property
+    def logged_in(self) -> bool:
+        # The other states are those of a node that is switched off, or waits.
+        return self.state not in ("", "NoState", "NeedsLogin")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is on a host that the house may not have made.
+
+    `claimed` are the places that an earlier run found free and took (plan/claims.py), `places` those of the others that
+    are filled, `logins` and `groups` the accounts with a name of ours. `fenced`: the house's firewall has been in force
+    here. `chains` are other people's packet filters.
+    """
+
+    claimed: frozenset[str] = frozenset()
+    places: frozenset[str] = frozenset()
+    logins: tuple[Login, ...] = ()
+    groups: frozenset[str] = frozenset()
+    vpn: Vpn = Vpn()
+    fenced: bool = False
+    chains: tuple[Chain, ...] = ()
+
+
+@dataclass(frozen=True)
 class Profile:
     """One host at one moment. Units: MiB, seconds.
 
@@ -31,7 +65,8 @@ class Profile:
     says whether systemd is PID 1, `systemd_version` is 0 without it. `cgroup_controllers` are those of
     cgroup v2. `addresses` are (interface, address/prefix), `default_routes` (interface, gateway or '').
     `vram_mib` is the sum over `gpus`, 0 without nvidia-smi. `apt_proxies` and `apt_mirrors` are URLs.
-    `ssh_client` is the controller's address as the host sees it, '' when not over SSH.
+    `ssh_client` is the controller's address as the host sees it, '' when not over SSH. `beside` is what may be there
+    that the house did not make.
     """
 
     hostname: str
@@ -60,3 +95,4 @@ class Profile:
     ssh_client: str
     machine_id: str
     reboot_required: bool
+    beside: Beside = Beside()

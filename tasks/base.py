@@ -5,10 +5,12 @@ from __future__ import annotations
 from pyinfra import host, logger
 
 from operations.component import component
+from plan.beside import check_beside
 from plan.checks import OWNERS
+from plan.claims import CLAIMED, accounts_of, claim_file
 from plan.house import leads_to
 from plan.preflight import NeededPort, check_host
-from plan.want import Account, Block, Component, Directory
+from plan.want import Account, Block, Component, Directory, File
 from tasks.this import This, WrongInput, choice_of, model_of, program
 
 #: Every host: to be reached, to be checked, to fetch over HTTPS.
@@ -25,7 +27,9 @@ def check(this: This) -> None:
         if row.id in OWNERS and row.id != "ssh" and leads_to(row, this.member)
     )
     problems, warnings = check_host(this.member.name, this.member.roles, this.profile, needed_ports=needed)
-    for warning in warnings:
+    more_problems, more_warnings = check_beside(this.house, this.member, this.profile)
+    problems += more_problems
+    for warning in warnings + more_warnings:
         logger.warning(f"{host.print_prefix}{warning}")
     if problems:
         raise WrongInput("\n    ".join(["nothing was changed:", *map(str, problems)]))
@@ -43,16 +47,12 @@ def check(this: This) -> None:
 
 
 def deploy(this: This) -> None:
-    """Packages, the control server's name, and the accounts that the firewall's rules will name."""
-    accounts = []
-    if this.has("coordinator"):
-        accounts.append(Account("headscale", "/var/lib/headscale"))
-    if this.has("model_hosts"):
-        accounts += [Account("ollama", "/var/lib/ollama"), Account("ollama-vpn", "/nonexistent")]
-    packages: tuple[str, ...] = PACKAGES
-    if this.has("gateway"):
-        packages += GATEWAY_PACKAGES
-        accounts.append(Account("openclaw", "/var/lib/openclaw", runs_containers=True))
+    """Packages, the control server's name, the accounts that the firewall's rules will name; and the host's own note of
+    the places that the house takes, before it fills any of them."""
+    packages = PACKAGES + (GATEWAY_PACKAGES if this.has("gateway") else ())
+    accounts = tuple(
+        Account(name, home, runs_containers=name == "openclaw") for name, home in accounts_of(this.member.roles).items()
+    )
     names = Block(
         "/etc/hosts",
         "names",
@@ -60,11 +60,12 @@ def deploy(this: This) -> None:
     )
     wanted = Component(
         packages=packages,
-        accounts=tuple(accounts),
+        accounts=accounts,
         directories=(
             Directory("/var/lib/private-ai"),
             Directory("/var/lib/private-ai/incoming", mode="0700"),
         ),
+        files=(File(CLAIMED, claim_file(this.member.roles, this.profile.beside.claimed)),),
         blocks=(names,),
     )
     component(name="Base | Packages, accounts, names", want=lambda: wanted)
