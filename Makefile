@@ -21,6 +21,9 @@ test: .venv/ready  ## style, types, unit tests, then whole runs in labs
 breakages: prepare  ## break things in labs, one at a time, and see that the verification says so
 	@$(PYTEST) tests/lab/test_breakages.py --breakages all
 
+beside: prepare  ## a house beside a real nginx, ufw and Docker and an older Ollama's models
+	@$(PYTEST) tests/lab/test_neighbours.py
+
 lab: prepare  ## bring the virtual hosts up (TOPOLOGY=single|split)
 	@$(PYTHON) -m lab up
 
@@ -51,4 +54,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help demo test breakages lab down deploy verify chat prepare lint unit lock
+.PHONY: help demo test breakages beside lab down deploy verify chat prepare lint unit lock

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import neighbours
 from tests.lab.conftest import REPO, TestLab
 
 
@@ -20,6 +21,7 @@ from tests.lab.conftest import REPO, TestLab
 def house(request: pytest.FixtureRequest) -> Iterator[TestLab]:
     """A deployed house of each topology, one after the other."""
     lab: TestLab = request.getfixturevalue(request.param)
+    (Path(lab_state(lab)) / "neighbours.json").write_text(json.dumps(neighbours.furnish(lab)))
     if lab.topology == "split":
         interrupt(lab, "Starting operation: Ollama | Program")
     first = lab.pyinfra("-vv")
@@ -183,6 +185,30 @@ def test_rules_that_would_lock_the_controller_out_are_taken_back(house: TestLab)
     assert re.sub(r"packets \d+ bytes \d+", "", after) == re.sub(r"packets \d+ bytes \d+", "", before)
     changed(house, "--limit", "laptop")
     assert changed(house) == {}
+
+
+def test_tables_of_others_are_as_they_were(house: TestLab) -> None:
+    """After the first run, runs that loaded the house's table again, and one that was taken back."""
+    before = json.loads((Path(lab_state(house)) / "neighbours.json").read_text())
+    for host in house.hosts:
+        assert len(before[host].splitlines()) > 40
+        assert neighbours.tables(house, host) == before[host], host
+        house.ssh(host, "systemctl reload private-ai-firewall")
+        assert neighbours.tables(house, host) == before[host], host
+
+
+def test_rules_in_debian_s_own_unit_do_not_take_the_house_s_away(house: TestLab) -> None:
+    """Its file begins with `flush ruleset`."""
+    house.ssh("laptop", "systemctl start nftables")
+    house.ssh("laptop", "systemctl reload private-ai-firewall")
+    try:
+        for verb in ("reload", "restart", "stop", "start"):
+            house.ssh("laptop", f"systemctl {verb} nftables")
+            if verb != "stop":
+                assert "policy drop" in house.ssh("laptop", "nft list chain inet private_ai input"), verb
+    finally:
+        house.ssh("laptop", "systemctl stop nftables; systemctl start private-ai-firewall")
+    assert changed(house, "--limit", "laptop") == {}
 
 
 def test_the_house_comes_back_after_a_reboot(house: TestLab) -> None:
