@@ -27,6 +27,9 @@ breakages: prepare  ## break things in labs, one at a time, and see that the ver
 interruptions: prepare  ## cut runs off at each of their steps, and see that the next one finishes them
 	@$(PYTEST) tests/lab/test_interruptions.py --interruptions all -s
 
+beside: prepare  ## a house beside a real nginx, ufw and Docker and an older Ollama's models
+	@$(PYTEST) tests/lab/test_neighbours.py
+
 lab: prepare  ## bring the virtual hosts up (TOPOLOGY=single|split)
 	@$(PYTHON) -m lab up
 
@@ -66,4 +69,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help demo test breakages interruptions lab down deploy diff verify status chat prepare lint unit fuzz lock
+.PHONY: help demo test breakages interruptions beside lab down deploy diff verify status chat prepare lint unit fuzz lock

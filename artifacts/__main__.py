@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         with Board() as board, cache.lock(board.say):
             if given.command == "model":
-                models.prepare(given.name, board)
+                models.prepare(given.name, board, None if given.manifest else given.without)
             else:
                 cpu = given.cpu or packages.this_cpu()
                 names = given.names or list(pins.load().programs)
@@ -56,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     prepare_.add_argument("names", nargs="*", metavar="NAME", help=f"default: {' '.join(programs)}")
     model = commands.add_parser("model", help="put a model into the cache")
     model.add_argument("name", help="as Ollama writes it, for example qwen3:8b")
+    parts = model.add_mutually_exclusive_group()
+    parts.add_argument(
+        "--manifest", action="store_true", help="from the registry only the manifest, which names the blobs"
+    )
+    parts.add_argument("--without", nargs="+", default=[], metavar="DIGEST", help="blobs that need not be fetched")
     list_ = commands.add_parser("list", help="what is in the cache")
     list_.add_argument("--json", action="store_true")
     return parser

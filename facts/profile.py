@@ -13,6 +13,7 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
 
+from facts.beside import SECTIONS, parse_beside
 from plan.addresses import address
 from plan.errors import STRANGE, shown
 from plan.firewall import TAKEN_BACK, UNCONFIRMED
@@ -59,11 +60,13 @@ s reboot; [ -e /run/reboot-required ] && echo yes
 s firewall-unconfirmed; cat UNCONFIRMED
 s firewall-taken-back; cat TAKEN_BACK
 s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 4096 STAMP; echo
-s clock-end; date +%s.%N
-s end
-} 2>/dev/null""".replace("UNCONFIRMED", UNCONFIRMED)
+""".replace("UNCONFIRMED", UNCONFIRMED)
     .replace("TAKEN_BACK", TAKEN_BACK)
     .replace("STAMP", STAMP)
+    + SECTIONS
+    + """s clock-end; date +%s.%N
+s end
+} 2>/dev/null"""
 )
 
 _CPU = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -138,6 +141,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             firewall_unconfirmed=" ".join(sections["firewall-unconfirmed"]),
             firewall_taken_back=" ".join(sections["firewall-taken-back"]),
             stamp="\n".join(sections["stamp"]),
+            beside=parse_beside(sections),
         )
     except KeyError as error:
         raise FactProcessError(f"host profile: {error.args[0]!r} is missing from the output") from error

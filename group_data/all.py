@@ -1,6 +1,6 @@
 """Settings of the whole house. Every one has a default.
 
-ollama_model and ollama_context may also stand in the data of a host in the inventory, which wins.
+ollama_model, ollama_context and firewall_shut_off may also stand in the data of a host in the inventory, which wins.
 """
 
 # A short name for this house; it names the CA and the relay.
@@ -13,6 +13,10 @@ house_domain = "house.internal"
 # Networks from which SSH is accepted. The default is every private network; narrow it to your own, for
 # example ["192.168.1.5/32"].
 admin_networks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"]
+
+# Programs of your own that listen on a host must have a row in the table below, or their ports stand here, such as
+# ["80/tcp"]: then they run on, out of reach. Asked by the first run alone; better in the data of that host.
+firewall_shut_off = []
 
 # Where programs come from: "release" (the projects' official files), "build" (from package registries, needs
 # compilers), "auto" (release where it can be reached, else build). Both are checked against artifacts/pins.yaml.

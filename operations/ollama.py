@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from pyinfra import host
@@ -24,12 +24,14 @@ def model(
     manifest_file: Path,
     manifest_sha256: str,
     blobs: Sequence[tuple[str, int, Path]],
+    adopt: Mapping[str, str],
     port: int,
 ) -> Generator[StringCommand | FileUploadCommand, None, None]:
     """Own one model in Ollama's store: its blobs, given as (sha256-HEX, bytes, file), and its manifest.
 
-    `manifest` is the path below the store's manifests folder. Every blob is checked against its digest on the host
-    before it is moved into place, the manifest last. A second run costs one remote command; an
+    `manifest` is the path below the store's manifests folder. Blobs in `adopt` (sha256-HEX -> path on the host) are
+    copied from there; a link would leave what is served to the owner of the file. Every blob is checked against its
+    digest on the host before it is moved into place, the manifest last. A second run costs one remote command; an
     interrupted one goes on with the blobs that are missing.
     """
     seen = host.get_fact(Ollama, manifest=manifest, port=port)
@@ -42,7 +44,10 @@ def model(
     differs(Change(f"model {model_name}", "sent", why))
     yield StringCommand(f"install -d -m 0700 {INCOMING}; install -d -o ollama -g ollama -m 0755 {STORE} {STORE}/blobs")
     for digest, _, file in missing:
-        yield FileUploadCommand(str(file), f"{INCOMING}/{digest}")
+        if digest in adopt:
+            yield StringCommand(f"cp --reflink=auto -- {shlex.quote(adopt[digest])} {INCOMING}/{digest}")
+        else:
+            yield FileUploadCommand(str(file), f"{INCOMING}/{digest}")
         yield StringCommand(
             f"echo {shlex.quote(digest.removeprefix('sha256-'))} {INCOMING}/{digest} | sha256sum --check --quiet && "
             f"chown ollama:ollama {INCOMING}/{digest} && chmod 0644 {INCOMING}/{digest} && "

@@ -9,7 +9,7 @@ from typing import Literal
 
 from plan.access import Row
 from plan.firewall import service_egress
-from plan.house import House, Member, calls
+from plan.house import House, Member, calls, leads_to
 from plan.profile import Listener
 
 Protocol = Literal["tcp", "udp"]
@@ -30,17 +30,13 @@ KINDS = {"ssh": "ssh", "headscale": "headscale", "openclaw": "openclaw", "ollama
 IPV4_ONLY = frozenset({"openclaw"})
 
 
-def _at(member: Member, row: Row) -> bool:
-    return row.target == "all" or row.target in member.roles
-
-
 def open_to_lan(house: House, member: Member, protocol: Protocol, *, admin: bool) -> frozenset[int]:
     """Ports of `member` that must answer a machine outside the VPN; `admin`: one at an administrator's address."""
     sources = ("lan", "admin") if admin else ("lan",)
     return frozenset(
         row.port
         for row in house.access
-        if row.over == "lan" and row.source in sources and row.protocol == protocol and _at(member, row)
+        if row.over == "lan" and row.source in sources and row.protocol == protocol and leads_to(row, member)
     )
 
 
@@ -54,13 +50,13 @@ def rows_over_vpn(house: House, source: Member, target: Member) -> tuple[Row, ..
     return tuple(
         row
         for row in house.access
-        if row.over == "vpn" and row.protocol == "tcp" and calls(row, source) and _at(target, row)
+        if row.over == "vpn" and row.protocol == "tcp" and calls(row, source) and leads_to(row, target)
     )
 
 
 def rows_at(house: House, member: Member) -> tuple[Row, ...]:
     """TCP rows of the table that `member` serves."""
-    return tuple(row for row in house.access if row.protocol == "tcp" and _at(member, row))
+    return tuple(row for row in house.access if row.protocol == "tcp" and leads_to(row, member))
 
 
 def speaker(row: Row, source: Member) -> str:
@@ -148,7 +144,7 @@ def missing(house: House, member: Member, listeners: Sequence[Listener], vpn: Se
     """Rows of the access table for `member` that nothing listens for, in words. `vpn`: its addresses in the VPN."""
     absent = []
     for row in house.access:
-        if not _at(member, row):
+        if not leads_to(row, member):
             continue
         on = {each.address for each in listeners if (each.proto, each.port) == (row.protocol, row.port)}
         needed = {"127.0.0.1"}
@@ -170,6 +166,13 @@ def units_of(listener: Listener, house: House) -> tuple[str, ...]:
     return tuple(unit for row in rows for unit in OWNERS.get(row.id, ()))
 
 
+def declared(listener: Listener, house: House, member: Member) -> bool:
+    """Whether people say that a program of theirs listens there: by a row of their own, or in firewall_shut_off."""
+    rows = (row for row in house.access if row.id not in OWNERS and leads_to(row, member))
+    where = (listener.proto, listener.port)
+    return f"{listener.port}/{listener.proto}" in member.shut_off or where in {(r.protocol, r.port) for r in rows}
+
+
 def service_users(house: House, member: Member) -> tuple[str, ...]:
     """Accounts of a host whose way out of the house is closed: those of its services, and on servers root's."""
     return (*service_egress(house, member), *(("root",) if member.is_server else ()))
@@ -184,7 +187,7 @@ def packet_filter(house: House, member: Member, vpn: Mapping[str, Sequence[str]]
     return frozenset(
         (source, target, {"tcp": 6, "udp": 17}[row.protocol], row.port, row.port)
         for row in house.access
-        if row.over == "vpn" and _at(member, row)
+        if row.over == "vpn" and leads_to(row, member)
         for other in house.callers(row)
         for source in vpn.get(other.name, ())
         for target in vpn.get(member.name, ())

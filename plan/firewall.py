@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from plan.access import SERVERS, Row
 from plan.addresses import address
 from plan.errors import SettingError
-from plan.house import House, Member
+from plan.house import House, Member, leads_to
 
 TABLE = "private_ai"
 VPN_INTERFACE = "tailscale0"
@@ -94,7 +94,7 @@ def _input(house: House, member: Member) -> list[str]:
         f'iifname != "{VPN_INTERFACE}" ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept',
     ]
     for row in house.access:
-        if row.target == "all" or row.target in member.roles:
+        if leads_to(row, member):
             rules.extend(_accept(house, member, row))
     rules.append("counter reject with icmpx admin-prohibited")
     return rules

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from plan.access import ROLES
 from plan.house import Member
-from plan.plain import plain
+from plan.terminal import plain
 
 State = Literal["ok", "warning", "failed"]
 

@@ -18,6 +18,7 @@ SETTINGS: dict[str, Any] = {
     "house_domain": "house.internal",
     "access_table": None,
     "admin_networks": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"],
+    "firewall_shut_off": [],
     "artifacts_source": "auto",
     "headscale_users": ["people"],
     "headscale_devices": [],
@@ -28,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "lan_addresses": None,
 }
 #: What may differ from host to host; everything else is one value for the house.
-HOST_SETTINGS = frozenset({"lan_addresses", "tailscale_user", "ollama_model", "ollama_context"})
+HOST_SETTINGS = frozenset({"lan_addresses", "firewall_shut_off", "tailscale_user", "ollama_model", "ollama_context"})
 #: What playbooks take with `--data`; not settings.
 PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json", "now", "request", "pairings", "show"})
 #: Read by pyinfra itself rather than by us.
@@ -44,6 +45,8 @@ class Member:
     addresses: tuple[str, ...]
     #: Headscale user that owns the node when the host is nothing but a client.
     user: str
+    #: Ports of its owner's programs, as "80/tcp", that may be out of reach once the firewall is in force.
+    shut_off: frozenset[str] = frozenset()
 
     @property
     def is_server(self) -> bool:
@@ -112,6 +115,18 @@ class House:
 def calls(row: Row, member: Member) -> bool:
     """Whether a row over the VPN lets a host in: by its role, or as its person's."""
     return row.source in member.roles or (not member.is_server and row.source == f"{member.user}@")
+
+
+def leads_to(row: Row, member: Member) -> bool:
+    """Whether a row opens a port of a host."""
+    return row.target == "all" or row.target in member.roles
+
+
+def row_for(member: Member, port: str) -> str:
+    """What to write so that a port of a host is open to its network, for messages. `port` as "80/tcp"."""
+    role = next(role for role in ROLES if role in member.roles)
+    row = f"'from': 'lan', 'to': '{role}', 'port': '{port}', 'over': 'lan'"
+    return f"add a row to access_table ({row}; see docs/access-table.md)"
 
 
 @dataclass(frozen=True)
@@ -228,4 +243,5 @@ def _member(entry: HostEntry, users: tuple[str, ...]) -> Member:
             "add the user or correct it",
         )
     roles = frozenset(entry.groups) & frozenset(ROLES)
-    return Member(entry.name, roles, values.lan_addresses(where, addresses), str(user))
+    shut_off = values.ports(f"host {entry.name}: firewall_shut_off", entry.data.get("firewall_shut_off") or [])
+    return Member(entry.name, roles, values.lan_addresses(where, addresses), str(user), shut_off)

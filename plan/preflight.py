@@ -115,14 +115,13 @@ def check_host(
             f"{needed_ram} MiB for {', '.join(sorted(roles))}",
             "add RAM, or move a role",
         )
-    deployed = any(_holders(profile, needed, ours=True) for needed in needed_ports)
     for where, free, minimum in (
         ("/var/lib", profile.var_lib_free_mib, _sum_over(VAR_LIB_MIB, roles)),
         ("/opt", profile.opt_free_mib, _sum_over(OPT_MIB, roles)),
     ):
         if free >= minimum:
             continue
-        if deployed:
+        if profile.beside.claimed:
             # What the first deployment took is no longer free; a second run must not fail over that.
             warn(f"{free} MiB are free at {where}; a first deployment wants {minimum} MiB.")
         else:
@@ -138,12 +137,12 @@ def check_host(
     except SettingError as error:
         problems.append(error)
     for needed in needed_ports:
-        for holder in _holders(profile, needed, ours=False):
+        for holder in _holders(profile, needed):
             problem(
                 f"port {needed.port}/{needed.proto}",
                 f"held by {holder}",
                 f"free, or ours ({', '.join(needed.owner_units)}): {needed.why}",
-                "stop and disable that program, or give the role to another host",
+                "stop and disable that program, give the row of access_table another port, or the role another host",
             )
     for interface, address, prefix in _clashes(profile, vpn_prefixes):
         problem(
@@ -164,14 +163,13 @@ def _sum_over(minimum: dict[str, int], roles: Collection[str]) -> int:
     return sum(minimum.get(role, 0) for role in set(roles))
 
 
-def _holders(profile: Profile, needed: NeededPort, *, ours: bool) -> list[str]:
-    """Programs holding the port, on whatever address: ours, or everybody else's."""
+def _holders(profile: Profile, needed: NeededPort) -> list[str]:
+    """Programs holding the port, on whatever address, that are not ours."""
     found = {
         f"{listener.process or 'a program the kernel does not name'} ({listener.unit or 'no unit'}) "
         f"on {listener.address}"
         for listener in profile.listeners
-        if (listener.proto, listener.port) == (needed.proto, needed.port)
-        and (listener.unit in needed.owner_units) is ours
+        if (listener.proto, listener.port) == (needed.proto, needed.port) and listener.unit not in needed.owner_units
     }
     return sorted(found)
 

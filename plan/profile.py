@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from plan.claims import Login
+from plan.tables import Chain
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -22,6 +25,37 @@ class Listener:
 
 
 @dataclass(frozen=True)
+class Vpn:
+    """A Tailscale that is not the house's: its state as tailscaled calls it, its control server; "" if none runs."""
+
+    state: str = ""
+    control: str = ""
+
+    @property
+    def logged_in(self) -> bool:
+        # The other states are those of a node that is switched off, or waits.
+        return self.state not in ("", "NoState", "NeedsLogin")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is on a host that the house may not have made.
+
+    `claimed` are the places that an earlier run found free and took (plan/claims.py), `places` those of the others that
+    are filled, `logins` and `groups` the accounts with a name of ours. `fenced`: the house's firewall has been in force
+    here. `chains` are other people's packet filters.
+    """
+
+    claimed: frozenset[str] = frozenset()
+    places: frozenset[str] = frozenset()
+    logins: tuple[Login, ...] = ()
+    groups: frozenset[str] = frozenset()
+    vpn: Vpn = Vpn()
+    fenced: bool = False
+    chains: tuple[Chain, ...] = ()
+
+
+@dataclass(frozen=True)
 class Profile:
     """One host at one moment. Units: MiB, seconds.
 
@@ -35,6 +69,7 @@ class Profile:
     host that it came in on, 0 then. `firewall_unconfirmed` is since when rules are in force that an interrupted run
     left, `firewall_taken_back` when such rules were taken back, both as the host wrote it, or ''. `stamp` is the text
     of the stamp (plan/stamp.py), '' when there is none that root wrote and everybody may read.
+    `beside` is what may be there that the house did not make.
     """
 
     hostname: str
@@ -67,3 +102,4 @@ class Profile:
     firewall_unconfirmed: str
     firewall_taken_back: str
     stamp: str
+    beside: Beside = Beside()

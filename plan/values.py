@@ -106,6 +106,18 @@ def expiry(value: object) -> str:
     return str(value)
 
 
+def ports(where: str, value: object) -> frozenset[str]:
+    """Ports as "NUMBER/tcp" or "NUMBER/udp"; there may be none. Raises SettingError."""
+    accepted = "a list of 'NUMBER/tcp' and 'NUMBER/udp'"
+    if not isinstance(value, list):
+        raise SettingError(where, value, accepted, "write for example ['80/tcp']")
+    for port in value:
+        form = re.fullmatch(r"([1-9][0-9]{0,4})/(tcp|udp)", port) if isinstance(port, str) else None
+        if form is None or int(form[1]) > 65535:
+            raise SettingError(where, port, accepted, "write for example '80/tcp'")
+    return frozenset(value)
+
+
 def _each(where: str, value: list[Any], read: Callable[[object], object], accepted: str, then: str) -> tuple[str, ...]:
     found = []
     for text in value:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pyinfra import host, logger
 
 from operations.component import component
+from plan.beside import check_beside
 from plan.checks import OWNERS
+from plan.claims import CLAIMED, accounts_of, claim_file
 from plan.firewall import locked_out
+from plan.house import leads_to
 from plan.preflight import NeededPort, check_host
-from plan.want import Account, Block, Component, Directory
-from tasks.this import This, WrongInput, choice_of, model, program
+from plan.want import Account, Block, Component, Directory, File
+from tasks.this import This, WrongInput, choice_of, model_of, program
 
 #: Every host: to be reached, to be checked, to fetch over HTTPS.
 PACKAGES = ("ca-certificates", "curl", "nftables", "openssl")
@@ -22,13 +25,15 @@ def check(this: This) -> None:
     needed = tuple(
         NeededPort(row.protocol, row.port, OWNERS[row.id], row.why)
         for row in this.house.access
-        if row.id in OWNERS and row.id != "ssh" and (row.target == "all" or row.target in this.member.roles)
+        if row.id in OWNERS and row.id != "ssh" and leads_to(row, this.member)
     )
     problems, warnings = check_host(this.member.name, this.member.roles, this.profile, needed_ports=needed)
     if this.profile.ssh_client:
         locked = locked_out(this.house, this.member, this.profile.ssh_client, this.profile.ssh_port)
         problems += [locked] if locked else []
-    for warning in warnings:
+    more_problems, more_warnings = check_beside(this.house, this.member, this.profile)
+    problems += more_problems
+    for warning in warnings + more_warnings:
         logger.warning(f"{host.print_prefix}{warning}")
     if problems:
         raise WrongInput("\n    ".join(["nothing was changed:", *map(str, problems)]))
@@ -40,22 +45,18 @@ def check(this: This) -> None:
         choice = choice_of(this.member)
         host.log(f"{choice.why} {choice.next_larger}")
         program("ollama", cpu, house, gpu=choice.place == "VRAM")
-        model(choice.entry.name)
+        model_of(this.member)
     if this.has("gateway"):
         program("openclaw", cpu, house)
 
 
 def deploy(this: This) -> None:
-    """Packages, the control server's name, and the accounts that the firewall's rules will name."""
-    accounts = []
-    if this.has("coordinator"):
-        accounts.append(Account("headscale", "/var/lib/headscale"))
-    if this.has("model_hosts"):
-        accounts += [Account("ollama", "/var/lib/ollama"), Account("ollama-vpn", "/nonexistent")]
-    packages: tuple[str, ...] = PACKAGES
-    if this.has("gateway"):
-        packages += GATEWAY_PACKAGES
-        accounts.append(Account("openclaw", "/var/lib/openclaw", runs_containers=True))
+    """Packages, the control server's name, the accounts that the firewall's rules will name; and the host's own note of
+    the places that the house takes, before it fills any of them."""
+    packages = PACKAGES + (GATEWAY_PACKAGES if this.has("gateway") else ())
+    accounts = tuple(
+        Account(name, home, runs_containers=name == "openclaw") for name, home in accounts_of(this.member.roles).items()
+    )
     names = Block(
         "/etc/hosts",
         "names",
@@ -63,12 +64,13 @@ def deploy(this: This) -> None:
     )
     wanted = Component(
         packages=packages,
-        accounts=tuple(accounts),
+        accounts=accounts,
         directories=(
             Directory("/var/lib/private-ai"),
             # What lies in it when a run begins, a run that was cut off has left.
             Directory("/var/lib/private-ai/incoming", mode="0700", empty=True),
         ),
+        files=(File(CLAIMED, claim_file(this.member.roles, this.profile.beside.claimed)),),
         blocks=(names,),
     )
     component(name="Base | Packages, accounts, names", want=lambda: wanted)

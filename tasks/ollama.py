@@ -11,7 +11,7 @@ from plan.chosen import RECORD, record
 from plan.house import House
 from plan.want import Component, Directory, File, Unit
 from tasks.render import render
-from tasks.this import This, choice_of, model, program, vpn_of
+from tasks.this import This, choice_of, model_of, program, vpn_of
 from tasks.wanted import program_want, running_program
 
 UNIT = "/etc/systemd/system/ollama.service"
@@ -32,7 +32,8 @@ def deploy(this: This) -> None:
     gpu = choice.place == "VRAM"
     found = program_want(program("ollama", this.profile.cpu, this.house, gpu), ((BINARY, "bin/ollama"),))
     name = choice.entry.name
-    files = model(name)
+    found_files = model_of(this.member)
+    files = found_files.model
     unit = render("ollama/ollama.service.j2", port=port, context=choice.context, gpu=gpu)
     wanted = Component(
         programs=(found,),
@@ -51,6 +52,7 @@ def deploy(this: This) -> None:
         manifest_file=files.manifest_path,
         manifest_sha256=files.manifest_sha256,
         blobs=[(blob.digest.replace(":", "-"), blob.size, blob.path) for blob in files.blobs],
+        adopt=found_files.adopt,
         port=port,
     )
     answers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operations.component import component
 from operations.headscale import joined
 from plan.want import Component, File, Unit
-from tasks.ca import STORE
+from tasks import ca
 from tasks.render import render
 from tasks.this import This, program
 from tasks.wanted import program_want, running_program
@@ -47,6 +47,6 @@ def service() -> Unit:
     return Unit(
         "tailscaled.service",
         # tailscaled reads the system's certificates once, at start.
-        inputs=(DEFAULTS, UNIT, DAEMON, STORE),
+        inputs=(DEFAULTS, UNIT, DAEMON, ca.STORE),
         in_force=running_program("tailscaled"),
     )

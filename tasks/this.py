@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,8 +16,8 @@ from pyinfra.api.exceptions import PyinfraError
 
 from artifacts.errors import ArtifactError
 from artifacts.models import registry_reachable
-from artifacts.store import Model, Program, find_model, find_program
-from facts.ollama import InstalledModels
+from artifacts.store import Model, Program, find_model, find_program, known_model
+from facts.ollama import ModelStores, SoundBlobs, Stores
 from facts.profile import HostProfile
 from facts.tailscale import Tailscale, TailscaleState
 from operations.component import NotYet
@@ -44,10 +45,21 @@ class This:
         return role in self.member.roles
 
 
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model for one host. `adopt`: blobs that lie in other stores of the host: sha256-HEX -> path. A blob that is
+    neither there nor in the house's own store on the host is in the controller's cache."""
+
+    model: Model
+    adopt: dict[str, str]
+
+
 #: At most one: a run has one inventory.
 _houses: list[House] = []
 _profiles: dict[str, Profile] = {}
 _choices: dict[str, Choice] = {}
+_stores: dict[str, Stores] = {}
+_models: dict[str, ModelFiles] = {}
 
 
 def the_house() -> House:
@@ -136,14 +148,13 @@ def choice_of(member: Member) -> Choice:
             disk_free_gib=profile.var_lib_free_mib / 1024,
             cpus=profile.cpus,
         )
-        installed: frozenset[str] = here.get_fact(InstalledModels)
         try:
             _choices[member.name] = choose(
                 hardware,
                 wanted_context=here.data.get("ollama_context"),
                 named=here.data.get("ollama_model"),
                 registry_reachable=registry_reachable(),
-                present=installed,
+                present=_stores_of(member).installed,
             )
         except (SettingError, ArtifactError) as error:
             raise WrongInput(f"host {member.name}: {error} (nothing was changed)") from error
@@ -164,15 +175,52 @@ def program(name: str, cpu: str, house: House, gpu: bool = False) -> Program:
     return found
 
 
-def model(name: str) -> Model:
-    """A model from the controller's cache, obtained first when it is not there."""
-    found = find_model(name)
-    if found is None:
-        _obtain("model", name)
-        found = find_model(name)
-    if found is None:
-        raise WrongInput(f"the model {name} is not in the cache after it was obtained (nothing was changed)")
-    return found
+def _stores_of(member: Member) -> Stores:
+    """What lies in the stores of a model host, asked once per run."""
+    if member.name not in _stores:
+        _stores[member.name] = inventory.get_host(member.name).get_fact(ModelStores)
+    return _stores[member.name]
+
+
+def model_of(member: Member) -> ModelFiles:
+    """The files of a model host's model, found once per run. Only what the host does not have is obtained."""
+    if member.name not in _models:
+        name, stores = choice_of(member).entry.name, _stores_of(member)
+        known = known_model(name)
+        if known is None and (stores.own or stores.elsewhere):
+            # Its manifest says whether the host has parts of it; that is a few kilobytes.
+            _obtain("model", "--manifest", name)
+            known = known_model(name)
+        wanted = {blob.digest.replace(":", "-"): blob.size for blob in known.blobs} if known else {}
+        own = {digest for digest, size in stores.own.items() if wanted.get(digest) == size}
+        paths = {
+            digest: path
+            for digest, (path, size) in stores.elsewhere.items()
+            if wanted.get(digest) == size and digest not in own
+        }
+        adopt = _sound(member, name, paths, wanted) if paths else {}
+        there = sorted(digest.replace("-", ":") for digest in own | adopt.keys())
+        found = find_model(name, there)
+        if found is None:
+            _obtain("model", name, *(["--without", *there] if there else []))
+            found = find_model(name, there)
+        if found is None:
+            raise WrongInput(f"the model {name} is not in the cache after it was obtained (nothing was changed)")
+        _models[member.name] = ModelFiles(found, adopt)
+    return _models[member.name]
+
+
+def _sound(member: Member, name: str, paths: dict[str, str], sizes: Mapping[str, int]) -> dict[str, str]:
+    """Those of a model's blobs in other stores of its host that have the content their names say."""
+    here = inventory.get_host(member.name)
+    here.log(f"{name}: {', '.join(sorted({str(Path(path).parent) for path in paths.values()}))} may have it; checking")
+    sound: frozenset[str] = here.get_fact(SoundBlobs, paths=tuple(paths.values()))
+    for digest in paths.keys() - sound:
+        logger.warning(f"host {member.name}: {paths[digest]} is damaged: its content is not what its name says")
+    adopt = {digest: path for digest, path in paths.items() if digest in sound}
+    size = sum(sizes[digest] for digest in adopt) / 2**30
+    here.log(f"{name}: {size:.1f} GiB of it are on the host already, to be copied there")
+    return adopt
 
 
 def _obtain(*arguments: str) -> None:

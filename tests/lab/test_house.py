@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from plan.checks import secret_files
+from tests.lab import neighbours
 from tests.lab.conftest import REPO, STAMP, TestLab
 from tests.unit import houses
 from tests.verify.probes.secrets import Seeker, values
@@ -28,6 +29,7 @@ POINTS = ((3, "cut"), (9, "during"), (14, "after"), (16, "cut"), (12, "during"))
 def house(request: pytest.FixtureRequest) -> Iterator[TestLab]:
     """A deployed house of each topology, one after the other."""
     lab: TestLab = request.getfixturevalue(request.param)
+    (Path(lab_state(lab)) / "neighbours.json").write_text(json.dumps(neighbours.furnish(lab)))
     if lab.topology == "split":
         # A few of the points of tests/lab/test_interruptions.py.
         for step, how in POINTS:
@@ -189,6 +191,30 @@ READY = (
     "for i in $(seq 120); do curl -s --max-time 5 --resolve {name}:18789:127.0.0.1 https://{name}:18789/readyz "
     "| grep -q '\"ready\":true' && exit 0; sleep 1; done; exit 1"
 )
+
+
+def test_tables_of_others_are_as_they_were(house: TestLab) -> None:
+    """After the first run, runs that loaded the house's table again, and one that was taken back."""
+    before = json.loads((Path(lab_state(house)) / "neighbours.json").read_text())
+    for host in house.hosts:
+        assert len(before[host].splitlines()) > 40
+        assert neighbours.tables(house, host) == before[host], host
+        house.ssh(host, "systemctl reload private-ai-firewall")
+        assert neighbours.tables(house, host) == before[host], host
+
+
+def test_rules_in_debian_s_own_unit_do_not_take_the_house_s_away(house: TestLab) -> None:
+    """Its file begins with `flush ruleset`."""
+    house.ssh("laptop", "systemctl start nftables")
+    house.ssh("laptop", "systemctl reload private-ai-firewall")
+    try:
+        for verb in ("reload", "restart", "stop", "start"):
+            house.ssh("laptop", f"systemctl {verb} nftables")
+            if verb != "stop":
+                assert "policy drop" in house.ssh("laptop", "nft list chain inet private_ai input"), verb
+    finally:
+        house.ssh("laptop", "systemctl stop nftables; systemctl start private-ai-firewall")
+    assert changed(house, "--limit", "laptop") == {}
 
 
 def back(house: TestLab) -> None:

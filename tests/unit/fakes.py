@@ -23,7 +23,7 @@ from artifacts.store import Program as Obtained
 from facts.certificate import CaCertificate, CertificateState, ServerCertificate
 from facts.have import ComponentState
 from facts.headscale import Headscale, HeadscaleState
-from facts.ollama import InstalledModels, Ollama, OllamaModels
+from facts.ollama import ModelStores, Ollama, OllamaModels, Stores
 from facts.tailscale import Tailscale, TailscaleState
 from operations.openclaw import ImagePresent
 from plan.house import House
@@ -31,7 +31,7 @@ from plan.models import Choice, Hardware, choose
 from plan.profile import Profile
 from plan.want import Have
 from tasks import base, ca, devices, firewall, headscale, ollama, openclaw, tailscale
-from tasks.this import This
+from tasks.this import ModelFiles, This
 
 PROFILE = Profile(
     hostname="",
@@ -136,7 +136,7 @@ def bare(address: str) -> dict[type, object]:
         CaCertificate: "",
         CertificateState: ServerCertificate(False, "missing"),
         Headscale: HeadscaleState(True, {}, (), (), {}),
-        InstalledModels: frozenset(),
+        ModelStores: Stores(frozenset(), {}, {}),
         Ollama: OllamaModels({}, "", {}),
         Tailscale: TailscaleState("Running", "", "", frozenset(), (address, "fd7a:115c:a1e0::7"), False, (), False),
         ImagePresent: False,
@@ -187,7 +187,11 @@ def _tasks(here: Fake) -> Iterator[None]:
     def program(name: str, cpu: str, house: House, gpu: bool = False) -> Obtained:
         return Obtained(name, "1.0", cpu, "build", Path("/cache"), (ProgramFile(f"bin/{name}", "a" * 64, 5, "0755"),))
 
-    given: dict[str, Any] = {"program": program, "model": lambda _: MODEL, "choice_of": lambda _: CHOICE}
+    given: dict[str, Any] = {
+        "program": program,
+        "model_of": lambda _: ModelFiles(MODEL, {}),
+        "choice_of": lambda _: CHOICE,
+    }
     operations = (
         *("component", "firewall", "authority", "server_certificate", "users", "joined", "nodes"),
         *("lay_down", "answers", "image"),

@@ -95,6 +95,33 @@ def test_a_broken_manifest_fails(site: Site, manifest: bytes) -> None:
     assert store.find_model("tiny:1b") is None
 
 
+def test_parts_that_a_host_has_are_not_fetched_again(site: Site) -> None:
+    """First the manifest alone, which names the parts, then those that the host lacks, later perhaps the rest."""
+    weights, config = (f"/v2/library/tiny/blobs/sha256:{sha256(data)}" for data in (WEIGHTS, CONFIG))
+    held = f"sha256:{sha256(WEIGHTS)}"
+    assert main(["model", "--manifest", "tiny:1b"]) == 0
+    known = store.known_model("tiny:1b")
+    assert known is not None and [blob.cached for blob in known.blobs] == [False, False]
+    assert known.manifest_path.read_bytes() == MANIFEST and not site.gets(weights) and not site.gets(config)
+    assert store.find_model("tiny:1b", [held]) is None
+    assert main(["model", "tiny:1b", "--without", held]) == 0
+    assert len(site.gets(config)) == 1 and not site.gets(weights)
+    assert store.find_model("tiny:1b") is None and store.all_models() == []
+    found = store.find_model("tiny:1b", [held])
+    assert found is not None and found.manifest_sha256 == sha256(MANIFEST)
+    before = len(site.asked)
+    assert main(["model", "tiny:1b", "--without", held]) == 0 and len(site.asked) == before
+    assert main(["model", "tiny:1b"]) == 0
+    assert len(site.gets(config)) == len(site.gets(weights)) == 1
+    assert store.find_model("tiny:1b") is not None
+
+
+def test_a_manifest_alone_is_judged_too(site: Site) -> None:
+    site.files["/v2/library/tiny/manifests/1b"] = MANIFEST.replace(b"sha256:", b"../../")
+    assert main(["model", "--manifest", "tiny:1b"]) == 1
+    assert store.known_model("tiny:1b") is None
+
+
 def test_an_unknown_model_and_a_bad_name_are_said(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "tiny:9b"]) == 1
     assert "404" in capsys.readouterr().err

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from facts.certificate import RENEW_DAYS
+from facts.ollama import OTHER_STORES
 from plan.access import Row, parse_access
+from plan.beside import ENGINES
+from plan.claims import ACCOUNTS, CLAIMS
 from plan.difference import Change, difference
 from plan.drift import Found, HostDrift, as_json, content_diff, report
 from plan.errors import SettingError
@@ -55,7 +58,7 @@ COMPONENTS = (
 #: Ports that stand on a page and in no row of the access table.
 OTHER_PORTS = {
     80: "Debian mirrors, the lab's internet, the port that Tailscale's clients are kept from",
-    8080: "an example for a program that takes messages (docs/health.md)",
+    8080: "an example of a program or a container (docs/health.md, docs/beside.md)",
     8888: "the lab's package proxy, on the controller (lab/network.py)",
     9090: "Headscale's metrics, on loopback (templates/headscale/config.yaml.j2)",
     50443: "Headscale's administration, on loopback (templates/headscale/config.yaml.j2)",
@@ -250,6 +253,23 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
             r" is(?: '.*')?$|\b[A-Z][A-Z_]*\b|\.\.\.|\d+|coordinator|gateway|model_hosts|arm64|amd64", message
         ):
             assert part.strip(" :/()") in sources, f"{message}: {part!r}"
+
+
+def test_an_ollama_is_handed_over_by_the_commands_of_the_message() -> None:
+    text = text_of(ROOT / "docs/beside.md")
+    commands = text.split("## Ollama and its models")[1].split("```")[1].strip().splitlines()
+    said = next(claim.instead for claim in CLAIMS if claim.name == "Ollama")
+    assert len(commands) == 4 and "; ".join(commands[:-1]) in said
+    # What the message on the account says.
+    assert commands[-1] == "userdel ollama"
+
+
+def test_the_cases_of_the_page_are_those_of_the_code() -> None:
+    cases = "\n".join(" ".join(row) for row in table_rows(ROOT / "docs/beside.md", "Case by case"))
+    for word in (*(claim.name for claim in CLAIMS), *(f"`{name}`" for name in ACCOUNTS), *ENGINES, "ufw", "firewalld"):
+        assert word in cases, word
+    places = text_of(ROOT / "docs/beside.md")
+    assert OTHER_STORES[0] in places and all(store.endswith("/.ollama/models") for store in OTHER_STORES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -7,7 +7,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from facts.certificate import CertificateState
 from facts.headscale import Headscale
-from facts.ollama import InstalledModels, Ollama
+from facts.ollama import ModelStores, Ollama, SoundBlobs
 from facts.tailscale import Tailscale
 
 # Recorded from Headscale 0.29.3, shortened.
@@ -95,7 +95,28 @@ def test_ollama() -> None:
     for bad in (["no mark"], ["--- ", "<html>"]):
         with pytest.raises(FactProcessError):
             Ollama().process(bad)
-    assert InstalledModels().process(["./smollm2/135m"]) == {"smollm2:135m"}
+
+
+def test_model_stores() -> None:
+    one, two = "sha256-" + "a" * 64, "sha256-" + "b" * 64
+    lines = [
+        "model smollm2/135m",
+        f"12 /var/lib/ollama/models/blobs/{one}",
+        f"34 /usr/share/ollama/.ollama/models/blobs/{two}",
+        f"34 /home/anna/.ollama/models/blobs/{two}",
+        f"34 /home/anna/.ollama/models/blobs/{two}-partial",
+        "34 /home/anna/.ollama/models/blobs/sha256-; reboot",
+    ]
+    stores = ModelStores().process(lines)
+    assert stores.installed == {"smollm2:135m"} and stores.own == {one: 12}
+    assert stores.elsewhere == {two: (f"/usr/share/ollama/.ollama/models/blobs/{two}", 34)}
+    assert ModelStores().process([]) == ModelStores.default()
+
+
+def test_a_blob_is_sound_when_its_content_is_what_its_name_says() -> None:
+    good, bad = "a" * 64, "b" * 64
+    shown = [f"{good}  /x/blobs/sha256-{good}", f"{good}  /x/blobs/sha256-{bad}", f"\\{bad}  /x\\n/sha256-{bad}"]
+    assert SoundBlobs().process(shown) == {f"sha256-{good}"}
 
 
 def test_certificate() -> None:

@@ -17,7 +17,7 @@ from pyinfra.api.exceptions import FactProcessError
 from facts.certificate import CaCertificate, CertificateState
 from facts.have import ComponentState
 from facts.headscale import Headscale
-from facts.ollama import InstalledModels, Ollama
+from facts.ollama import ModelStores, Ollama
 from facts.profile import HostProfile, parse_profile
 from facts.tailscale import Tailscale
 from plan.chosen import chosen
@@ -42,7 +42,7 @@ GOOD: dict[type[FactBase[Any]], str] = {
     CertificateState: "good",
     ComponentState: COMPLETE,
     Headscale: HEADSCALE,
-    InstalledModels: "./smollm2/135m",
+    ModelStores: f"model smollm2/135m\n12 /root/.ollama/models/blobs/sha256-{'a' * 64}",
     Ollama: OLLAMA,
     Tailscale: TAILSCALE,
     HostProfile: RECORDED,

@@ -67,12 +67,21 @@ def refusal(entries: list[HostEntry], groups: tuple[str, ...] = ROLES) -> str:
         ("admin_networks", ["192.168.1.300/24"]),
         ("lan_addresses", ["hub.lan"]),
         ("tailscale_user", "nobody"),
+        ("firewall_shut_off", "80/tcp"),
+        ("firewall_shut_off", ["80"]),
+        ("firewall_shut_off", [80]),
     ],
 )
 def test_a_wrong_value_is_named_with_its_setting(setting: str, value: Any) -> None:
     said = refusal([houses.entry("hub", *SERVERS, **{setting: value})])
     assert setting in said
     assert repr(value[0] if isinstance(value, list) and value else value) in said
+
+
+def test_ports_to_shut_off_may_differ_from_host_to_host() -> None:
+    entries = [houses.entry("hub", *SERVERS, firewall_shut_off=["80/tcp", "53/udp"]), houses.entry("laptop", "clients")]
+    house = build_house(entries, ROLES)
+    assert house.member("hub").shut_off == {"80/tcp", "53/udp"} and house.member("laptop").shut_off == frozenset()
 
 
 def test_a_setting_that_nobody_reads_is_refused_with_the_nearest_name() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from plan.preflight import NeededPort, check_host
-from plan.profile import Listener, Profile
+from plan.profile import Beside, Listener, Profile
 
 GOOD = Profile(
     hostname="home",
@@ -125,7 +125,8 @@ def test_ports_held_by_us_or_of_another_protocol_are_fine(proto: str, port: int,
 
 
 def test_a_second_run_is_not_refused_for_the_disk_the_first_one_took() -> None:
-    problems, warnings = check(var_lib_free_mib=3000, **held("tcp", 443, "headscale", "headscale.service"))
+    deployed = Beside(claimed=frozenset({"/var/lib/headscale"}))
+    problems, warnings = check(var_lib_free_mib=3000, beside=deployed)
     assert problems == []
     assert "3000 MiB" in warnings[0]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
 from facts.profile import SCRIPT, HostProfile, parse_profile
-from plan.profile import Listener, Profile
+from plan.claims import Login
+from plan.profile import Beside, Listener, Profile, Vpn
+from plan.tables import Chain
 
 RECORDED = r"""
 @@ clock
@@ -81,6 +85,13 @@ deb http://security.mirror.example/debian-security trixie-security main
   "revision": "0123456789ab"
 }
 
+@@ claimed
+@@ places
+@@ accounts
+@@ account-groups
+@@ vpn
+@@ fenced
+@@ tables
 @@ clock-end
 1795377040.368171870
 @@ end
@@ -191,6 +202,40 @@ def test_richer_host() -> None:
     )
 
 
+def test_what_is_beside_the_house() -> None:
+    text = RECORDED
+    for name, body in {
+        "claimed": "/etc/headscale\n/var/lib/headscale",
+        "places": "/etc/headscale\n/usr/local/bin/ollama",
+        "accounts": "ollama:x:995:995::/usr/share/ollama:/bin/false\n"
+        "openclaw:x:1000:1000:Me,,,:/home/openclaw:/bin/bash",
+        "account-groups": "ollama\nopenclaw",
+        "vpn": "state NeedsLogin\ncontrol https://control.example:8443",
+        "fenced": "yes",
+        "tables": "table ip filter {\n\tchain INPUT {\n"
+        "\t\ttype filter hook input priority filter; policy drop;\n\t\ttcp dport 22 accept\n\t}\n}",
+    }.items():
+        text = with_section(name, body, text)
+    assert parse(text).beside == Beside(
+        claimed=frozenset({"/etc/headscale", "/var/lib/headscale"}),
+        places=frozenset({"/etc/headscale", "/usr/local/bin/ollama"}),
+        logins=(
+            Login("ollama", 995, "/usr/share/ollama", "/bin/false"),
+            Login("openclaw", 1000, "/home/openclaw", "/bin/bash"),
+        ),
+        groups=frozenset({"ollama", "openclaw"}),
+        vpn=Vpn("NeedsLogin", "https://control.example:8443"),
+        fenced=True,
+        chains=(Chain("ip", "filter", "INPUT", "filter", "input", "drop", ["tcp dport 22 accept"]),),
+    )
+    assert parse(RECORDED).beside == Beside()
+
+
+def test_the_script_is_good_shell() -> None:
+    done = subprocess.run(["sh", "-n"], input=SCRIPT, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(("machine", "cpu"), [("x86_64", "amd64"), ("aarch64", "arm64"), ("riscv64", "riscv64")])
 def test_cpu(machine: str, cpu: str) -> None:
     assert parse(with_section("machine", machine)).cpu == cpu
@@ -223,6 +268,8 @@ def test_clock_behind() -> None:
         (with_section("gpu", "[N/A], GPU"), "cannot be read"),
         (with_section("listeners", "tcp LISTEN 0"), "cannot be read"),
         (with_section("addresses", "1: lo inet 300.1.1.1/8"), "cannot be read"),
+        (with_section("accounts", "ollama:x"), "cannot be read"),
+        (RECORDED.replace("@@ tables", "@@ other"), "'tables' is missing"),
     ],
 )
 def test_malformed_output_is_an_error(text: str, message: str) -> None:

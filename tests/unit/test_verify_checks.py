@@ -7,6 +7,7 @@ from plan.checks import (
     Node,
     Protocol,
     closed_over_vpn,
+    declared,
     forbidden_to_container,
     misplaced,
     missing,
@@ -50,6 +51,17 @@ def test_a_new_row_is_expected_without_further_ado() -> None:
     house = single(access_table=[*SETTINGS["access_table"], row])
     assert open_to_lan(house, house.member("laptop"), "tcp", admin=False) == {631}
     assert open_to_lan(house, house.member("home"), "tcp", admin=False) == {443}
+
+
+def test_what_the_settings_say_of_people_s_programs_is_known() -> None:
+    row = {"id": "web", "from": "lan", "to": "gateway", "port": "80/tcp", "over": "lan", "why": "a page"}
+    house = split(access_table=[*SETTINGS["access_table"], row], firewall_shut_off=["5000/udp"])
+    gate, brain = house.member("gate"), house.member("brain")
+    assert declared(listener("nginx", "*", 80), house, gate) and not declared(listener("nginx", "*", 80), house, brain)
+    assert not declared(listener("game", "*", 80, "udp"), house, gate)
+    assert declared(listener("game", "*", 5000, "udp"), house, brain)
+    # A row of the house's own is for the house's own program.
+    assert not declared(listener("nginx", "*", 443), house, house.member("hub"))
 
 
 def test_over_the_vpn_the_source_s_roles_count() -> None:

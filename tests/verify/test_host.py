@@ -6,7 +6,16 @@ import re
 
 import testinfra.host
 
-from plan.checks import is_loopback, misplaced, missing, program_units, secret_files, unit_accounts, units_of
+from plan.checks import (
+    declared,
+    is_loopback,
+    misplaced,
+    missing,
+    program_units,
+    secret_files,
+    unit_accounts,
+    units_of,
+)
 from plan.firewall import service_egress
 from plan.house import Member
 from plan.preflight import CLOCK_LIMIT_S
@@ -137,7 +146,7 @@ def test_owners(member: Member, probing: Probing, check: Check) -> None:
     """Every socket that listens belongs to a known owner: a port of the table to its service, others to a service.
 
     What an administrator or a person has started is a warning, unless it takes a port of the house, or stands on a
-    server without being a service of the system.
+    server without being a service of the system. What the settings say of people's own programs is known.
     """
     state = probing.state(member.name)
     files = fragments(state["units"].text)
@@ -146,9 +155,10 @@ def test_owners(member: Member, probing: Probing, check: Check) -> None:
         wanted, unit = units_of(each, probing.house), each.unit or "no unit"
         said = f"{each.port}/{each.proto} on {each.address} is held by {each.process or 'somebody'} ({unit})"
         file = files.get(each.unit, "")
+        packaged = file.startswith(("/usr/lib/systemd/", "/lib/systemd/"))
         if wanted and unit not in wanted and each.process != "tailscaled":
             bad.append(f"{said} instead of {' or '.join(wanted)}")
-        elif wanted or each.unit in OURS or file.startswith(("/usr/lib/systemd/", "/lib/systemd/")):
+        elif wanted or packaged or each.unit in OURS or declared(each, probing.house, member):
             continue
         elif member.is_server and not is_loopback(each.address) and not file.startswith("/etc/systemd/"):
             bad.append(said)

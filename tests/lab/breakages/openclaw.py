@@ -195,7 +195,8 @@ BREAKAGES = (
         "Another container runs as the gateway's account, with the host's network.",
         "run='systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect'; "
         "image=$($run podman inspect --format '{{.ImageName}}' openclaw); "
-        "$run podman run --detach --quiet --name other --network host --pids-limit 0 --entrypoint sleep $image 86400 >/dev/null",
+        "$run podman run --detach --quiet --name other --network host --pids-limit 0 --entrypoint sleep $image 86400 "
+        ">/dev/null",
         (Caught(CAGE, "no other container"),),
         (),
         by_hand=Repair(

@@ -1,0 +1,59 @@
+"""The part of a host's profile that says what was there before the house: places, accounts, a VPN, packet filters."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+from facts.have import STAMPS
+from plan.claims import ACCOUNTS, CLAIMED, CLAIMS, Login
+from plan.firewall import TABLE
+from plan.profile import Beside, Vpn
+from plan.tables import parse
+
+_PLACES = " ".join(shlex.quote(place) for claim in CLAIMS for place in (*claim.places, *claim.shadows))
+_ACCOUNTS = " ".join(ACCOUNTS)
+
+# Sections of facts/profile.py's script. An empty folder, or disk, is nobody's. Tailscale is asked only where nothing is
+# ours yet. Of legacy iptables only tables that are there are read, so that looking loads no kernel module; where nft is
+# not installed, the tables that it would list are read in the same way.
+SECTIONS = rf"""s claimed; c=$(cat {CLAIMED}); printf '%s\n' "$c"
+s places; for p in {_PLACES}; do case "
+$c
+" in *"
+$p
+"*) continue ;; esac
+if [ -d "$p" ] && [ ! -L "$p" ]; then [ -n "$(ls -AI lost+found "$p")" ] && echo "$p"
+elif [ -e "$p" ] || [ -L "$p" ]; then echo "$p"; fi; done
+s accounts; getent passwd {_ACCOUNTS}
+s account-groups; getent group {_ACCOUNTS} | cut -d: -f1
+s vpn; [ -n "$c" ] || ! command -v tailscale >/dev/null || {{
+timeout 5 tailscale status --json --peers=false | sed -n 's/^  "BackendState": "\(.*\)".*/state \1/p'
+timeout 5 tailscale debug prefs | sed -n 's/^[[:space:]]*"ControlURL": "\(.*\)".*/control \1/p'; }}
+s fenced; {{ [ -e {STAMPS}/private-ai-firewall.service ] || nft list table inet {TABLE} >/dev/null; }} && echo yes
+s tables; i() {{ command -v "$1-save" >/dev/null && "$1-save" | "$2-restore-translate" -f /dev/stdin; }}
+if command -v nft >/dev/null; then nft -t list ruleset | sed '/^table inet {TABLE} {{/,/^}}/d'
+else i iptables-nft iptables; i ip6tables-nft ip6tables; fi
+grep -qs . /proc/net/ip_tables_names && i iptables-legacy iptables
+grep -qs . /proc/net/ip6_tables_names && i ip6tables-legacy ip6tables
+"""
+
+
+def parse_beside(sections: Mapping[str, list[str]]) -> Beside:
+    """What the sections say. KeyError for one that is missing, ValueError for one that cannot be read."""
+    vpn = dict(line.split(" ", 1) for line in sections["vpn"] if " " in line)
+    return Beside(
+        claimed=frozenset(sections["claimed"]),
+        places=frozenset(sections["places"]),
+        logins=tuple(_logins(sections["accounts"])),
+        groups=frozenset(sections["account-groups"]),
+        vpn=Vpn(vpn.get("state", ""), vpn.get("control", "")),
+        fenced=bool(sections["fenced"]),
+        chains=parse(sections["tables"]),
+    )
+
+
+def _logins(lines: list[str]) -> Iterator[Login]:
+    for line in lines:
+        name, _, number, _, _, home, shell = line.split(":")
+        yield Login(name, int(number), home, shell)

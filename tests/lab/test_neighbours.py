@@ -1,0 +1,172 @@
+"""A whole house beside real neighbours: nginx, ufw, Docker with a published port, the models of an older Ollama.
+
+`make beside`; not a part of `make test`, since it needs a deployment of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from artifacts.store import Model, find_model
+from lab.topology import Lab
+from tests.lab import neighbours
+from tests.lab.conftest import REPO, TestLab
+from tests.lab.test_bare import LAB, refused
+
+NGINX = "printf 'server {{ listen {0}; listen [::]:{0}; return 200 nginx; }}\\n' > /etc/nginx/sites-enabled/default; "
+#: A container of a single program, since no image can be fetched here.
+CONTAINER = (
+    "mkdir -p /root/box/bin /root/box/www; cp /bin/busybox /root/box/bin/; echo container > /root/box/www/index.html; "
+    "tar -C /root/box -c . | docker import - box >/dev/null; docker run --detach --restart always --name web "
+    "--publish 8080:80 box /bin/busybox httpd -f -p 80 -h /www >/dev/null"
+)
+STORE = "/usr/share/ollama/.ollama/models/blobs"
+UFW = "ufw allow 22/tcp >/dev/null && ufw --force enable >/dev/null"
+#: Rows for the neighbours, and another port for the control server.
+ROWS = [
+    {"id": "site", "from": "lan", "to": "coordinator", "port": "443/tcp", "over": "lan", "why": "nginx of the family"},
+    {"id": "box", "from": "lan", "to": "gateway", "port": "8080/tcp", "over": "lan", "why": "a container"},
+    {"id": "page", "from": "lan", "to": "clients", "port": "80/tcp", "over": "lan", "why": "nginx on the laptop"},
+]
+
+
+@dataclass(frozen=True)
+class Street:
+    """A lab with neighbours: the inventory that makes room for them, their tables before the house came, its log."""
+
+    lab: TestLab
+    inventory: str
+    before: dict[str, str]
+    said: str
+
+
+def model() -> Model:
+    found = find_model("smollm2:135m")
+    assert found is not None
+    return found
+
+
+def access_table() -> list[dict[str, str]]:
+    table: list[dict[str, str]] = runpy.run_path(str(REPO / "group_data/all.py"))["access_table"]
+    return [{**row, "port": "8443/tcp"} if row["id"] == "headscale" else row for row in (*table, *ROWS)]
+
+
+def settle(lab: TestLab) -> None:
+    """Bring the neighbours, as their owners would have."""
+    lab.ssh("laptop", f"{neighbours.install('nginx-light', 'ufw')}; {NGINX.format(80)} systemctl restart nginx; {UFW}")
+    packages = ("nginx-light", "ufw", "docker.io", "docker-cli", "busybox-static")
+    lab.ssh("home", f"{neighbours.install(*packages)}; {NGINX.format(443)} systemctl restart nginx; {UFW}; {CONTAINER}")
+    lab.ssh("home", f"mkdir -p {STORE}")
+    blobs = [str(blob.path) for blob in model().blobs]
+    done = lab.run("scp", "-q", "-F", f".lab/{lab.name}/ssh_config", *blobs, f"home:{STORE}")
+    assert done.returncode == 0, done.stderr
+    # One is as long as it ought to be and has another content.
+    small = min(model().blobs, key=lambda blob: blob.size)
+    lab.ssh("home", f"head -c {small.size} /dev/zero > {STORE}/{small.path.name}")
+
+
+@pytest.fixture(scope="module")
+def street(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+    settle(single)
+    table = json.dumps(access_table())
+    file = tmp_path_factory.mktemp("street") / "inventory.py"
+    hosts = "\n".join(f'_{n} = ("{n}", {{**_host("{n}")[1], "access_table": _table}})' for n in single.hosts)
+    groups = "coordinator = gateway = model_hosts = [_home]\nclients = [_laptop]\n"
+    file.write_text(f"{LAB}_table = {table}\n{hosts}\n{groups}")
+    # Without room for them each host is refused, and both words and commands are about what is really there.
+    refused(single, ("port 443/tcp", "nginx (nginx.service)", "8080/tcp", "by Docker", "ufw"), "--limit", "home")
+    refused(single, ("nginx (nginx.service)", "80/tcp", "ufw"), "--limit", "laptop")
+    for host in single.hosts:
+        output = " ".join(single.pyinfra("--limit", host, inventory=str(file)).stderr.split())
+        assert output.count("accepted:") == 1, output
+        commands = re.findall(r"ufw allow (?:in on \w+ to any port \d+ proto \w+|\d+/\w+)", output)
+        assert commands, output
+        single.ssh(host, " && ".join(commands))
+        # Until here the rules were read without nft, as on any host that has iptables alone.
+        single.ssh(host, f"! command -v nft && {neighbours.install('nftables')}")
+    before = {host: neighbours.tables(single, host) for host in single.hosts}
+    done = single.pyinfra("-vv", inventory=str(file))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    yield Street(single, str(file), before, done.stderr)
+
+
+def fetched(lab: TestLab, source: str, address: str, port: int) -> str:
+    """The last line of what a web server answers."""
+    code = (
+        f"import socket; s = socket.create_connection(('{address}', {port}), 5); "
+        "s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); print(s.makefile('rb').read().decode().splitlines()[-1])"
+    )
+    return lab.ssh(source, f'python3 -c "{code}"')
+
+
+def neighbours_answer(lab: TestLab) -> None:
+    place = Lab(lab.name, int(lab.net), lab.topology).place
+    for host, port in (("home", 443), ("laptop", 80)):
+        for address in (place(host).v4, place(host).v6):
+            assert fetched(lab, "stranger", str(address), port) == "nginx"
+    assert fetched(lab, "stranger", str(place("home").v4), 8080) == "container"
+    assert lab.ssh("home", "docker exec web /bin/busybox wget -q -O - http://198.51.100.10/").startswith("internet")
+    for host in lab.hosts:
+        assert "Status: active" in lab.ssh(host, "ufw status")
+
+
+def test_the_neighbours_go_on(street: Street) -> None:
+    neighbours_answer(street.lab)
+
+
+def test_their_tables_are_as_they_were(street: Street) -> None:
+    for host in street.lab.hosts:
+        assert "ufw-user-input" in street.before[host]
+        assert neighbours.tables(street.lab, host) == street.before[host]
+
+
+def test_the_models_were_adopted(street: Street) -> None:
+    *others, small = sorted(model().blobs, key=lambda blob: -blob.size)
+    for blob in others:
+        assert f"cp --reflink=auto -- {STORE}/{blob.path.name} " in street.said
+    assert (
+        f"{STORE}/{small.path.name} is damaged" in street.said
+        and f"cp --reflink=auto -- {STORE}/{small.path.name}" not in street.said
+    )
+    owners = f"stat -c '%U %h' {STORE}/{others[0].path.name} /var/lib/ollama/models/blobs/{others[0].path.name}"
+    assert street.lab.ssh("home", owners).split() == ["root", "1", "ollama", "1"]
+
+
+def test_a_second_run_changes_nothing(street: Street) -> None:
+    totals = street.lab.deploy(inventory=street.inventory)["totals"]
+    assert totals["success"] == totals["error"] == 0
+
+
+def test_the_verification_passes(street: Street) -> None:
+    command = (sys.executable, "-m", "pytest", "tests/verify", "--inventory", street.inventory)
+    done = street.lab.run(*command, "--reports", str(Path(street.inventory).parent / "reports"))
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+def test_all_come_back_after_a_reboot(street: Street) -> None:
+    done = street.lab.lab("reboot", "home")
+    assert done.returncode == 0, done.stdout + done.stderr
+    street.lab.ssh("home", "for i in $(seq 60); do docker exec web /bin/busybox true && exit 0; sleep 1; done; exit 1")
+    neighbours_answer(street.lab)
+    assert "policy drop" in street.lab.ssh("home", "nft list chain inet private_ai input")
+    totals = street.lab.deploy(inventory=street.inventory)["totals"]
+    # The model is in memory again after its first use.
+    assert totals["success"] <= 1 and totals["error"] == 0
+
+
+def test_a_port_that_is_published_later_is_warned_of(street: Street) -> None:
+    run = "docker run --detach --name late --publish 9000:80 box /bin/busybox httpd -f -p 80 -h /www >/dev/null"
+    street.lab.ssh("home", run)
+    try:
+        done = street.lab.pyinfra("--dry", inventory=street.inventory)
+        assert done.returncode == 0 and "port 9000/tcp is passed on to" in " ".join(done.stderr.split())
+    finally:
+        street.lab.ssh("home", "docker rm --force late >/dev/null")

@@ -1,0 +1,133 @@
+"""Models that lie on a host already are copied there, not downloaded and sent once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from artifacts.__main__ import main
+from facts.ollama import ModelStores, Ollama, OllamaModels, SoundBlobs, Stores
+from operations import ollama
+from tasks import this
+from tests.unit.artifacts_server import Site, serving, sha256
+from tests.unit.fakes import Fake, context
+from tests.unit.houses import single
+from tests.unit.test_artifacts_models import CONFIG, MANIFEST, WEIGHTS
+
+WEIGHTS_BLOB, CONFIG_BLOB = f"sha256-{sha256(WEIGHTS)}", f"sha256-{sha256(CONFIG)}"
+SHARE = "/usr/share/ollama/.ollama/models/blobs"
+NOTHING = Stores(frozenset(), {}, {})
+Find = Callable[..., this.ModelFiles]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    with serving() as site:
+        site.files["/v2/library/tiny/manifests/1b"] = MANIFEST
+        for data in (WEIGHTS, CONFIG):
+            site.files[f"/v2/library/tiny/blobs/sha256:{sha256(data)}"] = data
+        monkeypatch.setenv("PRIVATE_AI_OLLAMA_REGISTRY", site.url)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        yield site
+
+
+@pytest.fixture
+def find(monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
+    """`model_of` for a host with these stores; blobs in `damaged` have another content than their names say."""
+    asked: list[type] = []
+
+    def find(stores: Stores, damaged: frozenset[str] = frozenset()) -> this.ModelFiles:
+        def get_fact(fact: type, paths: tuple[str, ...] = ()) -> Any:
+            asked.append(fact)
+            if fact is SoundBlobs:
+                return frozenset(path.rpartition("/")[2] for path in paths) - damaged
+            assert fact is ModelStores
+            return stores
+
+        host = SimpleNamespace(get_fact=get_fact, log=lambda text: None)
+        monkeypatch.setattr(this, "inventory", SimpleNamespace(get_host=lambda name: host))
+        monkeypatch.setattr(this, "choice_of", lambda member: SimpleNamespace(entry=SimpleNamespace(name="tiny:1b")))
+        monkeypatch.setattr(this, "_stores", {})
+        monkeypatch.setattr(this, "_models", {})
+        monkeypatch.setattr(this, "_obtain", lambda *arguments: main(list(arguments)))
+        asked.clear()
+        found = this.model_of(single().member("home"))
+        # Blobs are read whole only when there is something to adopt, and never twice.
+        assert asked.count(SoundBlobs) <= 1 and asked.count(ModelStores) == 1
+        return found
+
+    yield find
+
+
+def fetched(site: Site) -> set[str]:
+    """Blobs that were fetched from the registry."""
+    return {
+        path.rpartition("/")[2].replace(":", "-")
+        for method, path, _ in site.asked
+        if method == "GET" and "/blobs/" in path
+    }
+
+
+def elsewhere(*blobs: str, size: int = 0) -> Stores:
+    sizes = {WEIGHTS_BLOB: len(WEIGHTS), CONFIG_BLOB: len(CONFIG)}
+    return Stores(frozenset(), {}, {blob: (f"{SHARE}/{blob}", size or sizes[blob]) for blob in blobs})
+
+
+def test_a_host_without_models_gets_all_of_it(site: Site, find: Find) -> None:
+    found = find(NOTHING)
+    assert found.adopt == {} and all(blob.cached for blob in found.model.blobs)
+
+
+def test_weights_that_lie_on_the_host_are_adopted_and_not_downloaded(site: Site, find: Find) -> None:
+    found = find(elsewhere(WEIGHTS_BLOB))
+    assert found.adopt == {WEIGHTS_BLOB: f"{SHARE}/{WEIGHTS_BLOB}"}
+    assert fetched(site) == {CONFIG_BLOB}
+
+
+def test_a_whole_model_on_the_host_costs_a_manifest(site: Site, find: Find) -> None:
+    assert set(find(elsewhere(WEIGHTS_BLOB, CONFIG_BLOB)).adopt) == {WEIGHTS_BLOB, CONFIG_BLOB}
+    assert fetched(site) == set()
+
+
+def test_a_model_in_the_cache_is_adopted_all_the_same_and_not_sent(site: Site, find: Find) -> None:
+    assert main(["model", "tiny:1b"]) == 0
+    asked = len(site.asked)
+    assert set(find(elsewhere(WEIGHTS_BLOB)).adopt) == {WEIGHTS_BLOB}
+    assert len(site.asked) == asked
+
+
+def test_a_damaged_blob_is_not_adopted(site: Site, find: Find, caplog: pytest.LogCaptureFixture) -> None:
+    assert find(elsewhere(WEIGHTS_BLOB, CONFIG_BLOB), frozenset({WEIGHTS_BLOB})).adopt.keys() == {CONFIG_BLOB}
+    assert fetched(site) == {WEIGHTS_BLOB}
+    assert f"{SHARE}/{WEIGHTS_BLOB} is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("stores", [elsewhere(WEIGHTS_BLOB, size=7), elsewhere("sha256-" + "0" * 64, size=5)])
+def test_other_blobs_are_not_looked_into(site: Site, find: Find, stores: Stores) -> None:
+    assert find(stores).adopt == {}
+    assert fetched(site) == {WEIGHTS_BLOB, CONFIG_BLOB}
+
+
+def test_what_is_in_the_house_s_own_store_is_not_adopted_again(site: Site, find: Find) -> None:
+    stores = elsewhere(WEIGHTS_BLOB, CONFIG_BLOB)
+    own = Stores(frozenset(), {WEIGHTS_BLOB: len(WEIGHTS), CONFIG_BLOB: 1}, stores.elsewhere)
+    assert find(own).adopt.keys() == {CONFIG_BLOB}
+
+
+def test_adopted_blobs_are_copied_on_the_host_and_checked_like_those_that_are_sent() -> None:
+    here = Fake("brain", {Ollama: OllamaModels({}, "", {})})
+    blobs = [(WEIGHTS_BLOB, len(WEIGHTS), Path("/nowhere/w")), (CONFIG_BLOB, len(CONFIG), Path("/nowhere/c"))]
+    inner: Any = ollama.model._inner
+    adopt = {WEIGHTS_BLOB: f"{SHARE}/{WEIGHTS_BLOB}"}
+    with context(here, {}):
+        commands = list(inner("tiny:1b", "m/1b", Path("/nowhere/m"), "0" * 64, blobs, adopt, 11434))
+    uploads = [str(command.src) for command in commands if hasattr(command, "src")]
+    assert uploads == ["/nowhere/c", "/nowhere/m"]
+    said = [str(command) for command in commands if not hasattr(command, "src")]
+    assert f"cp --reflink=auto -- {SHARE}/{WEIGHTS_BLOB} /var/lib/private-ai/incoming/{WEIGHTS_BLOB}" in said
+    for blob in (WEIGHTS_BLOB, CONFIG_BLOB):
+        assert any("sha256sum --check" in line and f"blobs/{blob}" in line for line in said)

@@ -1,0 +1,341 @@
+"""What else lives on a host: each case works beside the house or is refused, with what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facts.profile import SCRIPT
+from plan.beside import check_beside
+from plan.claims import ACCOUNTS, CLAIMED, CLAIMS, Login, claim_file, claims_of
+from plan.house import House
+from plan.profile import Beside, Listener, Profile, Vpn
+from plan.tables import parse
+from tasks import headscale, ollama, openclaw, tailscale
+from tests.unit.houses import SETTINGS, single, split
+from tests.unit.test_preflight import GOOD
+
+RECORDED = Path(__file__).parent / "recorded"
+SERVERS = ("coordinator", "gateway", "model_hosts")
+HERE = replace(GOOD, addresses=(("lo", "127.0.0.1/8"), ("eth0", "10.77.0.11/24"), ("eth0", "fd4c:4142:77::11/64")))
+
+
+def look(
+    profile: Profile = HERE, house: House | None = None, host: str = "home", **beside: Any
+) -> tuple[list[str], list[str]]:
+    """Problems and warnings of a host, as text."""
+    house = house or single()
+    problems, warnings = check_beside(house, house.member(host), replace(profile, beside=Beside(**beside)))
+    return [str(problem) for problem in problems], warnings
+
+
+def listening(*listeners: tuple[str, str, int, str, str]) -> Profile:
+    return replace(HERE, listeners=(*HERE.listeners, *(Listener(*each) for each in listeners)))  # type: ignore[arg-type]
+
+
+def chains(name: str) -> Any:
+    return parse((RECORDED / f"{name}.txt").read_text().splitlines())
+
+
+def with_row(port: str, **row: str) -> dict[str, Any]:
+    added = {"id": "mine", "from": "lan", "to": "all", "port": port, "over": "lan", "why": "mine", **row}
+    return {"access_table": [*SETTINGS["access_table"], added]}
+
+
+def test_a_bare_host_passes_silently() -> None:
+    assert look() == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        (
+            {
+                "places": {"/usr/lib/systemd/system/tailscaled.service", "/var/lib/tailscale"},
+                "vpn": Vpn("Running", "https://x"),
+            },
+            ["host home: Tailscale", "logged in to https://x", "/var/lib/tailscale", "tailscale logout; apt purge"],
+        ),
+        (
+            {"places": {"/etc/default/tailscaled"}, "vpn": Vpn("NeedsLogin", "https://x")},
+            ["host home: Tailscale", "not logged in", "https://x", "/etc/default/tailscaled"],
+        ),
+        ({"places": {"/var/lib/tailscale"}}, ["host home: Tailscale", "there already: /var/lib/tailscale"]),
+        (
+            {"places": {"/etc/systemd/system/ollama.service", "/usr/local/bin/ollama"}},
+            ["host home: Ollama", "/etc/systemd/system/ollama.service", "systemctl disable --now ollama"],
+        ),
+        ({"places": {"/etc/systemd/system/ollama.service.d"}}, ["host home: Ollama", "ollama.service.d"]),
+        ({"places": {"/etc/headscale"}}, ["host home: Headscale", "/etc/headscale", "coordinator to another host"]),
+        ({"places": {"/var/lib/openclaw"}}, ["host home: OpenClaw", "mv /var/lib/openclaw /var/lib/openclaw.before"]),
+        (
+            {"logins": (Login("ollama", 995, "/usr/share/ollama", "/bin/false"),)},
+            ["host home: account ollama", "number 995, home /usr/share/ollama", "userdel ollama"],
+        ),
+        (
+            {"logins": (Login("openclaw", 1000, "/var/lib/openclaw", "/usr/sbin/nologin"),)},
+            ["host home: account openclaw", "number 1000"],
+        ),
+        (
+            {"logins": (Login("headscale", 990, "/var/lib/headscale", "/bin/bash"),)},
+            ["host home: account headscale", "shell /bin/bash"],
+        ),
+        ({"groups": {"ollama"}}, ["host home: group ollama", "groupdel ollama"]),
+    ],
+)
+def test_what_is_somebody_elses_is_refused_with_what_to_do(beside: dict[str, Any], words: list[str]) -> None:
+    problems, _ = look(**beside)
+    assert len(problems) == 1
+    for word in (*words, "Next: "):
+        assert word in problems[0]
+
+
+def test_a_tailscale_in_a_container_is_seen_by_its_interface_and_its_chains() -> None:
+    profile = replace(HERE, addresses=(*HERE.addresses, ("tailscale0", "100.64.0.9/32")))
+    chain = parse(["table ip filter {", "chain ts-input {", "}", "}"])
+    assert "interface tailscale0" in look(profile)[0][0]
+    assert "chain ts-input of table ip filter" in look(chains=chain)[0][0]
+    assert look(profile, claimed=set(claim_file(SERVERS, ()).split()))[0] == []
+
+
+def test_what_the_house_made_passes_on_every_later_run() -> None:
+    """Also when the first one was interrupted: the note comes before anything else."""
+    claimed = frozenset(claim_file(SERVERS, ()).split())
+    logins = tuple(Login(name, 990, home, "/usr/sbin/nologin") for name, (_, home) in ACCOUNTS.items())
+    groups = frozenset(ACCOUNTS)
+    assert look(claimed=claimed, places=claimed, logins=logins, groups=groups) == ([], [])
+    # A drop-in of its owner's own is theirs to keep, and so is a package that came later.
+    later = {"/etc/systemd/system/ollama.service.d", "/usr/lib/systemd/system/tailscaled.service"}
+    assert look(claimed=claimed, places=claimed | later) == ([], [])
+
+
+def test_a_role_that_comes_later_is_looked_at_then() -> None:
+    claimed = frozenset(claim_file(("coordinator",), ()).split())
+    places = claimed | {"/var/lib/ollama"}
+    assert look(house=split(), host="hub", claimed=claimed, places=places)[0] == []
+    problems, _ = look(claimed=claimed, places=places)
+    assert len(problems) == 1 and "/var/lib/ollama" in problems[0]
+
+
+def test_the_note_only_grows() -> None:
+    both = claim_file(("coordinator",), claim_file(("model_hosts",), ()).split()).split()
+    assert "/var/lib/ollama" in both and "/var/lib/headscale" in both and both == sorted(both)
+
+
+def test_another_role_s_program_is_none_of_ours() -> None:
+    login = Login("ollama", 995, "/usr/share/ollama", "/bin/false")
+    places = {"/etc/systemd/system/ollama.service"}
+    assert look(house=split(), host="hub", logins=(login,), places=places) == ([], [])
+
+
+def test_every_place_that_a_component_writes_to_is_claimed() -> None:
+    for module in (headscale, ollama, openclaw, tailscale):
+        paths = [value for name, value in vars(module).items() if name.isupper() and str(value).startswith("/")]
+        assert len(paths) > 2
+        for path in paths:
+            # The house's own folders have the house's own name.
+            if not path.startswith(("/etc/private-ai/", "/var/lib/private-ai/")):
+                places = {place for claim in CLAIMS for place in claim.places}
+                assert any(path == place or path.startswith(f"{place}/") for place in places), path
+
+
+def test_the_script_looks_at_every_place_and_account() -> None:
+    for claim in CLAIMS:
+        for place in (*claim.places, *claim.shadows):
+            assert f" {place} " in SCRIPT.replace(";", " ")
+    assert CLAIMED in SCRIPT and all(name in SCRIPT for name in ACCOUNTS)
+    assert {claim.name for claim in claims_of(("clients",))} == {"Tailscale"}
+
+
+NGINX = listening(("tcp", "0.0.0.0", 80, "nginx", "nginx.service"), ("tcp", "::", 80, "nginx", "nginx.service"))
+
+
+def test_a_program_that_the_firewall_would_shut_off_is_named_with_both_ways_on() -> None:
+    problems, warnings = look(NGINX)
+    assert len(problems) == 1
+    for word in (
+        "nginx (nginx.service)",
+        "listening on 80/tcp'",
+        "'to': 'coordinator', 'port': '80/tcp'",
+        "['80/tcp']",
+    ):
+        assert word in problems[0]
+    assert "nginx (nginx.service)" in warnings[0] and len(warnings) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_row("80/tcp"),
+        with_row("80/tcp", to="gateway"),
+        with_row("80/tcp", **{"from": "clients", "over": "vpn"}),
+        {"firewall_shut_off": ["80/tcp"]},
+    ],
+)
+def test_a_program_in_the_table_or_given_up_passes(data: dict[str, Any]) -> None:
+    problems, warnings = look(NGINX, single(**data))
+    assert problems == [] and "can answer but not ask: nginx (nginx.service)" in warnings[0]
+
+
+def test_a_row_for_other_hosts_or_another_protocol_does_not_help() -> None:
+    assert len(look(NGINX, single(**with_row("80/tcp", to="clients")))[0]) == 1
+    assert len(look(NGINX, single(**with_row("80/udp")))[0]) == 1
+    assert len(look(NGINX, single(firewall_shut_off=["80/udp"]))[0]) == 1
+
+
+def test_after_the_first_run_nothing_more_is_lost() -> None:
+    assert look(NGINX, fenced=True) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [
+        ("tcp", "127.0.0.1", 25, "exim4", "exim4.service"),
+        ("udp", "::1", 323, "chronyd", "chrony.service"),
+        ("udp", "0.0.0.0", 68, "dhclient", "networking.service"),
+        ("udp", "192.168.1.10", 68, "systemd-network", "systemd-networkd.service"),
+        ("udp", "fe80::1", 546, "NetworkManager", "NetworkManager.service"),
+        ("tcp", "*", 5355, "systemd-resolve", "systemd-resolved.service"),
+        ("udp", "0.0.0.0", 5353, "avahi-daemon", "avahi-daemon.service"),
+        ("udp", "224.0.0.251", 5353, "chrome", "app-chrome.scope"),
+        ("udp", "0.0.0.0", 41234, "firefox", "app-firefox.scope"),
+        ("tcp", "0.0.0.0", 111, "systemd", "rpcbind.socket"),
+        ("tcp", "*", 22, "sshd", "ssh.service"),
+        ("tcp", "100.64.0.1", 36123, "tailscaled", "tailscaled.service"),
+        ("udp", "239.1.2.3", 4000, "player", "player.service"),
+    ],
+)
+def test_what_a_fresh_debian_has_is_no_matter(listener: tuple[str, str, int, str, str]) -> None:
+    assert look(listening(listener)) == ([], [])
+    assert look(listening(listener), host="laptop") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("listener", "said"),
+    [
+        (("tcp", "192.168.122.1", 53, "dnsmasq", "libvirtd.service"), "dnsmasq (libvirtd.service)"),
+        (("udp", "*", 51820, "", ""), "a program the kernel does not name (no unit)"),
+        (("tcp", "*", 2222, "sshd", "ssh.service"), "sshd (ssh.service)"),
+        (("tcp", "*", 9090, "systemd", "cockpit.socket"), "systemd (cockpit.socket)"),
+        (("tcp", "0.0.0.0", 41234, "java", "game.service"), "java (game.service)"),
+        (("udp", "0.0.0.0", 27015, "srcds", "game.service"), "srcds (game.service)"),
+    ],
+)
+def test_what_others_come_to_is_named(listener: tuple[str, str, int, str, str], said: str) -> None:
+    problems, _ = look(listening(listener), host="laptop")
+    assert len(problems) == 1 and said in problems[0]
+
+
+def test_an_ollama_of_a_host_that_is_no_model_host_is_a_program_like_others() -> None:
+    profile = listening(("tcp", "*", 11434, "ollama", "ollama.service"))
+    assert "ollama (ollama.service)" in look(profile, host="laptop")[0][0]
+
+
+def test_clients_keep_their_way_out_and_hear_no_warning() -> None:
+    assert look(NGINX, single(**with_row("80/tcp")), host="laptop") == ([], [])
+
+
+def test_ufw_is_refused_with_the_commands_that_open_it() -> None:
+    problems, _ = look(chains=chains("ufw"))
+    assert len(problems) == 1
+    said = problems[0]
+    assert said.startswith("host home: ufw is 'refusing 443/tcp (headscale), 3478/udp (stun), 41641/udp (wireguard), ")
+    assert "18789/tcp over tailscale0 (openclaw)" in said and "22/tcp" not in said
+    assert said.endswith(
+        "Next: on the host: ufw allow 443/tcp; ufw allow 3478/udp; ufw allow 41641/udp; "
+        "ufw allow in on tailscale0 to any port 18789 proto tcp"
+    )
+    # The model host's forwarder is asked over the VPN; on one host with the gateway it is not.
+    brain = replace(HERE, addresses=(("eth0", "10.77.0.13/24"), ("eth0", "fd4c:4142:77::13/64")))
+    assert "11434/tcp over tailscale0 (ollama)" in look(brain, split(), "brain", chains=chains("ufw"))[0][0]
+
+
+def test_ufw_that_denies_what_goes_out_is_refused_too() -> None:
+    text = (
+        (RECORDED / "ufw.txt")
+        .read_text()
+        .replace("hook output priority filter; policy accept", "hook output priority 0; policy drop")
+    )
+    for state in ("ip protocol tcp", "ip protocol udp", "meta l4proto tcp", "meta l4proto udp"):
+        text = text.replace(f"{state} ct state new counter packets 0 bytes 0 accept", "")
+    laptop = replace(HERE, addresses=(("wlan0", "10.77.0.20/24"),))
+    said = look(laptop, host="laptop", chains=parse(text.splitlines()))[0][0]
+    assert "443/tcp on its way out (headscale)" in said and "ufw allow out 3478/udp" in said
+    assert "ufw allow out on tailscale0 to any port 18789 proto tcp" in said
+
+
+def test_firewalld_is_refused_with_the_commands_that_open_it() -> None:
+    said = look(host="laptop", chains=chains("firewalld"))[0][0]
+    assert said.endswith("on the host: firewall-cmd --permanent --add-port=41641/udp; firewall-cmd --reload")
+
+
+def test_a_filter_without_a_known_owner_is_named_by_table_and_chain() -> None:
+    rules = ["table inet mine {", "chain in {", "type filter hook input priority 0; policy drop;", "}", "}"]
+    said = look(host="laptop", chains=parse(rules))[0][0]
+    assert "host laptop: table inet mine" in said
+    assert "add 'udp dport 41641 accept' to chain in of table inet mine" in said
+
+
+def test_docker_without_published_ports_passes_with_a_warning_on_servers() -> None:
+    text = "\n".join(line for line in (RECORDED / "docker.txt").read_text().splitlines() if "dnat" not in line)
+    problems, warnings = look(chains=parse(text.splitlines()))
+    assert problems == [] and "can answer but not ask: Docker" in warnings[0] and "published" in warnings[1]
+    assert look(host="laptop", chains=parse(text.splitlines())) == ([], [])
+
+
+PROXY = listening(
+    ("tcp", "0.0.0.0", 8080, "docker-proxy", "docker.service"), ("tcp", "127.0.0.1", 8081, "docker-proxy", "")
+)
+
+
+def test_a_published_port_is_refused_until_the_table_has_it() -> None:
+    problems, _ = look(PROXY, chains=chains("docker"))
+    assert len(problems) == 1
+    for word in (
+        "port 8080/tcp",
+        "172.17.0.2:80 by Docker, past the house's firewall",
+        "127.0.0.1",
+        "'port': '8080/tcp'",
+    ):
+        assert word in problems[0]
+    assert look(PROXY, single(**with_row("8080/tcp")), chains=chains("docker"))[0] == []
+    # It is not ours to shut off, and for the VPN alone would not be true.
+    assert len(look(PROXY, single(firewall_shut_off=["8080/tcp"]), chains=chains("docker"))[0]) == 1
+    vpn = {"from": "clients", "over": "vpn"}
+    assert len(look(PROXY, single(**with_row("8080/tcp", **vpn)), chains=chains("docker"))[0]) == 1
+
+
+def test_a_published_port_is_asked_of_ufw_only_where_it_is_not_passed_on() -> None:
+    def said(addresses: list[str], *names: str) -> str:
+        house = single(lan_addresses=addresses, **with_row("8080/tcp"))
+        return look(house=house, chains=tuple(chain for name in names for chain in chains(name)))[0][0]
+
+    assert "8080/tcp" in said(["10.77.0.11"], "ufw")
+    assert "8080/tcp" not in said(["10.77.0.11"], "ufw", "docker")
+    # Docker has no IPv6 of its own: there its proxy listens, and ufw judges.
+    assert "8080/tcp" in said(["10.77.0.11", "fd4c:4142:77::11"], "ufw", "docker")
+
+
+def test_a_port_that_is_published_later_is_a_warning() -> None:
+    problems, warnings = look(PROXY, chains=chains("docker"), fenced=True)
+    assert problems == [] and len(warnings) == 1 and "8080/tcp" in warnings[0]
+
+
+def test_a_published_port_that_the_house_needs_is_refused_always() -> None:
+    text = (RECORDED / "docker.txt").read_text().replace("dport 8080", "dport 443")
+    for fenced in (False, True):
+        problems, _ = look(chains=parse(text.splitlines()), fenced=fenced)
+        assert len(problems) == 1 and "port 443/tcp" in problems[0] and "keys, names, relay" in problems[0]
+
+
+def test_all_is_told_at_once() -> None:
+    problems, _ = look(
+        NGINX,
+        places={"/etc/headscale", "/usr/local/bin/ollama"},
+        groups={"openclaw"},
+        chains=(*chains("ufw"), *chains("netavark")),
+    )
+    assert len(problems) == 2 + 1 + 1 + 3 + 1
