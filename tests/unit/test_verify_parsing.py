@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -13,6 +15,7 @@ from plan.errors import SettingError
 from tests.unit.houses import SETTINGS
 from tests.verify.inventory import place, ssh_config, subject
 from tests.verify.probes.network import COOKIE, outcome_of, stun_mapped, stun_request
+from tests.verify.probes.secrets import values
 from tests.verify.state import (
     Account,
     Section,
@@ -187,3 +190,11 @@ def test_curl_s_configuration_keeps_any_text_in_its_quotes() -> None:
     assert curl_config([("data", '{"a": "\\n"}'), ("write-out", "\n%{http_code}")]) == (
         'data = "{\\"a\\": \\"\\\\n\\"}"\nwrite-out = "\\n%{http_code}"\n'
     )
+
+
+def test_a_key_that_is_none_is_no_secret(tmp_path: Path) -> None:
+    key, none = "5f" * 32, "0" * 64
+    profile = json.dumps({"PrivateNodeKey": f"privkey:{key}", "OldPrivateNodeKey": f"privkey:{none}"})
+    state = tmp_path / "tailscaled.state"
+    state.write_text(json.dumps({"profile-1": base64.b64encode(profile.encode()).decode()}))
+    assert values(str(state)) == [key.encode()]

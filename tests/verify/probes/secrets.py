@@ -52,6 +52,8 @@ def values(path: str) -> list[bytes]:
     for encoded in re.findall(rb'"([A-Za-z0-9+/=]{40,})"', content):
         # tailscaled's state: a JSON object of values in base64.
         found += re.findall(rb"privkey:([0-9a-f]{64})", base64.b64decode(encoded + b"=="))
+    # Zeros are how Tailscale writes that there is no key, also where it shows its settings.
+    found = [key for key in found if key.strip(b"0")]
     whole = content.strip()
     return found or ([whole] if 16 <= len(whole) <= 1024 else [])
 
