@@ -12,11 +12,14 @@ from facts.headscale import Headscale
 from operations.devices import removed
 from plan.nodes import leaving
 from tasks.devices import named_device
-from tasks.this import check_reached, the_house
+from tasks.this import WrongInput, check_reached, the_house
 
 check_reached()
 house = the_house()
 known = host.get_fact(Headscale)
+if not known.answers:
+    # Its node and keys would not be seen, and the record of them would be gone.
+    raise WrongInput(f"Headscale on {host.name} does not answer (nothing was changed). Next: run the deployment")
 name = named_device(house, known.record)
 wanted = leaving(name, known.nodes, known.keys, known.record, datetime.now(UTC))
 for line in wanted.announced or [f"{name} has no node and no open key; its pairings are looked for"]:

@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import click
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pyinfra.context import ctx_state
@@ -131,6 +132,13 @@ def test_a_device(name: str) -> None:
             continue
         device = played.wants[0][1]["device"]
         assert getattr(device, "name", device) == name and harmless(played.err)
+
+
+def test_a_device_is_not_removed_while_headscale_does_not_answer() -> None:
+    facts = bare("100.64.0.1")
+    facts[Headscale] = HeadscaleState(False, {}, (), (), {"anna-phone": Minted("people", (4,), "")})
+    with pytest.raises(WrongInput, match="does not answer"):
+        play("device_remove", {"device": "anna-phone"}, Fake("home", facts, {}, data={}))
 
 
 @given(typed, typed, typed)
