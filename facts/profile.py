@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import shlex
 import time
@@ -103,6 +104,8 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
         if _line(sections, "uid") != "0":
             raise FactProcessError("host profile: must be read as root; connect as root or set _sudo")
         clock = (float(_line(sections, "clock")) + float(_line(sections, "clock-end"))) / 2
+        if not math.isfinite(clock):
+            raise ValueError("the clock is no number")
         os_release = dict(_assignments(sections["os"]))
         free = [int(line.split()[3]) // 1024 for line in sections["disk"]]
         if len(free) != 2:

@@ -104,9 +104,12 @@ def is_loopback(address: str) -> bool:
 
 
 def is_vpn(house: House, address: str) -> bool:
-    """Whether an address lies in the VPN."""
-    networks = (ipaddress.ip_network(house.vpn_v4), ipaddress.ip_network(house.vpn_v6))
-    return address != "*" and any(ipaddress.ip_address(address) in network for network in networks)
+    """Whether an address lies in the VPN. What is none ("*", or what a program says instead) does not."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in ipaddress.ip_network(network) for network in (house.vpn_v4, house.vpn_v6))
 
 
 def is_peer_port(house: House, listener: Listener) -> bool:

@@ -108,7 +108,10 @@ def is_label(text: object) -> bool:
 
 
 def is_address(text: object) -> bool:
-    return type(text) is str and set(text) <= set("0123456789abcdef.:") and str(ipaddress.ip_address(text)) == text
+    try:
+        return type(text) is str and set(text) <= set("0123456789abcdef.:") and str(ipaddress.ip_address(text)) == text
+    except ValueError:
+        return False
 
 
 def _nanoseconds(duration: str) -> int:

@@ -9,6 +9,7 @@ import copy
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pyinfra.api import FactBase
@@ -24,7 +25,7 @@ from plan.chosen import chosen
 from plan.errors import SettingError
 from plan.firewall import apt_of, ruleset
 from plan.nodes import node_of, parse_record
-from plan.pairings import parse_pairings
+from plan.pairings import orphans, parse_pairings
 from tests.unit import houses
 from tests.unit.hostile import ALPHABET, is_address, is_label, near, texts, values
 from tests.unit.test_component import COMPLETE
@@ -100,6 +101,11 @@ def changed_lines(draw: st.DrawFn, text: str) -> list[str]:
     return "\n".join(lines).splitlines()
 
 
+def test_a_clock_that_is_no_number_is_within_no_limit() -> None:
+    with pytest.raises(FactProcessError, match="no number"):
+        HostProfile().process(RECORDED.replace("1795377040.287046461", "nan").splitlines())
+
+
 @given(st.sampled_from(list(GOOD)), st.data())
 def test_a_fact_is_understood_or_an_error_that_pyinfra_knows(fact: type[FactBase[Any]], data: st.DataObject) -> None:
     # Anything else that is raised there ends the whole run, for all hosts.
@@ -169,12 +175,15 @@ def test_the_name_of_a_node_commands_no_terminal(name: str, given_name: str, use
 
 
 @given(changed_json(PAIRINGS))
+@example(PAIRINGS.replace("100.64.0.9", "unknown"))
 def test_browsers_are_understood_or_an_error(text: str) -> None:
     try:
         found = parse_pairings(text)
     except ValueError as error:
         assert str(error).isprintable()
         return
+    # A way in that is none is in no VPN.
+    orphans(houses.single(), found, [])
     for each in found:
         for words in (each.name, each.platform, each.role, each.address, each.shown_id, each.device):
             assert words.isprintable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import secrets
 import shlex
 import subprocess
 import tempfile
@@ -31,43 +32,19 @@ from tests.verify.state import curl_config
 
 #: The programs that these scripts may call. dash has no other: PATH leads to nothing else.
 PROGRAMS = (
-    *(
-        "headscale",
-        "tailscale",
-        "systemctl",
-        "journalctl",
-        "systemd-run",
-        "ss",
-        "curl",
-        "loginctl",
-        "getent",
-        "useradd",
-        "usermod",
-        "sync",
-    ),
-    *("install", "chown", "chmod", "mv", "rm", "mkdir", "ln", "mktemp", "cat", "grep", "sed", "cut", "date", "sleep"),
-    *(
-        "stat",
-        "sha256sum",
-        "readlink",
-        "test",
-        "tail",
-        "od",
-        "head",
-        "tr",
-        "base64",
-        "tar",
-        "cp",
-        "id",
-        "seq",
-        "dirname",
-    ),
+    *("headscale", "tailscale", "systemctl", "journalctl", "systemd-run", "ss", "curl", "loginctl", "getent"),
+    *("useradd", "install", "chown", "chmod", "mv", "rm", "mkdir", "ln", "mktemp", "cat", "grep", "sed", "cut", "date"),
+    *("sleep", "stat", "sha256sum", "readlink", "test", "tail", "od", "head", "tr", "base64", "tar", "cp", "id", "seq"),
+    *("usermod", "sync", "dirname"),
 )
-QUIET = ("cat", "grep", "cut", "date", "sleep", "tail", "head", "tr", "od", "id", "seq")
+#: What ends a call in the log.
+END = secrets.token_hex(8)
+#: Of them those whose calls say nothing.
+QUIET = ["cat", "grep", "cut", "date", "sleep", "tail", "head", "tr", "od", "id", "seq"]
 
 
 class Shell:
-    """Runs scripts. A program writes down its name and arguments, each ended by the character 0, then 1 and 0."""
+    """Runs scripts. A program writes down its name and arguments, each ended by the character 0, and END."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "log"
@@ -75,7 +52,7 @@ class Shell:
         self.programs.mkdir()
         (folder / "work").mkdir()
         # In one piece: programs of a pipe write at the same time.
-        written = 'end=$(printf "\\001"); printf "%s\\0" "${0##*/}" "$@" "$end" >> "$LOG"\n'
+        written = f'printf "%s\\0" "${{0##*/}}" "$@" {END} >> "$LOG"\n'
         says = {
             "mktemp": f"echo {folder}/work/made\n",
             "date": "echo 0\n",
@@ -102,7 +79,7 @@ class Shell:
         )
         assert "not found" not in done.stderr and "Syntax error" not in done.stderr, done.stderr
         text = self.log.read_bytes().decode(errors="surrogateescape")
-        return [call.split("\0")[:-1] for call in text.split("\1\0")[:-1]]
+        return [call.split("\0")[:-1] for call in text.split(f"{END}\0")[:-1]]
 
 
 @pytest.fixture(scope="module")
