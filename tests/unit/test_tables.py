@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from plan.tables import Packet, Passed, owner, parse, passed_on, refusing
+from plan.packets import Packet, Passed, passed_on, refusing
+from plan.tables import owner, parse
 
 RECORDED = Path(__file__).parent / "recorded"
 LAN = frozenset({"eth0"})
@@ -83,7 +84,7 @@ def test_legacy_iptables() -> None:
     assert refused_by(rules, "443/tcp") == refused_by(rules, "41641/udp") == "INPUT"
     assert refused_by(rules, "22/tcp") == ""
     chain = refusing(packet("443/tcp"), parse(rules.splitlines()))
-    assert chain is not None and chain.full_table == "table ip filter (iptables-legacy)"
+    assert chain is not None and chain.full_table == "table ip filter (iptables)"
 
 
 def inet(rules: str, policy: str = "drop") -> str:
