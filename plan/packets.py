@@ -213,7 +213,8 @@ def _passed_by(chain: Chain, path: str, chains: Sequence[Chain]) -> Iterator[Pas
 def _ports(way: str) -> Iterator[tuple[str, int, int]]:
     """The last ports that a way asks for; all of them where it asks for none."""
     found = _PORTS.findall(way)
-    protocols = re.findall(r"(?:meta l4proto|ip protocol) (tcp|udp)", way)
+    named = re.findall(r"(?:meta l4proto|ip protocol) (tcp|udp|6|17)\b", way)
+    protocols = [{"6": "tcp", "17": "udp"}.get(name, name) for name in named]
     if not found:
         yield from ((protocol, 1, 65535) for protocol in protocols or ("tcp", "udp"))
         return
