@@ -60,7 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     parts.add_argument(
         "--manifest", action="store_true", help="from the registry only the manifest, which names the blobs"
     )
-    parts.add_argument("--without", nargs="+", default=[], metavar="DIGEST", help="blobs that need not be fetched")
+    parts.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="DIGEST",
+        help="a blob that need not be fetched; may be repeated",
+    )
     list_ = commands.add_parser("list", help="what is in the cache")
     list_.add_argument("--json", action="store_true")
     return parser

@@ -105,11 +105,11 @@ def _from_registry(name: str, stage: Stage, without: Collection[str] | None) -> 
     files = []
     for number, (digest, size) in enumerate(entries.items(), 1):
         repository.check_digest(digest)
-        if without is None or digest in without:
-            continue
         stage.text = f"part {number} of {len(entries)}"
         file = earlier / digest.replace(":", "-")
         if not file.is_file() or file.stat().st_size != size:
+            if without is None or digest in without:
+                continue
             file = repository.blob(digest, downloads, stage)
         if file.stat().st_size != size:
             raise ArtifactError(f"{name}: {digest} has {file.stat().st_size} bytes, the manifest says {size}")

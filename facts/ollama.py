@@ -74,7 +74,7 @@ class ModelStores(FactBase[Stores]):
         return (
             f"cd {STORE}/manifests/registry.ollama.ai/library 2>/dev/null && "
             f"find . -mindepth 2 -maxdepth 2 -type f -printf 'model %P\\n'; "
-            f"find {folders} -maxdepth 1 -type f -name 'sha256-*' -printf '%s %p\\n' 2>/dev/null || true"
+            f"timeout 20 find {folders} -maxdepth 1 -type f -name 'sha256-*' -printf '%s %p\\n' 2>/dev/null || true"
         )
 
     @staticmethod

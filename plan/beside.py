@@ -11,8 +11,9 @@ from plan.errors import SettingError
 from plan.filters import passed, refusals
 from plan.firewall import VPN_INTERFACE
 from plan.house import House, Member, leads_to, row_for
+from plan.packets import passed_on
 from plan.profile import Listener, Profile
-from plan.tables import owner, passed_on
+from plan.tables import owner
 
 #: What finds neighbours, in every system: LLMNR, mDNS, SSDP. Nobody's service is lost with it.
 DISCOVERY = {("udp", 5353), ("udp", 5355), ("tcp", 5355), ("udp", 1900)}
@@ -21,18 +22,18 @@ DHCP = {("udp", 68), ("udp", 546)}
 #: Programs of a fresh Debian that listen in order to ask; what they ask for is answered. rpcbind and rpc.statd are an
 #: NFS client's. The kernel keeps 15 letters of a name.
 ASKERS = {
-    *(
-        "NetworkManager",
-        "avahi-daemon",
-        "chronyd",
-        "cups-browsed",
-        "dhclient",
-        "dhcpcd",
-        "ntpd",
-        "rpc.statd",
-        "rpcbind",
-    ),
-    *("systemd-network", "systemd-resolve", "systemd-timesyn"),
+    "NetworkManager",
+    "avahi-daemon",
+    "chronyd",
+    "cups-browsed",
+    "dhclient",
+    "dhcpcd",
+    "ntpd",
+    "rpc.statd",
+    "rpcbind",
+    "systemd-network",
+    "systemd-resolve",
+    "systemd-timesyn",
 }
 #: From here on the kernel gives ports to whoever asks something (ip_local_port_range), by UDP without being connected.
 EPHEMERAL = 32768
@@ -108,12 +109,14 @@ def _cut_off(house: House, member: Member, foreign: list[Listener]) -> Iterator[
         if port not in open_ports:
             lost.setdefault(_named(listener), {})[port] = None
     for program, ports in lost.items():
+        first, *more = ports
+        likewise = ", likewise for the others" if more else ""
         listed = ", ".join(f"'{port}'" for port in ports)
         yield SettingError(
             f"host {member.name}: {program}",
             f"listening on {', '.join(ports)}",
             "ports of the access table; the firewall shuts all others off from the network",
-            f"{row_for(member, next(iter(ports)))}; or accept that: 'firewall_shut_off': [{listed}] in the host's data",
+            f"{row_for(member, first)}{likewise}; or accept that: 'firewall_shut_off': [{listed}] in the host's data",
         )
 
 

@@ -10,8 +10,9 @@ from plan.checks import OWNERS
 from plan.errors import SettingError
 from plan.firewall import VPN_INTERFACE
 from plan.house import House, Member, calls, leads_to, row_for
+from plan.packets import Family, Packet, Passed, passed_on, refusing
 from plan.profile import Profile
-from plan.tables import Chain, Family, Packet, Passed, owner, passed_on, refusing
+from plan.tables import Chain, owner
 
 
 def refusals(house: House, member: Member, profile: Profile) -> Iterator[SettingError]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pyinfra import host, logger
 
+from operations.claims import claimed
 from operations.component import component
 from plan.beside import check_beside
 from plan.checks import OWNERS
-from plan.claims import CLAIMED, accounts_of, claim_file
+from plan.claims import accounts_of, claim_file
 from plan.firewall import locked_out
 from plan.house import leads_to
 from plan.preflight import NeededPort, check_host
-from plan.want import Account, Block, Component, Directory, File
+from plan.want import Account, Block, Component, Directory
 from tasks.this import This, WrongInput, choice_of, model_of, program
 
 #: Every host: to be reached, to be checked, to fetch over HTTPS.
@@ -51,8 +52,10 @@ def check(this: This) -> None:
 
 
 def deploy(this: This) -> None:
-    """Packages, the control server's name, the accounts that the firewall's rules will name; and the host's own note of
-    the places that the house takes, before it fills any of them."""
+    """The host's own note of the places that the house takes, before it fills any of them. Then packages, the control
+    server's name, and the accounts that the firewall's rules will name."""
+    known = this.profile.beside.claimed
+    claimed(name="Base | Places taken", places=claim_file(this.member.roles, known), known=known)
     packages = PACKAGES + (GATEWAY_PACKAGES if this.has("gateway") else ())
     accounts = tuple(
         Account(name, home, runs_containers=name == "openclaw") for name, home in accounts_of(this.member.roles).items()
@@ -70,7 +73,6 @@ def deploy(this: This) -> None:
             # What lies in it when a run begins, a run that was cut off has left.
             Directory("/var/lib/private-ai/incoming", mode="0700", empty=True),
         ),
-        files=(File(CLAIMED, claim_file(this.member.roles, this.profile.beside.claimed)),),
         blocks=(names,),
     )
     component(name="Base | Packages, accounts, names", want=lambda: wanted)

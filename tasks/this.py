@@ -202,7 +202,7 @@ def model_of(member: Member) -> ModelFiles:
         there = sorted(digest.replace("-", ":") for digest in own | adopt.keys())
         found = find_model(name, there)
         if found is None:
-            _obtain("model", name, *(["--without", *there] if there else []))
+            _obtain("model", *(f"--without={digest}" for digest in there), name)
             found = find_model(name, there)
         if found is None:
             raise WrongInput(f"the model {name} is not in the cache after it was obtained (nothing was changed)")

@@ -77,7 +77,8 @@ def tables(lab: TestLab, host: str) -> str:
     """All of a host's tables but the house's, with the handles that tell a rule from one that was made anew.
 
     Without tables that are empty: where iptables is installed tailscaled makes some, to see whether IPv6 works.
+    Protocols as numbers: their names come with a package that the gateway needs.
     """
-    shown = lab.ssh(host, "nft --handle --stateless list ruleset 2>/dev/null")
+    shown = lab.ssh(host, "nft --handle --stateless --numeric-protocol list ruleset 2>/dev/null")
     found: list[str] = re.findall(r"^table .*?^}$", shown, re.MULTILINE | re.DOTALL)
     return "\n".join(each for each in found if "table inet private_ai " not in each and each.count("\n") > 1)

@@ -193,7 +193,7 @@ def _tasks(here: Fake) -> Iterator[None]:
         "choice_of": lambda _: CHOICE,
     }
     operations = (
-        *("component", "firewall", "authority", "server_certificate", "users", "joined", "nodes"),
+        *("claimed", "component", "firewall", "authority", "server_certificate", "users", "joined", "nodes"),
         *("lay_down", "answers", "image"),
     )
 

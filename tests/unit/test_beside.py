@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from facts.profile import SCRIPT
+from operations import claims
 from plan.beside import check_beside
 from plan.claims import ACCOUNTS, CLAIMED, CLAIMS, Login, claim_file, claims_of
 from plan.house import House
@@ -339,3 +341,13 @@ def test_all_is_told_at_once() -> None:
         chains=(*chains("ufw"), *chains("netavark")),
     )
     assert len(problems) == 2 + 1 + 1 + 3 + 1
+
+
+def test_the_note_is_written_once_and_costs_later_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "host", SimpleNamespace(noop=lambda text: None))
+    inner: Any = claims.claimed._inner
+    places = claim_file(SERVERS, ())
+    (command,) = inner(places, frozenset())
+    assert CLAIMED in str(command) and command.connector_arguments["_stdin"] == places
+    assert list(inner(places, frozenset(places.split()))) == []
+    assert len(list(inner(places, frozenset(places.split()[1:])))) == 1

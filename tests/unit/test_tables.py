@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from plan.tables import Packet, Passed, owner, parse, passed_on, refusing
+from plan.packets import Packet, Passed, passed_on, refusing
+from plan.tables import owner, parse
 
 RECORDED = Path(__file__).parent / "recorded"
 LAN = frozenset({"eth0"})
@@ -83,7 +84,7 @@ def test_legacy_iptables() -> None:
     assert refused_by(rules, "443/tcp") == refused_by(rules, "41641/udp") == "INPUT"
     assert refused_by(rules, "22/tcp") == ""
     chain = refusing(packet("443/tcp"), parse(rules.splitlines()))
-    assert chain is not None and chain.full_table == "table ip filter (iptables-legacy)"
+    assert chain is not None and chain.full_table == "table ip filter (iptables)"
 
 
 def inet(rules: str, policy: str = "drop") -> str:
@@ -111,6 +112,8 @@ def inet(rules: str, policy: str = "drop") -> str:
         ("tcp dport @allowed accept", "drop", False),
         ("meta l4proto { icmp, ipv6-icmp } accept", "drop", True),
         ("meta l4proto tcp accept", "drop", False),
+        ("meta l4proto 6 accept", "drop", False),
+        ("ip protocol { 1, 17 } accept", "drop", True),
         ("meta nfproto ipv6 accept", "drop", True),
         ('iifname "lo" accept', "drop", True),
         ('iifname { "lo", "eth0" } accept', "drop", False),
@@ -174,6 +177,8 @@ def test_published_ports_of_podman() -> None:
         ("tcp dport 8000-8010 dnat to 10.0.0.2", [("8000-8010/tcp", "10.0.0.2", False)]),
         ("tcp dport { 80, 443 } dnat ip to 10.0.0.2", [("80/tcp", "10.0.0.2", False), ("443/tcp", "10.0.0.2", False)]),
         ("dnat ip to tcp dport map { 80 : 10.0.0.2, 81 : 10.0.0.3 }", [("80/tcp", "another address", False)]),
+        # Without /etc/protocols they have no names.
+        ("meta l4proto 17 th dport 53 dnat to 10.0.0.2", [("53/udp", "10.0.0.2", False)]),
         ("dnat to 10.0.0.2", [("1-65535/tcp", "10.0.0.2", False), ("1-65535/udp", "10.0.0.2", False)]),
         ("tcp dport 443 redirect to :8443", [("443/tcp", ":8443", True)]),
         ("ip daddr 127.0.0.1 tcp dport 80 dnat to 10.0.0.2", []),
