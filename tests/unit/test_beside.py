@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from plan.house import House
 from plan.profile import Beside, Listener, Profile, Vpn
 from plan.tables import parse
 from tasks import headscale, ollama, openclaw, tailscale
+from tests.unit.fakes import Fake, context
 from tests.unit.houses import SETTINGS, single, split
 from tests.unit.test_preflight import GOOD
 
@@ -343,11 +343,11 @@ def test_all_is_told_at_once() -> None:
     assert len(problems) == 2 + 1 + 1 + 3 + 1
 
 
-def test_the_note_is_written_once_and_costs_later_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "host", SimpleNamespace(noop=lambda text: None))
+def test_the_note_is_written_once_and_costs_later_runs_nothing() -> None:
     inner: Any = claims.claimed._inner
     places = claim_file(SERVERS, ())
-    (command,) = inner(places, frozenset())
-    assert CLAIMED in str(command) and command.connector_arguments["_stdin"] == places
-    assert list(inner(places, frozenset(places.split()))) == []
-    assert len(list(inner(places, frozenset(places.split()[1:])))) == 1
+    with context(Fake("home", {}), {}):
+        (command,) = inner(places, frozenset())
+        assert CLAIMED in str(command) and command.connector_arguments["_stdin"] == places
+        assert list(inner(places, frozenset(places.split()))) == []
+        assert len(list(inner(places, frozenset(places.split()[1:])))) == 1
