@@ -11,7 +11,9 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
 from operations.component import compared, install_files, pack, start_unit
+from operations.differs import differs
 from operations.script import into_place
+from plan.difference import Change
 from plan.firewall import TAKEN_BACK, UNCONFIRMED
 from plan.want import Component, Unit
 
@@ -24,15 +26,19 @@ BEFORE = "/var/lib/private-ai/firewall.before"
 
 @operation()
 def firewall(
-    want: Callable[[], Component], rules: str, table: str
+    want: Callable[[], Component], rules: str, table: str, left_over: bool
 ) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the nftables table `table` (inet), its rules file `rules` and the unit that loads it at boot.
 
     Changed rules are checked, then a timer is armed on the host that brings the old ones back, then they are loaded,
     then a new SSH connection from the controller stops the timer and makes them permanent. Until then the file that
     is loaded at boot is the old one, so a restart brings the old rules back as well. A second run costs one remote
-    command.
+    command. `left_over`: a run before this one was cut off in between, or its rules were taken back; this one begins
+    from the rules before that.
     """
+    if left_over:
+        differs(Change("what a run that did not end well has left of its firewall rules", "removed"))
+        yield StringCommand(clean_up(rules))
     todo = yield from compared(want)
     if not todo:
         return
@@ -59,18 +65,27 @@ def take_back(rules: str) -> str:
     )
 
 
+def clean_up(rules: str) -> str:
+    """End what a run that was cut off has begun: the rules from before are in force, and nothing lies about."""
+    return "\n".join(
+        [
+            "set -e",
+            f"systemctl stop --quiet {ROLLBACK}.timer 2>/dev/null || true",
+            f"if test -e {UNCONFIRMED}; then nft -f {BEFORE}; fi",
+            f"rm -f {shlex.quote(tried(rules))} {UNCONFIRMED} {TAKEN_BACK} {BEFORE}",
+        ]
+    )
+
+
 def try_rules(rules: str, table: str) -> str:
     """Load the rules that are to be tried, after the host has been told to take them back in ROLLBACK_SECONDS."""
     return "\n".join(
         [
             "set -e; umask 077",
-            f"systemctl stop --quiet {ROLLBACK}.timer 2>/dev/null || true",
-            # What an interrupted run had loaded was never confirmed: it is nothing to go back to.
-            f"if test -e {UNCONFIRMED}; then nft -f {BEFORE}; fi",
             # Loading this file gives back exactly the table that was there, or none.
             f"{{ printf 'table inet {table}\\ndelete table inet {table}\\n'; "
             f"nft list table inet {table} 2>/dev/null || true; }} > {BEFORE}",
-            f"date -u '+%F %T UTC' > {UNCONFIRMED}; rm -f {TAKEN_BACK}; sync -- {BEFORE} {UNCONFIRMED}",
+            f"date -u '+%F %T UTC' > {UNCONFIRMED}; sync -- {BEFORE} {UNCONFIRMED}",
             f"systemd-run --quiet --collect --unit={ROLLBACK} --on-active={ROLLBACK_SECONDS} "
             f"--timer-property=AccuracySec=1s sh -c {shlex.quote(take_back(rules))}",
             f"nft -f {shlex.quote(tried(rules))}",

@@ -29,7 +29,13 @@ def deploy(this: This) -> None:
         ),
         units=(service(),),
     )
-    firewall(name="Firewall | Rules of the access table", want=lambda: wanted, rules=RULES, table=TABLE)
+    firewall(
+        name="Firewall | Rules of the access table",
+        want=lambda: wanted,
+        rules=RULES,
+        table=TABLE,
+        left_over=bool(this.profile.firewall_unconfirmed or this.profile.firewall_taken_back),
+    )
 
 
 def service() -> Unit:

@@ -69,8 +69,8 @@ def test_a_table_that_would_shut_this_computer_out_is_refused_while_planning(sin
 
 
 def test_the_old_rules_return_when_ssh_is_refused(single: TestLab, old: str) -> None:
-    # As soon as the new rules are in force, sshd takes no new connection; those that are open go on.
-    gone = "until nft list table inet private_ai | grep -q 8080; do sleep 0.05; done; systemctl stop ssh.socket ssh"
+    # As soon as new rules lie there to be tried, sshd takes no new connection; those that are open go on.
+    gone = "until test -e /etc/private-ai/firewall.nft.tried; do sleep 0.02; done; systemctl stop ssh.socket ssh"
     single.ssh("laptop", f"systemd-run --quiet --collect --unit=gone sh -c '{gone}'")
     try:
         done = single.pyinfra(*NEW)
