@@ -109,8 +109,7 @@ def locked_out(house: House, member: Member, client: str, port: int) -> SettingE
     if address.is_loopback:
         return None
     over = "vpn" if any(_within(address, network) for network in (house.vpn_v4, house.vpn_v6)) else "lan"
-    rows = [row for row in house.access if row.target == "all" or row.target in member.roles]
-    rows = [row for row in rows if (row.protocol, row.over) == ("tcp", over)]
+    rows = [row for row in house.access if leads_to(row, member) and (row.protocol, row.over) == ("tcp", over)]
     here = f"this computer reaches {member.name} from {client} on port {port}"
     if not any(row.port == port for row in rows):
         found = ", ".join(f"{row.port}/tcp" for row in rows) or "no port"
