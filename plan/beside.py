@@ -14,6 +14,7 @@ from plan.house import House, Member, leads_to, row_for
 from plan.packets import passed_on
 from plan.profile import Listener, Profile
 from plan.tables import owner
+from plan.terminal import line
 
 #: What finds neighbours, in every system: LLMNR, mDNS, SSDP. Nobody's service is lost with it.
 DISCOVERY = {("udp", 5353), ("udp", 5355), ("tcp", 5355), ("udp", 1900)}
@@ -162,4 +163,5 @@ def _foreign(house: House, member: Member, profile: Profile) -> Iterator[Listene
 
 
 def _named(listener: Listener) -> str:
-    return f"{listener.process or 'a program the kernel does not name'} ({listener.unit or 'no unit'})"
+    # Programs choose their own names.
+    return line(f"{listener.process or 'a program the kernel does not name'} ({listener.unit or 'no unit'})")

@@ -13,6 +13,7 @@ from plan.house import House, Member, calls, leads_to, row_for
 from plan.packets import Family, Packet, Passed, passed_on, refusing
 from plan.profile import Profile
 from plan.tables import Chain, owner
+from plan.terminal import line
 
 
 def refusals(house: House, member: Member, profile: Profile) -> Iterator[SettingError]:
@@ -133,4 +134,5 @@ def _command(whose: str, packet: Packet, chain: Chain) -> str:
     if whose == "firewalld" and not out:
         return f"firewall-cmd --permanent --add-port={port}"
     interface = f"{'o' if out else 'i'}ifname {VPN_INTERFACE} " if vpn else ""
-    return f"add '{interface}{packet.protocol} dport {packet.port} accept' to chain {chain.name} of {chain.full_table}"
+    rule = f"{interface}{packet.protocol} dport {packet.port} accept"
+    return f"add '{rule}' to chain {line(chain.name)} of {chain.full_table}"

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from plan.terminal import line
+
 
 @dataclass
 class Chain:
@@ -21,7 +23,7 @@ class Chain:
 
     @property
     def full_table(self) -> str:
-        return f"table {self.family} {self.table}"
+        return line(f"table {self.family} {self.table}")
 
 
 _BASE = re.compile(r"type (\w+) hook (\w+)\b[^;]*;(?: policy (\w+);)?")
@@ -32,8 +34,8 @@ def parse(lines: Iterable[str]) -> tuple[Chain, ...]:
     """The chains in the output of `nft list ruleset`, and of iptables-restore-translate, which prints commands."""
     chains: dict[tuple[str, str, str], Chain] = {}
     table, chain, inside_other = ("", ""), None, False
-    for line in map(str.strip, lines):
-        if added := _ADD.fullmatch(line):
+    for text in map(str.strip, lines):
+        if added := _ADD.fullmatch(text):
             what, family, name, chain_name, rest = added.groups()
             # Legacy tables are others than those of the same name that nft lists.
             key = (family, f"{name} (iptables)", chain_name)
@@ -42,23 +44,23 @@ def parse(lines: Iterable[str]) -> tuple[Chain, ...]:
                 found.rules.append(rest)
             else:
                 _base(found, rest)
-        elif line.startswith("table "):
+        elif text.startswith("table "):
             # Behind the brace may stand which program owns it.
-            _, family, name, *_ = line.split()
+            _, family, name, *_ = text.split()
             table = (family, name)
-        elif line.startswith("chain "):
-            chain = Chain(*table, line.split()[1])
+        elif text.startswith("chain "):
+            chain = Chain(*table, text.split()[1])
             chains[chain.family, chain.table, chain.name] = chain
-        elif line == "}":
+        elif text == "}":
             # Closes a set or map, else the chain, else the table.
             if inside_other:
                 inside_other = False
             else:
                 chain = None
         elif chain is None:
-            inside_other = inside_other or line.endswith("{")
-        elif not _base(chain, line):
-            chain.rules.append(line)
+            inside_other = inside_other or text.endswith("{")
+        elif not _base(chain, text):
+            chain.rules.append(text)
     return tuple(chains.values())
 
 

@@ -26,6 +26,7 @@ from plan.errors import SettingError
 from plan.house import HostEntry, House, Member, build_house
 from plan.models import Choice, Hardware, choose
 from plan.profile import Profile
+from plan.terminal import line
 from tasks.run import RUN
 
 
@@ -216,7 +217,7 @@ def _sound(member: Member, name: str, paths: dict[str, str], sizes: Mapping[str,
     here.log(f"{name}: {', '.join(sorted({str(Path(path).parent) for path in paths.values()}))} may have it; checking")
     sound: frozenset[str] = here.get_fact(SoundBlobs, paths=tuple(paths.values()))
     for digest in paths.keys() - sound:
-        logger.warning(f"host {member.name}: {paths[digest]} is damaged: its content is not what its name says")
+        logger.warning(f"host {member.name}: {line(paths[digest])} is damaged: its content is not what its name says")
     adopt = {digest: path for digest, path in paths.items() if digest in sound}
     size = sum(sizes[digest] for digest in adopt) / 2**30
     here.log(f"{name}: {size:.1f} GiB of it are on the host already, to be copied there")

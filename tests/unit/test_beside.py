@@ -351,3 +351,12 @@ def test_the_note_is_written_once_and_costs_later_runs_nothing() -> None:
         assert CLAIMED in str(command) and command.connector_arguments["_stdin"] == places
         assert list(inner(places, frozenset(places.split()))) == []
         assert len(list(inner(places, frozenset(places.split()[1:])))) == 1
+
+
+def test_names_that_command_a_terminal_are_shown_harmless() -> None:
+    """Anybody with an account on the host chooses a program's name; root the names of tables."""
+    rules = ["table inet x\x1b[2J {", "chain in\x1b[2J {", "type filter hook input priority 0; policy drop;", "}", "}"]
+    problems, warnings = look(listening(("tcp", "*", 80, "a\x1b[2J\u202e", "b\x07.service")), chains=parse(rules))
+    assert len(problems) == 2 and len(warnings) == 1
+    for said in (*problems, *warnings):
+        assert said.isprintable(), said
