@@ -8,7 +8,7 @@ MESSAGE ?= What is the capital of France?
 # As they were typed: make would expand a dollar in them, and run what stands in $(shell ...).
 override TOPOLOGY := $(value TOPOLOGY)
 override MESSAGE := $(value MESSAGE)
-override INVENTORY := $(or $(value INVENTORY),$(if $(filter split,$(TOPOLOGY)),inventory_split.py,inventory.py))
+override INVENTORY := $(or $(value INVENTORY),$(if $(filter split pair,$(TOPOLOGY)),inventory_$(TOPOLOGY).py,inventory.py))
 export TOPOLOGY INVENTORY MESSAGE
 
 help:  ## this list
@@ -30,7 +30,7 @@ interruptions: prepare  ## cut runs off at each of their steps, and see that the
 beside: prepare  ## a house beside a real nginx, ufw and Docker and an older Ollama's models
 	@$(PYTEST) tests/lab/test_neighbours.py
 
-lab: prepare  ## bring the virtual hosts up (TOPOLOGY=single|split)
+lab: prepare  ## bring the virtual hosts up (TOPOLOGY=single|split|pair)
 	@$(PYTHON) -m lab up
 
 down:  ## remove the virtual hosts and everything of theirs from this machine

@@ -8,7 +8,7 @@ Your own house: remove the line with lab_host and write your hosts, each in one 
     clients     = [("laptop", {"ssh_hostname": "192.168.1.20", "ssh_user": "root"})]
 
 coordinator  exactly one host: Headscale, its relay, the private CA
-gateway      exactly one host: OpenClaw in its container
+gateway      OpenClaw in its container: one host, or one for each person or group of people (inventory_pair.py)
 model_hosts  one or more: Ollama, with a model chosen by what the host has
 clients      people's computers that are managed over SSH
 

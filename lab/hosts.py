@@ -15,8 +15,8 @@ class WrongLab(SettingError, PyinfraError):
     """pyinfra, which runs inventories, shows its own errors without a traceback."""
 
 
-def lab_host(name: str) -> tuple[str, dict[str, Any]]:
-    """One inventory entry for a virtual host of the lab named by LAB (default `demo`).
+def lab_host(name: str, **settings: object) -> tuple[str, dict[str, Any]]:
+    """One inventory entry for a virtual host of the lab named by LAB (default `demo`), with `settings` of its own.
 
     The data is what pyinfra's SSH connector wants, plus `lan_addresses` (IPv4, IPv6) and `admin_networks`
     (where SSH comes from: the controller, one address per family). An inventory names the hosts of its own
@@ -49,4 +49,5 @@ def lab_host(name: str) -> tuple[str, dict[str, Any]]:
         # The demo shows the way of a message; a model that fills the machine would only make it long.
         "ollama_model": "smallest",
         "admin_networks": [f"{lab.controller.v4}/32", f"{lab.controller.v6}/128"],
+        **settings,
     }

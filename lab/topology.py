@@ -21,6 +21,7 @@ DEFAULT_TOPOLOGY = "single"
 TOPOLOGIES: dict[str, tuple[str, ...]] = {
     "single": ("home", "laptop"),
     "split": ("hub", "gate", "brain", "laptop"),
+    "pair": ("home", "gate", "laptop", "desk"),
 }
 # Who is not, and stands in every lab.
 OUTSIDERS = ("stranger", "internet")
@@ -34,6 +35,7 @@ NUMBERS = {
     "gate": 12,
     "brain": 13,
     "laptop": 20,
+    "desk": 21,
     PHONE: 30,
     "stranger": 66,
     "internet": 254,

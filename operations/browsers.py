@@ -14,13 +14,13 @@ from plan.requests import Request, unchanged
 
 
 @operation()
-def approved(gateway: str, request: Request) -> Generator[FunctionCommand, None, None]:
+def approved(request: Request) -> Generator[FunctionCommand, None, None]:
     """Own the approval of one browser: of the request as it was shown, and of no other.
 
     The list is read again right before and afterwards. Costs three remote commands of some seconds each. Fails when
     the request does not wait any more or has changed.
     """
-    yield FunctionCommand(_approve, (inventory.get_host(gateway), request), {})
+    yield FunctionCommand(_approve, (inventory.get_host(request.pairing.gateway), request), {})
 
 
 def _approve(state: State, host: Host, gateway: Host, request: Request) -> bool:

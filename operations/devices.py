@@ -67,7 +67,8 @@ def nodes(house: House) -> Generator[StringCommand | FunctionCommand, None, None
     differs(*map(Change, wanted.announced or ["the record of devices forgets those that left"]))
     yield StringCommand(tidy_script(wanted))
     if wanted.remove:
-        yield FunctionCommand(_out_at_gateway, (house, wanted.addresses, inventory.get_host(house.gateway.name)), {})
+        for gateway in house.gateways:
+            yield FunctionCommand(_out_at_gateway, (house, wanted.addresses, inventory.get_host(gateway.name)), {})
 
 
 def tidy_script(wanted: Tidy) -> str:
@@ -96,26 +97,36 @@ def record_script(record: Record) -> str:
 
 @operation()
 def removed(house: House, device: str) -> Generator[FunctionCommand, None, None]:
-    """Own the absence of a device: no node, no key, no browser pairing, no open connection at the gateway, no page.
+    """Own the absence of a device: no node, no key, no browser pairing, no open connection at a gateway, no page.
 
-    When the gateway cannot be reached the device is out of the VPN all the same, and the operation fails so that it is
+    When a gateway cannot be reached the device is out of the VPN all the same, and the operation fails so that it is
     run again: a pairing is also known for a removed device's by its address, which no node has.
     """
     known = host.get_fact(Headscale)
     wanted = leaving(device, known.nodes, known.keys, known.record, datetime.now(UTC))
-    yield FunctionCommand(_remove, (house, device, wanted, inventory.get_host(house.gateway.name)), {})
+    # At every gateway: whose a device was is not known when it has left the settings.
+    gateways = [inventory.get_host(each.name) for each in house.gateways]
+    yield FunctionCommand(_remove, (house, device, wanted, gateways), {})
 
 
-def _remove(state: State, host: Host, house: House, name: str, wanted: Tidy, gateway: Host) -> bool:
-    begun = time.monotonic()
+def _remove(state: State, host: Host, house: House, name: str, wanted: Tidy, gateways: Collection[Host]) -> bool:
+    begun, failed = time.monotonic(), list[RemoteError]()
     try:
         run_on(host, tidy_script(wanted))
         (PAGES / f"{name}.html").unlink(missing_ok=True)
         click.echo(f"\n    {name}: out of the VPN after {time.monotonic() - begun:.1f} s", err=True)
-        said = end_at_gateway(host, house, wanted.addresses, gateway)
-        click.echo(f"    {said}, after {time.monotonic() - begun:.1f} s", err=True)
     except RemoteError as error:
-        logger.error(f"{host.print_prefix}{name} is not removed everywhere: {error}. Next: run this again")
+        failed.append(error)
+        gateways = ()
+    for gateway in gateways:
+        try:
+            said = end_at_gateway(host, house, wanted.addresses, gateway)
+            click.echo(f"    {said}, after {time.monotonic() - begun:.1f} s", err=True)
+        except RemoteError as error:
+            failed.append(error)
+    if failed:
+        said = "; ".join(map(str, failed))
+        logger.error(f"{host.print_prefix}{name} is not removed everywhere: {said}. Next: run this again")
         return False
     click.echo(f"    Next: take {name} out of headscale_devices in group_data/all.py\n", err=True)
     return True
@@ -168,10 +179,21 @@ def revoke(gateway: Host, found: Iterable[Pairing]) -> None:
         raise RemoteError(f"{gateway.name}: OpenClaw lists browsers by ids that are none: {', '.join(odd)}")
 
 
+def all_pairings(house: House) -> tuple[tuple[Pairing, ...], str]:
+    """The browsers that the house's gateways know, and in words which gateways did not tell, "" when all did."""
+    found, untold = list[Pairing](), list[str]()
+    for member in house.gateways:
+        try:
+            found += pairings(inventory.get_host(member.name))
+        except RemoteError as error:
+            untold.append(str(error))
+    return tuple(found), "; ".join(untold)
+
+
 def pairings(gateway: Host) -> tuple[Pairing, ...]:
-    """The browsers that OpenClaw knows. Costs one remote command of some seconds. Raises RemoteError."""
+    """The browsers that a gateway knows. Costs one remote command of some seconds. Raises RemoteError."""
     said = run_on(gateway, CLI.format("list --json"))
     try:
-        return parse_pairings(said)
+        return parse_pairings(said, gateway.name)
     except ValueError as error:
         raise RemoteError(f"{gateway.name}: {error}") from error

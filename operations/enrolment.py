@@ -22,7 +22,7 @@ from operations.remote import RemoteError, run_on
 from plan.devices import Device
 from plan.enrolment import Enrolment, fingerprint, page
 from plan.errors import STRANGE
-from plan.house import House
+from plan.house import House, Member
 from plan.nodes import key_of, with_key
 
 
@@ -31,18 +31,18 @@ def enrolled(house: House, device: Device, hours: int, token: str) -> Generator[
     """Own the one key that is open for a device, and its page on the controller, for root and the caller alone.
 
     The key is made on this host, the coordinator, and goes into the page and nowhere else. An earlier one that nobody
-    used is ended. `token` is the file with OpenClaw's token on the gateway. Each run makes another key.
+    used is ended. `token` is the file with OpenClaw's token on its owner's gateway. Each run makes another key.
     """
-    yield FunctionCommand(_enrol, (house, device, hours, inventory.get_host(house.gateway.name), token), {})
+    yield FunctionCommand(_enrol, (house, device, hours, house.gateway_of(device.owner), token), {})
 
 
-def _enrol(state: State, host: Host, house: House, device: Device, hours: int, gateway: Host, token: str) -> bool:
+def _enrol(state: State, host: Host, house: House, device: Device, hours: int, gateway: Member, token: str) -> bool:
     try:
         known, authority = host.get_fact(Headscale), host.get_fact(CaCertificate)
         if device.owner not in known.users or not authority:
             missing = f"Headscale has no user {device.owner}" if authority else "the house has no CA"
             raise RemoteError(f"{missing}. Next: run the deployment, then this again")
-        secret = run_on(gateway, f"cat {shlex.quote(token)}").strip()
+        secret = run_on(inventory.get_host(gateway.name), f"cat {shlex.quote(token)}").strip()
         now = datetime.now(UTC)
         made = json.loads(
             run_on(
@@ -71,7 +71,7 @@ def _enrol(state: State, host: Host, house: House, device: Device, hours: int, g
                 # In local time: people read it.
                 key_ends=(ends or now).astimezone(),
                 ca_pem=authority,
-                ui_url=f"https://{house.vpn_name(house.gateway)}:{house.port('openclaw')}/",
+                ui_url=f"https://{house.vpn_name(gateway)}:{house.port('openclaw')}/",
                 token=secret,
             )
         )

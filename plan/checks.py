@@ -9,7 +9,7 @@ from typing import Literal
 
 from plan.access import Row
 from plan.firewall import service_egress
-from plan.house import House, Member, calls, leads_to
+from plan.house import House, Member, leads_to
 from plan.profile import Listener
 
 Protocol = Literal["tcp", "udp"]
@@ -50,7 +50,7 @@ def rows_over_vpn(house: House, source: Member, target: Member) -> tuple[Row, ..
     return tuple(
         row
         for row in house.access
-        if row.over == "vpn" and row.protocol == "tcp" and calls(row, source) and leads_to(row, target)
+        if row.over == "vpn" and row.protocol == "tcp" and house.lets_in(row, source, target)
     )
 
 
@@ -75,9 +75,9 @@ def kind(row: Row) -> str:
     return KINDS.get(row.id, "tcp")
 
 
-def tls_name(house: House, row: Row) -> str:
-    """The name in the certificate of a row's service, "-" for one without."""
-    return {"headscale": house.headscale_name, "openclaw": house.vpn_name(house.gateway)}.get(row.id, "-")
+def tls_name(house: House, row: Row, member: Member) -> str:
+    """The name in the certificate of a row's service on a host, "-" for one without."""
+    return {"headscale": house.headscale_name, "openclaw": house.vpn_name(member)}.get(row.id, "-")
 
 
 def service_of(house: House, member: Member, port: int) -> str:
@@ -153,7 +153,7 @@ def missing(house: House, member: Member, listeners: Sequence[Listener], vpn: Se
         needed = {"127.0.0.1"}
         if row.over == "lan":
             needed = {next((address for address in member.addresses if "." in address), "127.0.0.1")}
-        elif any(caller != member for caller in house.callers(row)):
+        elif house.served_elsewhere(row, member):
             needed = set(served_at(row, vpn))
         # A server on every address of both families shows as '*' or '::', of IPv4 alone as 0.0.0.0.
         for address in sorted(needed):
@@ -190,8 +190,8 @@ def packet_filter(house: House, member: Member, vpn: Mapping[str, Sequence[str]]
     return frozenset(
         (source, target, {"tcp": 6, "udp": 17}[row.protocol], row.port, row.port)
         for row in house.access
-        if row.over == "vpn" and leads_to(row, member)
-        for other in house.callers(row)
+        if row.over == "vpn"
+        for other in house.callers(row, member)
         for source in vpn.get(other.name, ())
         for target in vpn.get(member.name, ())
     )
@@ -272,18 +272,19 @@ FORBIDDEN = ("internet", "coordinator", "host", "lan", "vpn")
 
 def forbidden_to_container(
     house: House,
+    gateway: Member,
     members: Sequence[Member],
     listeners: Mapping[str, Sequence[Listener]],
     vpn: Mapping[str, Sequence[str]],
     internet: Iterable[tuple[str, int]],
     doors: Iterable[str],
 ) -> tuple[Forbidden, ...]:
-    """What the container must not reach at `members`, among them the gateway, and outside the house.
+    """What a gateway's container must not reach at `members`, among them that gateway, and outside the house.
 
     `listeners` and `vpn` (addresses in the VPN) are by host name; `internet` are addresses and ports that answer
     outside; `doors` are addresses that the container's network might map to its host (its router, host aliases).
     """
-    gateway, ollama, own = house.gateway, house.port("ollama"), house.port("openclaw")
+    ollama, own = house.port("ollama"), house.port("openclaw")
     found = [Forbidden("internet", address, port, "outside") for address, port in internet]
     for address in house.coordinator.addresses if house.coordinator in members else ():
         found += [

@@ -9,7 +9,7 @@ from plan.access import SERVERS, Row
 from plan.checks import OWNERS
 from plan.errors import SettingError
 from plan.firewall import VPN_INTERFACE
-from plan.house import House, Member, calls, leads_to, row_for
+from plan.house import House, Member, leads_to, row_for
 from plan.packets import Family, Packet, Passed, passed_on, refusing
 from plan.profile import Profile
 from plan.tables import Chain, owner
@@ -96,8 +96,8 @@ def _packets(house: House, member: Member, profile: Profile) -> Iterator[tuple[R
         alone = vpn and row.source in SERVERS and house.with_role(row.source) == (member,)
         if leads_to(row, member) and not alone:
             yield from _each_family(row, "input", member, profile, member.addresses)
-        served_by = [each for each in others if leads_to(row, each)]
-        if served_by and (calls(row, member) if vpn else row.id in ("headscale", "stun", "wireguard")):
+        served_by = [each for each in others if (house.lets_in(row, member, each) if vpn else leads_to(row, each))]
+        if served_by and (vpn or row.id in ("headscale", "stun", "wireguard")):
             to = tuple(address for each in served_by for address in each.addresses)
             yield from _each_family(row, "output", member, profile, to)
 

@@ -26,10 +26,13 @@ SETTINGS: dict[str, Any] = {
     "tailscale_user": None,
     "ollama_model": None,
     "ollama_context": None,
+    "openclaw_users": None,
     "lan_addresses": None,
 }
 #: What may differ from host to host; everything else is one value for the house.
-HOST_SETTINGS = frozenset({"lan_addresses", "firewall_shut_off", "tailscale_user", "ollama_model", "ollama_context"})
+HOST_SETTINGS = frozenset(
+    {"lan_addresses", "firewall_shut_off", "tailscale_user", "ollama_model", "ollama_context", "openclaw_users"}
+)
 #: What playbooks take with `--data`; not settings.
 PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json", "now", "request", "pairings", "show"})
 #: Read by pyinfra itself rather than by us.
@@ -47,6 +50,8 @@ class Member:
     user: str
     #: Ports of its owner's programs, as "80/tcp", that may be out of reach once the firewall is in force.
     shut_off: frozenset[str] = frozenset()
+    #: Headscale users whose gateway this host is.
+    openclaw_users: tuple[str, ...] = ()
 
     @property
     def is_server(self) -> bool:
@@ -55,8 +60,7 @@ class Member:
     @property
     def tags(self) -> tuple[str, ...]:
         """Headscale tags of the node; a host that is only a client has none and belongs to a user."""
-        names = {"coordinator": "coordinator", "gateway": "gateway", "model_hosts": "model-host"}
-        return tuple(f"tag:{names[role]}" for role in ROLES if role in self.roles and role in names)
+        return tuple(tag(role, self.name) for role in ROLES if role in self.roles & SERVERS)
 
 
 @dataclass(frozen=True)
@@ -90,31 +94,64 @@ class House:
     def with_role(self, role: str) -> tuple[Member, ...]:
         return tuple(member for member in self.members if role in member.roles)
 
-    def callers(self, row: Row) -> tuple[Member | Device, ...]:
-        """Hosts and devices that a row over the VPN lets in. `clients` is all that belongs to a person."""
-        hosts = (each for each in self.members if calls(row, each))
-        devices = (each for each in self.devices if row.source in ("clients", f"{each.owner}@"))
-        return (*hosts, *devices)
+    def callers(self, row: Row, target: Member) -> tuple[Member | Device, ...]:
+        """Hosts and devices that a row over the VPN lets in at `target`."""
+        everybody: tuple[Member | Device, ...] = (*self.members, *self.devices)
+        return tuple(each for each in everybody if self.lets_in(row, each, target))
+
+    def served_elsewhere(self, row: Row, target: Member) -> bool:
+        """Whether a row over the VPN lets anybody in at `target` besides itself."""
+        return any(caller != target for caller in self.callers(row, target))
+
+    def lets_in(self, row: Row, caller: Member | Device, target: Member) -> bool:
+        """Whether a row over the VPN lets a host or device in at a host. People's messages go to their own gateway."""
+        if not (calls(row, caller) and leads_to(row, target)):
+            return False
+        person = owner(caller)
+        return row.id != "openclaw" or not person or self.gateway_of(person) == target
 
     @property
     def coordinator(self) -> Member:
         return self.with_role("coordinator")[0]
 
     @property
-    def gateway(self) -> Member:
-        return self.with_role("gateway")[0]
+    def gateways(self) -> tuple[Member, ...]:
+        return self.with_role("gateway")
+
+    def gateway_of(self, user: str) -> Member:
+        """The gateway of a Headscale user."""
+        return next(member for member in self.gateways if user in member.openclaw_users)
 
     def member(self, name: str) -> Member:
         return next(member for member in self.members if member.name == name)
 
+    def row(self, row_id: str) -> Row:
+        """A row of the access table by its id."""
+        return next(row for row in self.access if row.id == row_id)
+
     def port(self, row_id: str) -> int:
         """The port of a row of the access table, by the row's id."""
-        return next(row.port for row in self.access if row.id == row_id)
+        return self.row(row_id).port
 
 
-def calls(row: Row, member: Member) -> bool:
-    """Whether a row over the VPN lets a host in: by its role, or as its person's."""
-    return row.source in member.roles or (not member.is_server and row.source == f"{member.user}@")
+def tag(role: str, host: str) -> str:
+    """The Headscale tag of a server's role. Each gateway has one of its own: the policy lets people in at theirs."""
+    return {"coordinator": "tag:coordinator", "gateway": f"tag:gateway-{host}", "model_hosts": "tag:model-host"}[role]
+
+
+def owner(each: Member | Device) -> str:
+    """The Headscale user a host or device belongs to, "" for a server: that belongs to nobody."""
+    if isinstance(each, Device):
+        return each.owner
+    return "" if each.is_server else each.user
+
+
+def calls(row: Row, each: Member | Device) -> bool:
+    """Whether a row over the VPN is for a host or device: by its role, or as its person's."""
+    person = owner(each)
+    if person and row.source in ("clients", f"{person}@"):
+        return True
+    return isinstance(each, Member) and row.source in each.roles
 
 
 def leads_to(row: Row, member: Member) -> bool:
@@ -166,13 +203,14 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
         check_setting_names(entry.data, f"host {entry.name} or group_data")
     settings = {name: _one_value(name, entries) for name in SETTINGS if name not in HOST_SETTINGS}
     users = values.users(settings["headscale_users"])
+    gateways = _openclaw_users(entries, users)
     source = settings["artifacts_source"]
     if source not in ("auto", "release", "build"):
         raise SettingError("group_data/all.py: artifacts_source", source, "auto, release or build", "correct it")
     return House(
         name=values.label("group_data/all.py: house_name", settings["house_name"], values.HOUSE_NAME_MOST),
         domain=values.domain(settings["house_domain"]),
-        members=tuple(_member(entry, users) for entry in entries),
+        members=tuple(_member(entry, users, gateways.get(entry.name, ())) for entry in entries),
         access=parse_access(settings["access_table"], users),
         admin_networks=values.networks(settings["admin_networks"]),
         users=users,
@@ -194,7 +232,7 @@ def _check_groups(groups: Sequence[str]) -> None:
 
 
 def _check_roles(entries: Sequence[HostEntry]) -> None:
-    for role, most in (("coordinator", 1), ("gateway", 1), ("model_hosts", None)):
+    for role, most in (("coordinator", 1), ("gateway", None), ("model_hosts", None)):
         names = [entry.name for entry in entries if role in entry.groups]
         accepted = "exactly one host" if most else "at least one host"
         if not names:
@@ -227,7 +265,39 @@ def _one_value(name: str, entries: Sequence[HostEntry]) -> Any:
     return first
 
 
-def _member(entry: HostEntry, users: tuple[str, ...]) -> Member:
+def _openclaw_users(entries: Sequence[HostEntry], users: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Gateway -> the people who use it. Every person has exactly one; a lone gateway is everybody's."""
+    gateways = [entry for entry in entries if "gateway" in entry.groups]
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in entries:
+        where, given = f"inventory: host {entry.name}: openclaw_users", entry.data.get("openclaw_users")
+        if given is None and entry in gateways:
+            if len(gateways) > 1:
+                raise SettingError(
+                    where,
+                    None,
+                    f"with several gateways ({', '.join(each.name for each in gateways)}) a list of who uses this one: "
+                    f"of {', '.join(users)}",
+                    'add "openclaw_users": ["NAME"] to the host\'s data, see docs/devices.md',
+                )
+            found[entry.name] = users
+        elif given is not None:
+            if entry not in gateways:
+                raise SettingError(where, given, "nothing, on a host that is no gateway", "remove it")
+            found[entry.name] = values.some_users(where, given, users)
+    for user in users:
+        at = [name for name, people in found.items() if user in people]
+        if len(at) != 1:
+            raise SettingError(
+                f"inventory: openclaw_users: {user}",
+                at,
+                "every one of headscale_users at exactly one gateway",
+                f"leave {user} at one of them" if at else f"add {user} to openclaw_users of a gateway",
+            )
+    return found
+
+
+def _member(entry: HostEntry, users: tuple[str, ...], openclaw_users: tuple[str, ...]) -> Member:
     where = f"inventory: host {entry.name}"
     addresses = entry.data.get("lan_addresses")
     if addresses is None:
@@ -244,4 +314,4 @@ def _member(entry: HostEntry, users: tuple[str, ...]) -> Member:
         )
     roles = frozenset(entry.groups) & frozenset(ROLES)
     shut_off = values.ports(f"host {entry.name}: firewall_shut_off", entry.data.get("firewall_shut_off") or [])
-    return Member(entry.name, roles, values.lan_addresses(where, addresses), str(user), shut_off)
+    return Member(entry.name, roles, values.lan_addresses(where, addresses), str(user), shut_off, openclaw_users)

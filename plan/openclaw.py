@@ -67,30 +67,30 @@ class ModelServer:
     choice: Choice
 
 
-def ollama_host(house: House, member: Member) -> str:
-    """What a model host is called inside the gateway's container.
+def ollama_host(gateway: Member, member: Member) -> str:
+    """What a model host is called inside a gateway's container.
 
     OpenClaw takes an Ollama for a local one, which needs no key, only by loopback, a private address or a name below
     .local, and Ollama's own host check refuses VPN addresses. So a model host on another machine gets a name that only
     the container knows.
     """
-    return "127.0.0.1" if member == house.gateway else f"{member.name}.local"
+    return "127.0.0.1" if member == gateway else f"{member.name}.local"
 
 
-def model_servers(house: House, choices: Mapping[str, Choice]) -> list[ModelServer]:
-    """The model servers of a house as its gateway is told about them. `choices` by host name."""
+def model_servers(house: House, gateway: Member, choices: Mapping[str, Choice]) -> list[ModelServer]:
+    """The model servers of a house as a gateway is told about them. `choices` by host name."""
     servers: list[ModelServer] = []
     for member in house.with_role("model_hosts"):
-        url = f"http://{ollama_host(house, member)}:{house.port('ollama')}"
+        url = f"http://{ollama_host(gateway, member)}:{house.port('ollama')}"
         servers.append(ModelServer("ollama" if not servers else f"ollama-{member.name}", url, choices[member.name]))
     return servers
 
 
-def openclaw_config(house: House, servers: Sequence[ModelServer]) -> dict[str, Any]:
-    """The content of openclaw.json."""
+def openclaw_config(house: House, gateway: Member, servers: Sequence[ModelServer]) -> dict[str, Any]:
+    """The content of a gateway's openclaw.json."""
     port = house.port("openclaw")
     # The exact URL people open the Control UI by.
-    origins = [f"https://{house.vpn_name(house.gateway)}:{port}"]
+    origins = [f"https://{house.vpn_name(gateway)}:{port}"]
     limits = [gateway_limits(server.choice) for server in servers]
     names = [f"{server.provider}/{server.choice.entry.name}" for server in servers]
     defaults: dict[str, Any] = {

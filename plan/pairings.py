@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +32,8 @@ class Pairing:
     #: What the browser says it runs on, and what it wants to be. People's browsers are operators.
     platform: str = ""
     role: str = ""
+    #: Host of the gateway that knows it.
+    gateway: str = ""
 
     @property
     def shown_id(self) -> str:
@@ -44,14 +46,15 @@ class Pairing:
         return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:@=+/-]{0,199}", self.id) is not None
 
 
-def parse_pairings(text: str) -> tuple[Pairing, ...]:
-    """Paired browsers, then those that wait. Raises ValueError when the text is something else."""
+def parse_pairings(text: str, gateway: str) -> tuple[Pairing, ...]:
+    """Paired browsers of a gateway, then those that wait. Raises ValueError when the text is something else."""
     try:
         raw = json.loads(text)
         if not all(isinstance(raw.get(kind), list) for kind in ("paired", "pending")):
             raise ValueError(f"not a list of pairings: {shown(text)}")
-        paired = [_pairing(each, each["deviceId"], each.get("approvedAtMs"), False) for each in raw["paired"]]
-        return (*paired, *(_pairing(each, each["requestId"], each.get("ts"), True) for each in raw["pending"]))
+        found = [_pairing(each, each["deviceId"], each.get("approvedAtMs"), False) for each in raw["paired"]]
+        found += [_pairing(each, each["requestId"], each.get("ts"), True) for each in raw["pending"]]
+        return tuple(replace(each, gateway=gateway) for each in found)
     except STRANGE as error:
         raise ValueError(f"a pairing is not understood: {shown(error)}") from error
 

@@ -41,7 +41,7 @@ def described(request: Request, now: datetime) -> str:
             f"from     {request.whose} ({asked.address or 'unknown address'})",
             f"browser  {asked.name}{f' on {asked.platform}' if asked.platform else ''}, device {asked.device[:12]}, "
             f"wants to be {asked.role or 'unknown'}",
-            f"asked    {when}",
+            f"asked    {when}{f', at {asked.gateway}' if asked.gateway else ''}",
             f"request  {asked.shown_id}",
         ]
     )

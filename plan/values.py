@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from plan.addresses import address, network
-from plan.errors import SettingError
+from plan.errors import SettingError, nearest
 
 #: One label of a name (RFC 1123), lower case.
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -64,6 +64,19 @@ def users(value: object) -> tuple[str, ...]:
     for number, name in enumerate(value):
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,61}[a-z0-9]", name):
             raise SettingError(where, name, "two or more lower-case letters, digits, '-', a letter first", "rename it")
+        if name in value[:number]:
+            raise SettingError(where, name, "every name once", "remove one of the two")
+    return tuple(value)
+
+
+def some_users(where: str, value: object, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Some of the Headscale users, at least one. Raises SettingError."""
+    accepted = f"a list with at least one of headscale_users: {', '.join(known)}"
+    if not isinstance(value, list) or not value:
+        raise SettingError(where, value, accepted, f"write for example {[known[0]]}")
+    for number, name in enumerate(value):
+        if name not in known:
+            raise SettingError(where, name, accepted, nearest(name, known, "add the person to headscale_users"))
         if name in value[:number]:
             raise SettingError(where, name, "every name once", "remove one of the two")
     return tuple(value)

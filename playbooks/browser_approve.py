@@ -8,12 +8,11 @@ import sys
 from datetime import UTC, datetime
 
 import click
-from pyinfra import host, inventory
+from pyinfra import host
 
 from facts.headscale import Headscale
 from operations.browsers import approved
-from operations.devices import pairings, who_is_who
-from operations.remote import RemoteError
+from operations.devices import all_pairings, who_is_who
 from plan.errors import SettingError
 from plan.requests import described, named_request, requests
 from plan.roll import entries
@@ -24,11 +23,12 @@ from tasks.this import WrongInput, check_reached, the_house
 check_reached()
 house, now, given = the_house(), datetime.now(UTC), RUN.data.get("request")
 known = host.get_fact(Headscale)
-try:
-    browsers = pairings(inventory.get_host(house.gateway.name))
-except RemoteError as error:
-    raise WrongInput(f"browsers that wait are not known: {error} (nothing was changed)") from error
+browsers, untold = all_pairings(house)
+if untold and not browsers:
+    raise WrongInput(f"browsers that wait are not known: {untold} (nothing was changed)")
 waiting = requests(entries(house, who_is_who(house, known), known.keys, known.record, browsers, now))
+if untold:
+    click.echo(f"\n    Not all gateways told: {untold}", err=True)
 for number, each in enumerate(waiting, 1):
     click.echo(f"\n{number}. " + described(each, now).replace("\n", "\n   "), err=True)
 click.echo(
@@ -53,4 +53,4 @@ else:
     if answer == 0:
         leave()
     chosen = waiting[answer - 1]
-approved(name=f"OpenClaw | Approve the browser of {chosen.whose}", gateway=house.gateway.name, request=chosen)
+approved(name=f"OpenClaw | Approve the browser of {chosen.whose}", request=chosen)

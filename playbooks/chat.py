@@ -17,19 +17,18 @@ message = RUN.data.get("message")
 if not message:
     raise WrongInput('message is missing; accepted: any text. Next: add --data message="..."')
 clients = [
-    member.name
-    for member in house.with_role("clients")
-    if state.is_host_in_limit(state.inventory.get_host(member.name))
+    member for member in house.with_role("clients") if state.is_host_in_limit(state.inventory.get_host(member.name))
 ]
 if not clients:
     raise WrongInput("no client is in this run; a message is sent from a host of the group 'clients'")
-name, port = house.vpn_name(house.gateway), house.port("openclaw")
-if host.name == clients[0]:
+gateway, port = house.gateway_of(clients[0].user), house.port("openclaw")
+name = house.vpn_name(gateway)
+if host.name == clients[0].name:
     click.echo(f"\n    Control UI: https://{name}:{port}/ (docs/quick-start.md says how to open it)", err=True)
     ask(
         name="Chat | One message",
         message=message,
-        gateway=house.gateway.name,
+        gateway=gateway.name,
         url=f"https://{name}:{port}/v1/chat/completions",
         token=TOKEN,
     )

@@ -9,13 +9,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
-from pyinfra import host, inventory
+from pyinfra import host
 from rich.console import Console
 from rich.table import Column, Table
 
 from facts.headscale import Headscale
-from operations.devices import pairings, who_is_who
-from operations.remote import RemoteError
+from operations.devices import all_pairings, who_is_who
 from plan.roll import entries, table_rows
 from tasks.devices import yes_or_no
 from tasks.run import leave
@@ -24,10 +23,7 @@ from tasks.this import check_reached, the_house
 check_reached()
 house, now, as_json = the_house(), datetime.now(UTC), yes_or_no("json", "leave it out for a table")
 known = host.get_fact(Headscale)
-try:
-    browsers, unknown = pairings(inventory.get_host(house.gateway.name)), ""
-except RemoteError as error:
-    browsers, unknown = (), str(error)
+browsers, unknown = all_pairings(house)
 roll = entries(house, who_is_who(house, known), known.keys, known.record, browsers, now)
 if as_json:
     shown = {"nodes": [asdict(each) for each in roll.nodes], "other_browsers": [asdict(each) for each in roll.others]}

@@ -1,6 +1,6 @@
 """Give the gateway another token: the old one is refused from then on, by everybody.
 
-Run: pyinfra inventory.py playbooks/token_rotate.py [--data pairings=drop] [--data show=true]
+Run: pyinfra inventory.py playbooks/token_rotate.py [--limit GATEWAY] [--data pairings=drop] [--data show=true]
 """
 
 from pyinfra import host
@@ -21,8 +21,8 @@ if uid is None:
 rotated(
     name=f"OpenClaw | New token, pairings: {fate}",
     secret=SECRET,
-    unit=service(house, uid),
-    asking=f"{from_itself(house)}/v1/models",
+    unit=service(house, house.member(host.name), uid),
+    asking=f"{from_itself(house, house.member(host.name))}/v1/models",
     drop=fate == "drop",
     show=show,
 )

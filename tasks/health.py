@@ -90,7 +90,7 @@ def calls(this: This) -> list[Call]:
         number = openclaw.account_number()
         if number is None:
             raise NotYet("the gateway's account is made first")
-        units.append(openclaw.service(house, number))
+        units.append(openclaw.service(house, this.member, number))
         certificates.append(f"{openclaw.TLS}/cert.pem")
     authority, *servers = certificates
     return [

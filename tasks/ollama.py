@@ -97,7 +97,7 @@ def service(house: House) -> Unit:
 
 
 def forwarder(this: This) -> Unit:
-    """The way in for a gateway elsewhere, over the VPN; a gateway here uses loopback and no socket stays behind."""
-    if this.has("gateway"):
+    """The way in for gateways elsewhere, over the VPN; one here uses loopback, and alone it leaves no socket behind."""
+    if not this.house.served_elsewhere(this.house.row("ollama"), this.member):
         return Unit("ollama-vpn.socket", stopped=True)
     return Unit("ollama-vpn.socket", inputs=(SOCKET, FORWARD))

@@ -10,7 +10,7 @@ from facts.have import ComponentState
 from operations.certificate import server_certificate
 from operations.component import NotYet, component
 from operations.openclaw import as_account, image
-from plan.house import House
+from plan.house import House, Member
 from plan.openclaw import IMAGE_RECORD, MEMORY_GIB, PIDS, model_servers, ollama_host, openclaw_config
 from plan.want import Account, Component, Directory, File, Secret, Unit
 from tasks.ca import certificate_path
@@ -63,13 +63,13 @@ def _container(this: This, image_name: str, port: int) -> Component:
     if uid is None:
         raise NotYet(f"the account {ACCOUNT} has no number before it is made")
     hosts = [
-        (ollama_host(house, member), address)
+        (ollama_host(this.member, member), address)
         for member in house.with_role("model_hosts")
         if member != this.member
         for address in vpn_of(member).addresses[:1]
     ]
-    servers = model_servers(house, {member.name: choice_of(member) for member in house.with_role("model_hosts")})
-    config = openclaw_config(house, servers)
+    choices = {member.name: choice_of(member) for member in house.with_role("model_hosts")}
+    config = openclaw_config(house, this.member, model_servers(house, this.member, choices))
     controllers = this.profile.cgroup_controllers
     quadlet = quadlet_path(uid)
     container = render(
@@ -91,7 +91,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
             File(CONFIG, json.dumps(config, indent=2) + "\n", ACCOUNT, ACCOUNT, "0400"),
             File(quadlet, container),
         ),
-        units=(service(house, uid),),
+        units=(service(house, this.member, uid),),
     )
 
 
@@ -115,7 +115,7 @@ def quadlet_path(uid: int) -> str:
     return f"/etc/containers/systemd/users/{uid}/openclaw.container"
 
 
-def service(house: House, uid: int) -> Unit:
+def service(house: House, gateway: Member, uid: int) -> Unit:
     """The container as a unit, for the account's number. It is what the deployment starts and what a new token does."""
     return Unit(
         "openclaw.service",
@@ -123,14 +123,14 @@ def service(house: House, uid: int) -> Unit:
         # The image that the container was made from: one that was replaced under its name shows here.
         in_force=as_account(ACCOUNT, "podman inspect --format '{{.Image}}' openclaw"),
         # It says ready:false with status 200 at first, and the web page answers any unknown path.
-        ready=f"{from_itself(house)}/readyz | grep -q '\"ready\":true'",
+        ready=f"{from_itself(house, gateway)}/readyz | grep -q '\"ready\":true'",
         ready_seconds=240,
         enable=False,
         user=ACCOUNT,
     )
 
 
-def from_itself(house: House) -> str:
-    """A curl on the gateway that asks the gateway by its name, without its name service. The path comes behind."""
-    name, port = house.vpn_name(house.gateway), house.port("openclaw")
+def from_itself(house: House, gateway: Member) -> str:
+    """A curl on a gateway that asks the gateway by its name, without its name service. The path comes behind."""
+    name, port = house.vpn_name(gateway), house.port("openclaw")
     return f"curl --silent --max-time 5 --resolve {name}:{port}:127.0.0.1 https://{name}:{port}"

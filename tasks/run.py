@@ -93,7 +93,9 @@ def begin() -> None:
             _refuse_unknown_limit(state)
             groups = {WHERE.get(name, "") for name in names}
             if all(groups):
-                state.limit_hosts = [host for host in state.inventory if groups & set(host.groups)]
+                there = [host for host in state.inventory if groups & set(host.groups)]
+                # Of several gateways --limit may mean one.
+                state.limit_hosts = [host for host in there if state.is_host_in_limit(host)] or there
             state.add_callback_handler(NoDelay())
             if looks_only:
                 # Whatever -y and --fail-percent say: changes are looked for, every host has to answer, nobody is asked.

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from lab.topology import TOPOLOGIES
 from tests.lab.breakages import results
 
 REPO = Path(__file__).parent.parent.parent
 #: The operation that says on a host that a run has changed something there.
 STAMP = "Drift | Stamp"
-INVENTORIES = {"single": "inventory.py", "split": "inventory_split.py"}
+INVENTORIES = {"single": "inventory.py", "split": "inventory_split.py", "pair": "inventory_pair.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -117,7 +118,7 @@ def free_network() -> str:
 
 
 def bring_up(topology: str) -> TestLab:
-    hosts = {"single": ("home", "laptop"), "split": ("hub", "gate", "brain", "laptop")}[topology]
+    hosts = TOPOLOGIES[topology]
     # Of an earlier run of this checkout that was ended half way.
     TestLab(topology, hosts, "81").lab("down")
     lab = TestLab(topology, hosts, free_network())

@@ -23,6 +23,7 @@ from artifacts.store import find_program
 from lab.access import run_on
 from tests.lab.browser import browser_in
 from tests.lab.conftest import REPO, STAMP, TestLab
+from tests.lab.inventories import GROUPS, write_inventory
 
 PAGES = REPO / "enrolment"
 NAMES = ("test-phone", "test-tablet")
@@ -124,23 +125,17 @@ class People:
     phone: Phone
     other: Phone
 
-    def inventory(self, *names: str, more: str = "") -> str:
-        """An inventory file in whose settings these devices stand."""
+    def inventory(self, *names: str, away: str = "") -> str:
+        """An inventory file in whose settings these devices stand, and a client that is `away`."""
         data = {
             "headscale_users": ["people", "anna", "ben"],
             "headscale_devices": [each for each in DEVICES if each["name"] in names],
         }
-        lines = [
-            "from lab.hosts import lab_host",
-            "def _host(name):",
-            f"    return name, {{**lab_host(name)[1], **{data!r}}}",
-            *(f"{group} = [_host('home')]" for group in ("coordinator", "gateway", "model_hosts")),
-            f"clients = [_host('laptop'){more}]",
-        ]
-        folder = self.folder / ("-".join(names) or "none")
+        folder = self.folder / ("-".join((*names, away)) or "none")
         folder.mkdir(exist_ok=True)
-        (folder / "inventory.py").write_text("\n".join(lines) + "\n")
-        return str(folder / "inventory.py")
+        # An address of the lab's network that no host has.
+        groups = {**GROUPS["single"], "clients": ["laptop", *([away] if away else [])]}
+        return write_inventory(folder, groups, data, {away: {"ssh_hostname": "192.0.2.9"}})
 
     def playbook(self, name: str, *arguments: str, inventory: str = "") -> subprocess.CompletedProcess[str]:
         program = str(Path(sys.executable).parent / "pyinfra")
@@ -266,15 +261,14 @@ def test_the_verification_counts_devices_and_a_run_gives_them_their_names(people
 
 
 def test_the_list_says_who_is_there_also_when_a_laptop_is_off(people: People) -> None:
-    # An address of the lab's network that no host has.
-    away = people.inventory(*NAMES, more=", ('away', {**_host('laptop')[1], 'ssh_hostname': '192.0.2.9'})")
+    away = people.inventory(*NAMES, away="desk")
     done = people.playbook("device_list", "--data", "json=true", inventory=away)
     assert done.returncode == 0, done.stderr[-3000:]
     shown = json.loads(done.stdout)
     lines = {each["name"]: each for each in shown["nodes"]}
-    assert list(lines) == ["away", "home", "laptop", *NAMES]
+    assert list(lines) == ["desk", "home", "laptop", *NAMES]
     assert lines["test-phone"]["owner"] == "anna" and lines["test-phone"]["addresses"][0] == people.phone.address
-    assert lines["test-phone"]["joined"] and lines["test-phone"]["expiry"] and not lines["away"]["joined"]
+    assert lines["test-phone"]["joined"] and lines["test-phone"]["expiry"] and not lines["desk"]["joined"]
     assert shown["browsers_unknown"] == ""
     table = people.playbook("device_list")
     assert table.returncode == 0 and "test-tablet" in table.stdout

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import REPO, TestLab
+from tests.lab.inventories import GROUPS, write_inventory
 from tests.lab.traces import keys_left, left_over
 
 SETTINGS = {
@@ -31,18 +32,7 @@ MORE = {"id": "web", "from": "lan", "to": "all", "port": "8080/tcp", "over": "la
 
 def inventory(folder: Path, lab: TestLab, data: dict[str, Any]) -> str:
     """An inventory of the lab's house with these settings."""
-    roles = {"single": ("home", "home", "home"), "split": ("hub", "gate", "brain")}[lab.topology]
-    groups = zip(("coordinator", "gateway", "model_hosts"), roles, strict=True)
-    lines = [
-        "from lab.hosts import lab_host",
-        "def _host(name):",
-        f"    return name, {{**lab_host(name)[1], **{data!r}}}",
-        *(f"{group} = [_host({name!r})]" for group, name in groups),
-        "clients = [_host('laptop')]",
-    ]
-    file = folder / "inventory.py"
-    file.write_text("\n".join(lines) + "\n")
-    return str(file)
+    return write_inventory(folder, GROUPS[lab.topology], data)
 
 
 def interrupted(lab: TestLab, step: int, how: str, *arguments: str) -> subprocess.CompletedProcess[str]:

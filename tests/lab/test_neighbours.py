@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import runpy
 import sys
@@ -19,7 +18,8 @@ from artifacts.store import Model, find_model
 from lab.topology import Lab
 from tests.lab import neighbours
 from tests.lab.conftest import REPO, STAMP, TestLab
-from tests.lab.test_bare import LAB, refused
+from tests.lab.inventories import GROUPS, write_inventory
+from tests.lab.test_bare import refused
 
 NGINX = "printf 'server {{ listen {0}; listen [::]:{0}; return 200 nginx; }}\\n' > /etc/nginx/sites-enabled/default; "
 #: A container of a single program, since no image can be fetched here.
@@ -76,16 +76,12 @@ def settle(lab: TestLab) -> None:
 @pytest.fixture(scope="module")
 def street(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
     settle(single)
-    table = json.dumps(access_table())
-    file = tmp_path_factory.mktemp("street") / "inventory.py"
-    hosts = "\n".join(f'_{n} = ("{n}", {{**_host("{n}")[1], "access_table": _table}})' for n in single.hosts)
-    groups = "coordinator = gateway = model_hosts = [_home]\nclients = [_laptop]\n"
-    file.write_text(f"{LAB}_table = {table}\n{hosts}\n{groups}")
+    file = write_inventory(tmp_path_factory.mktemp("street"), GROUPS["single"], {"access_table": access_table()})
     # Without room for them each host is refused, and both words and commands are about what is really there.
     refused(single, ("port 443/tcp", "nginx (nginx.service)", "8080/tcp", "by Docker", "ufw"), "--limit", "home")
     refused(single, ("nginx (nginx.service)", "80/tcp", "ufw"), "--limit", "laptop")
     for host in single.hosts:
-        output = " ".join(single.pyinfra("--limit", host, inventory=str(file)).stderr.split())
+        output = " ".join(single.pyinfra("--limit", host, inventory=file).stderr.split())
         assert output.count("accepted:") == 1, output
         commands = re.findall(r"ufw allow (?:in on \w+ to any port \d+ proto \w+|\d+/\w+)", output)
         assert commands, output
@@ -93,9 +89,9 @@ def street(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         # Until here the rules were read without nft, as on any host that has iptables alone.
         single.ssh(host, f"! command -v nft && {neighbours.install('nftables')}")
     before = {host: neighbours.tables(single, host) for host in single.hosts}
-    done = single.pyinfra("-vv", inventory=str(file))
+    done = single.pyinfra("-vv", inventory=file)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
-    yield Street(single, str(file), before, done.stderr)
+    yield Street(single, file, before, done.stderr)
 
 
 def fetched(lab: TestLab, source: str, address: str, port: int) -> str:

@@ -26,6 +26,7 @@ from lab.access import run_on
 from plan.enrolment import fingerprint
 from tests.lab.browser import TRUST, browser_in
 from tests.lab.conftest import REPO, TestLab
+from tests.lab.inventories import GROUPS, write_inventory
 from tests.lab.test_enrolment_page import PHONE, decoded
 from tests.lab.test_ui import COMPOSER, PATIENCE, approve, ask, write
 from tests.unit.enrolments import make_ca
@@ -90,18 +91,10 @@ def house(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "headscale_users": ["people", "anna"],
         "headscale_devices": [{"name": DEVICE, "owner": "anna", "kind": "linux"}],
     }
-    lines = [
-        "from lab.hosts import lab_host",
-        "def _host(name):",
-        f"    return name, {{**lab_host(name)[1], **{settings!r}}}",
-        *(f"{group} = [_host('home')]" for group in ("coordinator", "gateway", "model_hosts")),
-        "clients = [_host('laptop')]",
-    ]
-    file = tmp_path_factory.mktemp("people") / "inventory.py"
-    file.write_text("\n".join(lines) + "\n")
-    done = single.pyinfra(inventory=str(file))
+    file = write_inventory(tmp_path_factory.mktemp("people"), GROUPS["single"], settings)
+    done = single.pyinfra(inventory=file)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
-    found = House(single, str(file))
+    found = House(single, file)
     # What every person's Linux computer has and the lab's bare root has not.
     ready = found.on_phone("apt-get -qq update && apt-get -qq install --yes curl >/dev/null")
     assert ready.returncode == 0, ready.stderr

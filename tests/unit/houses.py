@@ -16,7 +16,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def entry(name: str, *groups: str, **data: Any) -> HostEntry:
-    number = {"hub": 11, "home": 11, "gate": 12, "brain": 13, "laptop": 20}.get(name, 99)
+    number = {"hub": 11, "home": 11, "gate": 12, "brain": 13, "laptop": 20, "desk": 21}.get(name, 99)
     addresses = [f"10.77.0.{number}", f"fd4c:4142:77::{number}"]
     return HostEntry(name, groups, {**SETTINGS, "lan_addresses": addresses, **data})
 
@@ -32,5 +32,17 @@ def split(**data: Any) -> House:
         entry("gate", "gateway", **data),
         entry("hub", "coordinator", **data),
         entry("laptop", "clients", **data),
+    ]
+    return build_house(entries, ("coordinator", "gateway", "model_hosts", "clients"))
+
+
+def pair(**data: Any) -> House:
+    """Two people, a gateway each."""
+    data = {"headscale_users": ["anna", "ben"], **data}
+    entries = [
+        entry("desk", "clients", tailscale_user="ben", **data),
+        entry("gate", "gateway", openclaw_users=["ben"], **data),
+        entry("home", "coordinator", "gateway", "model_hosts", openclaw_users=["anna"], **data),
+        entry("laptop", "clients", tailscale_user="anna", **data),
     ]
     return build_house(entries, ("coordinator", "gateway", "model_hosts", "clients"))

@@ -50,7 +50,8 @@ def test_a_request_is_described_with_all_that_tells_it_apart() -> None:
 
 def test_what_a_browser_says_of_itself_does_not_reach_the_terminal_raw() -> None:
     [found] = parse_pairings(
-        '{"paired": [], "pending": [{"requestId": "r", "deviceId": "d", "displayName": "x\\u001b[2Jy\\n1. z"}]}'
+        '{"paired": [], "pending": [{"requestId": "r", "deviceId": "d", "displayName": "x\\u001b[2Jy\\n1. z"}]}',
+        "home",
     )
     assert found.name == "x?[2Jy?1. z"
 

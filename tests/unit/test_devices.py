@@ -60,7 +60,7 @@ def node(number: int, name: str, user: str = "anna", key: int | None = None, **m
     return node_of(raw)
 
 
-HOME = node(1, "home", tags=["tag:coordinator", "tag:gateway", "tag:model-host"])
+HOME = node(1, "home", tags=["tag:coordinator", "tag:gateway-home", "tag:model-host"])
 LAPTOP = node(2, "laptop", "people", 2)
 RECORD = {"anna-phone": Minted("anna", (4, 7), "2026-11-22T11:00:00+00:00")}
 
@@ -117,7 +117,7 @@ def test_a_row_for_a_person_is_a_grant_for_that_person_alone() -> None:
     made = house(PHONE, access_table=[*SETTINGS["access_table"], SSH_FOR_ANNA])
     grants: Any = policy(made)["grants"]
     assert grants[-1]["src"] == ["anna@"] and grants[-1]["ip"] == ["tcp:22"]
-    assert [row.id for row in made.access if made.callers(row) and made.devices[0] in made.callers(row)] == [
+    assert [row.id for row in made.access if made.devices[0] in made.callers(row, made.member("home"))] == [
         "openclaw",
         "repair",
     ]
@@ -135,7 +135,7 @@ def test_a_persons_own_host_gets_the_persons_rows_and_others_do_not() -> None:
         assert open_over_vpn(made, made.member("laptop"), made.member("home")) == ports
     row = next(row for row in mine.access if row.id == "repair")
     # A server belongs to nobody, whatever its setting says.
-    assert mine.callers(row) == (mine.member("laptop"),)
+    assert mine.callers(row, mine.member("home")) == (mine.member("laptop"),)
 
 
 def test_the_packet_filter_counts_joined_devices() -> None:
@@ -149,9 +149,9 @@ def test_the_packet_filter_counts_joined_devices() -> None:
 def test_a_house_without_clients_is_open_to_devices_that_may_come() -> None:
     made = house()
     alone = House(**{**made.__dict__, "members": made.members[:1]})
-    assert 'iifname "tailscale0" tcp dport 18789 accept' in ruleset(alone, alone.gateway, Apt())
+    assert 'iifname "tailscale0" tcp dport 18789 accept' in ruleset(alone, alone.gateways[0], Apt())
     # From a server to itself there is only loopback.
-    assert "tcp dport 11434 accept" not in ruleset(alone, alone.gateway, Apt()).split("chain output")[0]
+    assert "tcp dport 11434 accept" not in ruleset(alone, alone.gateways[0], Apt()).split("chain output")[0]
 
 
 def test_times_in_both_spellings_of_headscale() -> None:
@@ -164,7 +164,7 @@ def test_times_in_both_spellings_of_headscale() -> None:
 def test_what_headscale_leaves_out_is_false_or_empty() -> None:
     bare = node_of({"id": 3, "given_name": "x", "user": {"name": "anna"}})
     assert (bare.user, bare.key, bare.online, bare.addresses, bare.expiry) == ("anna", None, False, (), None)
-    assert HOME.user == "" and HOME.owner == "tag:coordinator, tag:gateway, tag:model-host"
+    assert HOME.user == "" and HOME.owner == "tag:coordinator, tag:gateway-home, tag:model-host"
     assert key_of({"id": 1, "expiration": {"seconds": 1795389309}}).live(NOW)
     assert not key_of({"id": 1, "expiration": {"seconds": 1795389309}, "used": True}).live(NOW)
     assert key_of({"id": 1, "expiration": {"seconds": 1795389309}, "used": True, "reusable": True}).live(NOW)
@@ -207,7 +207,7 @@ def test_a_phone_that_calls_itself_as_a_host_is_the_phone() -> None:
         (node(3, "burglar", "people", 9), "neither a host of the inventory nor in headscale_devices"),
         (node(3, "anna-phone", "anna", 9), "neither a host"),
         (node(3, "iphone", "ben", 4), "belongs to anna, this node to ben"),
-        (node(3, "iphone", key=4, tags=["tag:gateway"]), "belongs to anna, this node to tag:gateway"),
+        (node(3, "iphone", key=4, tags=["tag:gateway-home"]), "belongs to anna, this node to tag:gateway-home"),
     ],
 )
 def test_a_node_that_nobody_designated_is_a_stranger(other: VpnNode, why: str) -> None:
@@ -311,18 +311,18 @@ PAIRINGS = json.dumps(
 
 def test_pairings_are_read_and_anything_else_is_an_error() -> None:
     since = datetime(2026, 11, 22, 23, 15, 9, tzinfo=UTC)
-    assert parse_pairings(PAIRINGS) == (
-        Pairing("d1", "Safari", "100.64.0.3", False, since, device="d1"),
-        Pairing("d2", "Ben's", "127.0.0.1", False, None, device="d2"),
-        Pairing("r1", "d3", "100.64.0.9", True, since, device="d3"),
+    assert parse_pairings(PAIRINGS, "home") == (
+        Pairing("d1", "Safari", "100.64.0.3", False, since, device="d1", gateway="home"),
+        Pairing("d2", "Ben's", "127.0.0.1", False, None, device="d2", gateway="home"),
+        Pairing("r1", "d3", "100.64.0.9", True, since, device="d3", gateway="home"),
     )
     for text in ('{"ok": false, "error": {}}', "[]", "not reachable", '{"pending": [], "paired": [{}]}'):
         with pytest.raises(ValueError):
-            parse_pairings(text)
+            parse_pairings(text, "home")
 
 
 def test_a_pairing_from_an_address_that_no_node_has_is_an_orphan() -> None:
-    found = parse_pairings(PAIRINGS)
+    found = parse_pairings(PAIRINGS, "home")
     assert [each.id for each in orphans(house(), found, ["100.64.0.3"])] == ["r1"]
     assert [each.id for each in orphans(house(), found, [])] == ["d1", "r1"]
 
@@ -333,7 +333,7 @@ def test_the_list_has_hosts_devices_and_strangers_with_their_browsers() -> None:
     record = {**RECORD, "ben-tablet": Minted("ben", (11,), "")}
     keys = [Key(4, NOW, True), Key(11, NOW + timedelta(hours=1), False)]
     found = standing(made, [HOME, phone, burglar], record)
-    roll = entries(made, found, keys, record, parse_pairings(PAIRINGS), NOW)
+    roll = entries(made, found, keys, record, parse_pairings(PAIRINGS, "home"), NOW)
     rows = {row[0]: dict(zip(HEAD, row, strict=True)) for row in table_rows(roll, NOW)}
     assert list(rows) == ["name", "home", "laptop", "anna-phone", "ben-tablet", "burglar"]
     assert rows["anna-phone"]["browsers"] == "Safari" and rows["anna-phone"]["key ends"].startswith("ended ")
@@ -346,4 +346,6 @@ def test_the_list_has_hosts_devices_and_strangers_with_their_browsers() -> None:
 def test_rows_over_the_lan_let_no_device_in() -> None:
     made = house(PHONE)
     lan = [row for row in made.access if row.over == "lan"]
-    assert lan and all(isinstance(row, Row) and made.devices[0] not in made.callers(row) for row in lan)
+    assert lan and all(
+        isinstance(row, Row) and made.devices[0] not in made.callers(row, made.member("home")) for row in lan
+    )

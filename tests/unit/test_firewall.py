@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -119,10 +120,24 @@ def test_nft_itself_accepts_the_rules(house: House, name: str) -> None:
 def test_the_policy_has_one_grant_for_each_row_over_the_vpn() -> None:
     made = policy(HOUSES["split"])
     assert made["grants"] == [
-        {"src": ["group:clients"], "dst": ["tag:gateway"], "ip": ["tcp:18789"]},
-        {"src": ["tag:gateway"], "dst": ["tag:model-host"], "ip": ["tcp:11434"]},
+        {"src": ["people@"], "dst": ["tag:gateway-gate"], "ip": ["tcp:18789"]},
+        {"src": ["tag:gateway-gate"], "dst": ["tag:model-host"], "ip": ["tcp:11434"]},
     ]
     assert made["groups"] == {"group:clients": ["people@"]}
+
+
+def test_the_policy_lets_people_in_at_their_own_gateway() -> None:
+    made: Any = policy(houses.pair())
+    gateways = ["tag:gateway-gate", "tag:gateway-home"]
+    assert made["grants"] == [
+        {"src": ["ben@"], "dst": gateways[:1], "ip": ["tcp:18789"]},
+        {"src": ["anna@"], "dst": gateways[1:], "ip": ["tcp:18789"]},
+        {"src": gateways, "dst": ["tag:model-host"], "ip": ["tcp:11434"]},
+    ]
+    assert {*gateways, "tag:coordinator", "tag:model-host"} == set(made["tagOwners"])
+    # A row for one person lets that person in at the gateway of that person.
+    table = [{**row, "from": "ben@"} if row["id"] == "openclaw" else row for row in houses.SETTINGS["access_table"]]
+    assert policy(houses.pair(access_table=table))["grants"] == [made["grants"][0], made["grants"][2]]
 
 
 def test_a_table_without_vpn_rows_makes_a_policy_that_allows_nothing() -> None:

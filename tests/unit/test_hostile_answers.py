@@ -178,7 +178,7 @@ def test_the_name_of_a_node_commands_no_terminal(name: str, given_name: str, use
 @example(PAIRINGS.replace("100.64.0.9", "unknown"))
 def test_browsers_are_understood_or_an_error(text: str) -> None:
     try:
-        found = parse_pairings(text)
+        found = parse_pairings(text, "home")
     except ValueError as error:
         assert str(error).isprintable()
         return
@@ -217,13 +217,13 @@ def test_the_record_of_a_choice(text: str) -> None:
 def test_the_package_proxy_that_a_host_says_it_has(url: str) -> None:
     """It becomes a firewall rule."""
     house = houses.single()
-    lines = len(ruleset(house, house.gateway, apt_of("home", ["http://10.77.0.1:8888/"])).splitlines())
+    lines = len(ruleset(house, house.gateways[0], apt_of("home", ["http://10.77.0.1:8888/"])).splitlines())
     try:
         apt = apt_of("home", [url])
     except SettingError as error:
         assert "host home: apt" in error.setting and str(error).isprintable()
         return
-    text = ruleset(house, house.gateway, apt)
+    text = ruleset(house, house.gateways[0], apt)
     assert len(text.splitlines()) == lines
     for name, port in apt.proxies:
         assert 0 < port < 65536

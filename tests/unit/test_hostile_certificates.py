@@ -41,7 +41,7 @@ def judged(house: House, folder: Path) -> None:
     permitted = found.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
     assert [str(each.value) for each in permitted] == [house.domain, house.vpn_v4, house.vpn_v6]
 
-    owner, tls, names = getpass.getuser(), str(folder / "tls"), f"DNS:{house.vpn_name(house.gateway)}"
+    owner, tls, names = getpass.getuser(), str(folder / "tls"), f"DNS:{house.vpn_name(house.gateways[0])}"
     signed = sh(certificate.sign_script(names), folder, sh(certificate.request_script(tls, owner, names), folder))
     sh(certificate.install_script(tls, owner), folder, signed)
     files = (f"{tls}/cert.pem", f"{tls}/key.pem", owner, names, str(folder / "ca/ca.crt"))

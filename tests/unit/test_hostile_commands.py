@@ -172,14 +172,14 @@ def test_the_name_of_a_node_and_the_record_of_devices(shell: Shell, name: str, o
 @example("")
 def test_the_id_of_a_browser(shell: Shell, number: str) -> None:
     """OpenClaw's account runs this through systemd-run, which reads dollars itself."""
-    asked = Pairing(number, "x", "100.64.0.2", True, None, device="d")
+    asked = Pairing(number, "x", "100.64.0.2", True, None, device="d", gateway="home")
     here = Fake("home", bare("100.64.0.1"), {"devices list": _pairings(asked)})
     with context(here, _Same(here)):
         try:
             devices.revoke(here, [asked])  # type: ignore[arg-type]
         except RemoteError as error:
             assert here.commands == [] and str(error).isprintable()
-            done = approved._inner("home", Request(asked, "x"))
+            done = approved._inner(Request(asked, "x"))
             assert not next(each.function(None, here, *each.args) for each in done)
             assert here.commands == []
             return

@@ -165,9 +165,9 @@ def test_the_policy_and_openclaws_configuration_are_json_with_nothing_more(name:
     (text,) = files(house_of(name), "policy.json")
     policy = json.loads(text)
     assert policy["groups"] == {"group:clients": [f"{name['qqanna']}@", f"{name['qqben']}@"]}
-    tags = [f"tag:{role}" for role in ("coordinator", "gateway", "model-host")]
+    tags = {"tag:coordinator", f"tag:gateway-{name['qqgate']}", "tag:model-host"}
     sources = {source for grant in policy["grants"] for source in grant["src"]}
-    assert sources <= {"group:clients", f"{name['qqanna']}@", *tags}
+    assert set(policy["tagOwners"]) == tags and sources <= {*policy["groups"]["group:clients"], *tags}
 
 
 def parsed_unit(text: str) -> list[tuple[str, str, str]]:

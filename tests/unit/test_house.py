@@ -16,11 +16,11 @@ SERVERS = ("coordinator", "gateway", "model_hosts")
 
 def test_a_house_on_one_host_has_all_roles_there() -> None:
     house = houses.single()
-    assert house.coordinator == house.gateway == house.member("home")
-    assert house.member("home").tags == ("tag:coordinator", "tag:gateway", "tag:model-host")
+    assert house.coordinator == house.gateways[0] == house.gateway_of("people") == house.member("home")
+    assert house.member("home").tags == ("tag:coordinator", "tag:gateway-home", "tag:model-host")
     assert house.member("laptop").tags == ()
     assert house.member("laptop").user == "people"
-    assert house.vpn_name(house.gateway) == "home.vpn.house.internal"
+    assert house.vpn_name(house.gateways[0]) == "home.vpn.house.internal"
 
 
 def test_the_control_servers_name_is_not_inside_the_vpns_domain() -> None:
@@ -95,7 +95,7 @@ def test_settings_of_pyinfra_itself_are_let_through() -> None:
 def test_groups() -> None:
     hub = houses.entry("hub", *SERVERS)
     assert "did you mean 'clients'" in refusal([hub], (*ROLES, "client"))
-    assert "exactly one host" in refusal([houses.entry("hub", "coordinator", "model_hosts")])
+    assert "at least one host" in refusal([houses.entry("hub", "coordinator", "model_hosts")])
     two = [hub, houses.entry("gate", "coordinator")]
     assert "['hub', 'gate']" in refusal(two)
     assert "host gate" in refusal([hub, houses.entry("gate")])
@@ -142,3 +142,48 @@ def test_a_table_without_a_row_that_the_house_needs_is_refused(missing: str) -> 
 def test_something_else_than_a_table_is_refused(raw: object) -> None:
     with pytest.raises(SettingError, match="access_table"):
         parse_access(raw)
+
+
+TWO = {"headscale_users": ["anna", "ben"]}
+
+
+@pytest.mark.parametrize(
+    ("hub", "gate", "said"),
+    [
+        (None, ["ben"], "host hub: openclaw_users is None; accepted: with several gateways (hub, gate)"),
+        (["anna"], ["bene"], "did you mean 'ben'"),
+        (["anna"], "ben", "a list with at least one of headscale_users: anna, ben"),
+        (["anna"], [], "host gate: openclaw_users is []"),
+        (["anna"], ["ben", "ben"], "every name once"),
+        (["anna", "ben"], ["ben"], "leave ben at one of them"),
+        (["anna"], ["anna"], "leave anna at one of them"),
+    ],
+)
+def test_everybody_has_exactly_one_gateway(hub: object, gate: object, said: str) -> None:
+    entries = [
+        houses.entry("hub", *SERVERS, openclaw_users=hub, **TWO),
+        houses.entry("gate", "gateway", openclaw_users=gate, **TWO),
+    ]
+    assert said in refusal(entries)
+
+
+def test_a_lone_gateway_is_everybodys() -> None:
+    house = build_house([houses.entry("hub", *SERVERS, **TWO)], ROLES)
+    assert house.gateway_of("anna") == house.gateway_of("ben") == house.member("hub")
+    assert "add ben to openclaw_users" in refusal([houses.entry("hub", *SERVERS, openclaw_users=["anna"], **TWO)])
+
+
+def test_a_host_that_is_no_gateway_has_no_people() -> None:
+    laptop = houses.entry("laptop", "clients", openclaw_users=["people"])
+    assert "on a host that is no gateway" in refusal([houses.entry("hub", *SERVERS), laptop])
+
+
+def test_people_reach_their_own_gateway_and_no_other() -> None:
+    phone = {"name": "ben-phone", "owner": "ben", "kind": "ios"}
+    house = houses.pair(headscale_devices=[phone])
+    home, gate, row = house.member("home"), house.member("gate"), house.row("openclaw")
+    assert [each.name for each in house.callers(row, home)] == ["laptop"]
+    assert [each.name for each in house.callers(row, gate)] == ["desk", "ben-phone"]
+    # Both gateways use the one model server, which so has to answer over the VPN as well.
+    assert house.callers(house.row("ollama"), home) == (gate, home)
+    assert house.served_elsewhere(house.row("ollama"), home)

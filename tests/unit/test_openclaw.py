@@ -10,18 +10,20 @@ from tests.unit import houses
 
 SMALL = choose(Hardware(ram_gib=4, disk_free_gib=20), wanted_context=None, named=None, registry_reachable=False)
 LARGE = choose(Hardware(ram_gib=16, disk_free_gib=99), wanted_context=None, named=None, registry_reachable=True)
+SPLIT = houses.split()
 ORIGIN = "https://gate.vpn.house.internal:18789"
 
 
 def config(*servers: ModelServer) -> dict[str, Any]:
-    return openclaw_config(houses.split(), servers or (ModelServer("ollama", "http://127.0.0.1:11434", SMALL),))
+    return openclaw_config(
+        SPLIT, SPLIT.member("gate"), servers or (ModelServer("ollama", "http://127.0.0.1:11434", SMALL),)
+    )
 
 
 def test_a_model_host_elsewhere_has_a_name_that_openclaw_and_ollama_both_take_for_local() -> None:
-    split = houses.split()
-    assert ollama_host(split, split.member("brain")) == "brain.local"
-    single = houses.single()
-    assert ollama_host(single, single.member("home")) == "127.0.0.1"
+    assert ollama_host(SPLIT.member("gate"), SPLIT.member("brain")) == "brain.local"
+    home = houses.single().member("home")
+    assert ollama_host(home, home) == "127.0.0.1"
 
 
 def test_one_context_number_everywhere() -> None:

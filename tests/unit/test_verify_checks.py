@@ -116,7 +116,7 @@ def test_a_model_host_for_a_gateway_elsewhere_listens_on_both_vpn_addresses() ->
 def test_the_nodes_are_the_hosts_with_tags_or_a_user() -> None:
     assert nodes(split()) == {
         "hub": Node(frozenset({"tag:coordinator"}), ""),
-        "gate": Node(frozenset({"tag:gateway"}), ""),
+        "gate": Node(frozenset({"tag:gateway-gate"}), ""),
         "brain": Node(frozenset({"tag:model-host"}), ""),
         "laptop": Node(frozenset(), "people"),
     }
@@ -130,7 +130,7 @@ def test_the_container_is_kept_from_the_world_the_lan_its_host_and_the_vpn() -> 
     }
     vpn = {"gate": ["100.64.0.2"], "brain": ["100.64.0.3"]}
     world = [("198.51.100.10", 443)]
-    found = forbidden_to_container(house, house.members, listeners, vpn, world, ["169.254.1.2"])
+    found = forbidden_to_container(house, house.member("gate"), house.members, listeners, vpn, world, ["169.254.1.2"])
     groups = {group: {(each.address, each.port) for each in found if each.group == group} for group in _groups(found)}
     assert groups["internet"] == {("198.51.100.10", 443)}
     assert groups["coordinator"] == {("10.77.0.11", 443), ("fd4c:4142:77::11", 443)}

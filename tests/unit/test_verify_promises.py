@@ -83,8 +83,11 @@ def test_service_users_and_what_is_asked() -> None:
     assert service_users(house, house.member("brain")) == ("ollama", "ollama-vpn", "root")
     rows = {row.id: row for row in rows_at(house, house.member("gate"))}
     assert set(rows) == {"ssh", "openclaw"}
-    assert (kind(rows["openclaw"]), tls_name(house, rows["openclaw"])) == ("openclaw", "gate.vpn.house.internal")
-    assert (kind(rows["ssh"]), tls_name(house, rows["ssh"])) == ("ssh", "-")
+    assert (kind(rows["openclaw"]), tls_name(house, rows["openclaw"], house.member("gate"))) == (
+        "openclaw",
+        "gate.vpn.house.internal",
+    )
+    assert (kind(rows["ssh"]), tls_name(house, rows["ssh"], house.member("gate"))) == ("ssh", "-")
     assert service_of(house, house.member("gate"), 18789) == "gate/openclaw"
     assert service_of(house, house.member("gate"), 443) == "gate 443/tcp"
 

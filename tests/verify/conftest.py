@@ -119,7 +119,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     values: dict[str, Sequence[tuple[str, object]]] = {
         "lan": lans,
         "coordinator_lan": [(label, lan) for label, lan in lans if lan.member == house.coordinator],
-        "group": [(group, group) for group in FORBIDDEN] if house.gateway.name in found.scope else [],
+        "gateway_group": [
+            (f"{gateway.name}-{group}", (gateway, group))
+            for gateway in house.gateways
+            if gateway.name in found.scope
+            for group in FORBIDDEN
+        ],
+        "server": [
+            (f"{member.name}-{service}", (member, service))
+            for service, members in (("headscale", (house.coordinator,)), ("gateway", house.gateways))
+            for member in members
+            if member.name in found.scope
+        ],
         "pair": pairs,
         "service_user": users,
         "granted_pair": [(label, pair) for label, pair in pairs if open_over_vpn(house, *pair)],

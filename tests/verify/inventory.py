@@ -50,8 +50,8 @@ class Subject:
 
     @property
     def asked(self) -> tuple[Member, ...]:
-        """Hosts that are asked for their state: those that are probed, and the gateway, which every probe needs."""
-        return tuple(each for each in self.house.members if each.name in self.scope or each == self.house.gateway)
+        """Hosts that are asked for their state: those that are probed, and the gateways, which every probe needs."""
+        return tuple(each for each in self.house.members if each.name in self.scope or "gateway" in each.roles)
 
     @property
     def outside(self) -> Place | None:

@@ -32,7 +32,7 @@ class Message:
 
 def send(remote: Remote, house: House, client: str) -> Message:
     """Send QUESTION from a client's own process, as anybody's program would. Raises ProbeError."""
-    gateway = house.gateway
+    gateway = house.gateway_of(house.member(client).user)
     token = remote.run(gateway.name, "cat /etc/openclaw/token").stdout.strip()
     if not token:
         raise ProbeError(f"{gateway.name}: /etc/openclaw/token is empty\nnext: run the deployment again")

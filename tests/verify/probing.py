@@ -91,7 +91,8 @@ class Probing:
         """Ask what the checks of these modules need, side by side, while the checks are made one after the other."""
         scope = [member for member in self.house.members if member.name in self.subject.scope]
         wanted: list[tuple[str, Once[Any], tuple[str, ...]]] = [("outside", self.sweep, ())]
-        wanted += [("outside", self.outside, ()), ("outside", self.controller, ()), ("container", self.container, ())]
+        wanted += [("outside", self.outside, ()), ("outside", self.controller, ())]
+        wanted += [("container", self.container, (gateway.name,)) for gateway in self.house.gateways]
         wanted += [(module, self.host, (member.name,)) for member in scope for module in ("vpn", "host", "egress")]
         wanted += [("host", ask, (member.name,)) for member in scope for ask in (self.secrets, self.programs)]
         wanted += [("firewall", self.planned, (member.name,)) for member in scope]
@@ -135,8 +136,8 @@ class Probing:
         return self.remote.network(self.subject.outside.name if self.subject.outside else None, job, seconds)
 
     def authority(self) -> str:
-        """The root certificate that the gateway's host trusts (PEM)."""
-        return self.state(self.house.gateway.name)["root"].text
+        """The root certificate that the first gateway's host trusts (PEM)."""
+        return self.state(self.house.gateways[0].name)["root"].text
 
     def asked_outside(self, address: str) -> list[Asked]:
         """What an address on the local network must answer anybody in its own words."""
@@ -145,11 +146,12 @@ class Probing:
         return [self._asked(row, member, address) for row in rows]
 
     def _asked(self, row: Row, member: Member, at: str) -> Asked:
-        return Asked(row, member, at, f"{kind(row)} {at} {row.port} {tls_name(self.house, row)}")
+        return Asked(row, member, at, f"{kind(row)} {at} {row.port} {tls_name(self.house, row, member)}")
 
     def _outside(self) -> dict[str, Any]:
         stun = [target(address, self.house.port("stun")) for address in self.house.coordinator.addresses]
-        seen = [target(each.address, each.port) for each in self.forbidden() if each.witness == "outside"]
+        forbidden = [each for gateway in self.house.gateways for each in self.forbidden(gateway)]
+        seen = [target(each.address, each.port) for each in forbidden if each.witness == "outside"]
         seen += [target(address, port) for address, port in self.subject.internet]
         members = [member for member in self.house.members if member.name in self.subject.scope]
         services = [each.item for member in members for at in member.addresses for each in self.asked_outside(at)]
@@ -196,27 +198,29 @@ class Probing:
             },
         )
 
-    def forbidden(self) -> tuple[Forbidden, ...]:
-        """What the container must not reach."""
+    def forbidden(self, gateway: Member) -> tuple[Forbidden, ...]:
+        """What a gateway's container must not reach."""
         states = self.states()
         return forbidden_to_container(
             self.house,
+            gateway,
             self.subject.asked,
             {name: state.listeners for name, state in states.items()},
             {name: state.vpn for name, state in states.items()},
             self.subject.internet,
-            (*routers(states[self.house.gateway.name]["routers"].text), HOST_ALIAS),
+            (*routers(states[gateway.name]["routers"].text), HOST_ALIAS),
         )
 
-    def _container(self) -> dict[str, Any]:
+    def _container(self, name: str) -> dict[str, Any]:
+        forbidden = self.forbidden(self.house.member(name))
         job = {
-            "connect": sorted({target(each.address, each.port) for each in self.forbidden()}),
+            "connect": sorted({target(each.address, each.port) for each in forbidden}),
             "lookup": [DNS_NAME],
             "dns": self.name_servers(),
         }
         command = f"{AS_ACCOUNT} podman exec -i openclaw node - {shlex.quote(json.dumps(job))}"
-        said = self.remote.run(self.house.gateway.name, command, (PROBES / "container.js").read_text())
-        return answer(said, "probes from inside the gateway's container")
+        said = self.remote.run(name, command, (PROBES / "container.js").read_text())
+        return answer(said, f"probes from inside the container on {name}")
 
     def granted(self, source: Member, other: Member) -> list[Asked]:
         """What `other` must answer `source` over the VPN: by address, and by name where names of the VPN are known."""
@@ -246,7 +250,7 @@ class Probing:
         for row in rows_at(self.house, member):
             at = list(member.addresses)
             if row.over == "vpn":
-                elsewhere = any(caller != member for caller in self.house.callers(row))
+                elsewhere = self.house.served_elsewhere(row, member)
                 at = list(served_at(row, self.state(member.name).vpn)) if elsewhere else ["127.0.0.1"]
             if row.id == "headscale":
                 at.append(self.house.headscale_name)
@@ -282,7 +286,7 @@ class Probing:
             "service": services,
             "authority": self.authority(),
             "ping": sorted(peers),
-            "resolve": [] if member.is_server else [self.house.vpn_name(self.house.gateway)],
+            "resolve": [] if member.is_server else [self.house.vpn_name(self.house.gateway_of(member.user))],
             "as": accounts,
         }
         return self.remote.network(name, job, 120)

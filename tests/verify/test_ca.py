@@ -6,7 +6,6 @@ import ipaddress
 import time
 from datetime import UTC, datetime
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
@@ -27,7 +26,7 @@ def test_root(member: Member, probing: Probing, check: Check) -> None:
     Whoever gets the CA's key can then still not pose as a bank.
     """
     state = probing.state(member.name)
-    ours = probing.state(probing.house.gateway.name)["root"].text
+    ours = probing.authority()
     try:
         certificate = x509.load_pem_x509_certificate(state["root"].text.encode())
         claims = root_claims(certificate, probing.house)
@@ -74,13 +73,9 @@ def root_claims(certificate: x509.Certificate, house: House) -> dict[str, bool]:
     }
 
 
-@pytest.mark.parametrize("service", ["headscale", "gateway"])
-def test_server(service: str, probing: Probing, check: Check) -> None:
+def test_server(server: tuple[Member, str], probing: Probing, check: Check) -> None:
     """A server shows a certificate of the house's CA, for the name that devices ask for, with days to go."""
-    house = probing.house
-    member = house.coordinator if service == "headscale" else house.gateway
-    if member.name not in probing.subject.scope:
-        pytest.skip(f"{member.name} is left out by --only")
+    member, service = server
     seen = probing.state(member.name)[f"certificate {service}"].text
     days = days_left(seen)
     check(

@@ -15,12 +15,12 @@ EGRESS = "run the deployment again; then on the gateway: nft list chain inet pri
 
 def test_ollama(gateway: Member, probing: Probing, check: Check) -> None:
     """Inside the container every model server of the configuration in force answers with Ollama's version."""
-    found = probing.container()["providers"]
+    found = probing.container(gateway.name)["providers"]
     servers = probing.house.with_role("model_hosts")
     answers = [each["status"] == 200 and bool(each["version"]) for each in found]
     check(
         len(found) == len(servers) and all(answers),
-        source="container",
+        source=f"container on {gateway.name}",
         target=" ".join(member.name for member in servers),
         expected="Ollama's version from every model server of the configuration in force",
         observed=", ".join(f"{each['url']}: {each.get('error') or each['version']}" for each in found) or "none",
@@ -30,19 +30,22 @@ def test_ollama(gateway: Member, probing: Probing, check: Check) -> None:
 
 
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
-def test_closed(group: str, family: str, probing: Probing, check: Check) -> None:
+def test_closed(gateway_group: tuple[Member, str], family: str, probing: Probing, check: Check) -> None:
     """Inside the container nothing but Ollama is reached: no internet, no local network, no other host or service.
 
     Whoever takes over the agent by a clever message is still in the cage. Each address is shown to answer others.
     """
+    gateway, group = gateway_group
     wanted = [
-        each for each in probing.forbidden() if each.group == group and (":" in each.address) == (family == "IPv6")
+        each
+        for each in probing.forbidden(gateway)
+        if each.group == group and (":" in each.address) == (family == "IPv6")
     ]
     if not wanted:
         # Only a lab has an internet that nobody is bothered with.
         pytest.skip(f"nothing to try: no {family} address in the group {group!r}")
     tried = {target(each.address, each.port): each for each in wanted}
-    seen = {at: probing.container()["connect"][at] for at in tried}
+    seen = {at: probing.container(gateway.name)["connect"][at] for at in tried}
     witnesses = {
         name: {} if name not in {each.witness for each in wanted} else ask()["connect"]
         for name, ask in (("outside", probing.outside), ("controller", probing.controller))
@@ -54,7 +57,7 @@ def test_closed(group: str, family: str, probing: Probing, check: Check) -> None
     reached = [at for at, outcome in seen.items() if outcome == "open"]
     check(
         not reached and not dead,
-        source="container",
+        source=f"container on {gateway.name}",
         target=group,
         expected=f"none of these is reached, while they do answer others: {', '.join(tried)}",
         observed=f"reached: {reached or 'none'}; does not answer others either: {dead or 'none'}",
@@ -76,13 +79,14 @@ def test_names(gateway: Member, probing: Probing, check: Check) -> None:
 
     A name server that answers is a way out: what is asked for can carry what was said.
     """
-    names, servers = probing.container()["lookup"][DNS_NAME], probing.container()["dns"]
+    seen = probing.container(gateway.name)
+    names, servers = seen["lookup"][DNS_NAME], seen["dns"]
     witness = probing.outside()["dns"]
     answered = [server for server, outcome in servers.items() if outcome == "answered"]
     dead = [server for server in servers if witness.get(server) != "answered"]
     check(
         not names and not answered and not dead,
-        source="container",
+        source=f"container on {gateway.name}",
         target="DNS",
         expected=f"no address for {DNS_NAME}"
         + (f", no answer from the name servers {', '.join(servers)}, which answer others" if servers else ""),

@@ -53,7 +53,7 @@ def test_services(member: Member, probing: Probing, check: Check) -> None:
 def test_units(member: Member, machine: testinfra.host.Host, probing: Probing, check: Check) -> None:
     """The services of a host run, and will again after a reboot."""
     units = [*EVERYWHERE, *(unit for role in sorted(member.roles) for unit in UNITS.get(role, ()))]
-    if "model_hosts" in member.roles and member != probing.house.gateway:
+    if "model_hosts" in member.roles and probing.house.served_elsewhere(probing.house.row("ollama"), member):
         units.append("ollama-vpn.socket")
     bad = []
     for unit in units:

@@ -16,7 +16,7 @@ def test_answered(client: Member, probing: Probing, check: Check) -> None:
 
     Every part may look ready while the way that messages take is dead.
     """
-    gateway, seen = probing.house.gateway, probing.message(client.name)
+    gateway, seen = probing.house.gateway_of(client.user), probing.message(client.name)
     good = seen.status == 200 and bool(seen.content.strip()) and seen.usage.get("completion_tokens", 0) > 0
     check(
         good,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from plan.chosen import RECORD, chosen
 from plan.house import Member
 from plan.openclaw import ollama_host
@@ -48,19 +50,27 @@ def test_model(model_host: Member, probing: Probing, check: Check) -> None:
         wanted, why = {record.choice.entry.name: record.manifest_sha256}, record.choice.why
     except ValueError as error:
         wanted, why = {}, str(error)
-    used = [each["model"] for each in probing.container()["providers"] if _asks(probing, model_host, each["url"])]
+    used = {name: [each["model"] for each in asked] for name, asked in _asked(probing, model_host).items()}
     check(
-        bool(wanted) and wanted.items() <= served.items() and used == list(wanted),
+        bool(wanted) and wanted.items() <= served.items() and all(models == list(wanted) for models in used.values()),
         source=model_host.name,
         target="itself",
-        expected=f"{wanted or 'a record of the choice'}, used by the gateway ({why})",
-        observed=f"served: {served or 'none'}; the gateway asks for: {used or 'none'}",
+        expected=f"{wanted or 'a record of the choice'}, used by {', '.join(used)} ({why})",
+        observed=f"served: {served or 'none'}; asked for: {used}",
         remedy=f"run the deployment again; see {RECORD} on {model_host.name} and ollama_model in group_data/all.py",
     )
 
 
-def _asks(probing: Probing, model_host: Member, url: str) -> bool:
-    return f"//{ollama_host(probing.house, model_host)}:" in url
+def _asked(probing: Probing, model_host: Member) -> dict[str, list[dict[str, Any]]]:
+    """Gateway -> the models of this host that its configuration in force names."""
+    return {
+        gateway.name: [
+            each
+            for each in probing.container(gateway.name)["providers"]
+            if f"//{ollama_host(gateway, model_host)}:" in each["url"]
+        ]
+        for gateway in probing.house.gateways
+    }
 
 
 def test_context(model_host: Member, probing: Probing, check: Check) -> None:
@@ -71,12 +81,12 @@ def test_context(model_host: Member, probing: Probing, check: Check) -> None:
     clients = [member for member in probing.house.with_role("clients") if member.name in probing.subject.scope]
     for client in clients[:1]:
         probing.message(client.name)  # brings the model into memory after a restart
-    providers = [each for each in probing.container()["providers"] if _asks(probing, model_host, each["url"])]
-    wanted = {each["model"]: each["context"] for each in providers}
+    asked = _asked(probing, model_host)
+    wanted = {each["model"]: each["context"] for models in asked.values() for each in models}
     loaded = probing.loaded(model_host.name)
     check(
         bool(wanted) and wanted.items() <= loaded.items(),
-        source=probing.house.gateway.name,
+        source=" ".join(asked),
         target=model_host.name,
         expected=f"in memory, with the context of openclaw.json: {wanted or 'a model of this host'}",
         observed=loaded or "no model in memory",

@@ -104,14 +104,14 @@ def test_settings(gateway: Member, probing: Probing, check: Check) -> None:
 
     Read inside the container, and older than the gateway's start, so it is what the gateway runs with.
     """
-    house, seen = probing.house, probing.container()
+    house, seen = probing.house, probing.container(gateway.name)
     try:
         choices = {
             member.name: chosen(probing.state(member.name)["chosen"].json() or {}).choice
             for member in house.with_role("model_hosts")
             if member in probing.subject.asked
         }
-        planned = openclaw_config(house, model_servers(house, choices))
+        planned = openclaw_config(house, gateway, model_servers(house, gateway, choices))
         wrong = list(differences(planned, seen["config"], ""))
     except (ValueError, KeyError) as error:
         planned, wrong = {}, [f"what is planned is not known: {error}"]

@@ -50,8 +50,8 @@ def test_closed(pair: Pair, probing: Probing, check: Check) -> None:
 
 
 def test_names(client: Member, probing: Probing, check: Check) -> None:
-    """People reach the gateway by its name, which MagicDNS knows."""
-    gateway = probing.house.gateway
+    """People reach their gateway by its name, which MagicDNS knows."""
+    gateway = probing.house.gateway_of(client.user)
     name = probing.house.vpn_name(gateway)
     wanted, seen = sorted(probing.state(gateway.name).vpn), probing.host(client.name)["resolve"][name]
     check(

@@ -140,7 +140,7 @@ BREAKAGES = (
         "The gateway's account no longer lingers, so its container stopped and would not start at boot.",
         f"loginctl disable-linger openclaw; {until('! test -S /run/user/$(id -u openclaw)/bus')}",
         (Caught("openclaw.cage[HOST]"), Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
-        ("openclaw.*", "host.*[HOST]", "container.*", "vpn.*", "message.*", "ca.server[gateway]"),
+        ("openclaw.*", "host.*[HOST]", "container.*", "vpn.*", "message.*", "ca.server[GATEWAY-gateway]"),
         ("Base | Packages, accounts, names",),
     ),
     Breakage(

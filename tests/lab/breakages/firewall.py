@@ -114,7 +114,7 @@ BREAKAGES = (
         "gateway",
         "A server's whole list of ways out is empty, so everything may leave.",
         f"nft flush chain {TABLE} output",
-        (DIFFERENT, Caught("egress.closed[HOST-openclaw]"), Caught("container.closed[internet-IPv4]")),
+        (DIFFERENT, Caught("egress.closed[HOST-openclaw]"), Caught("container.closed[GATEWAY-internet-IPv4]")),
         NO_RULES,
         REPAIR,
         topologies=("single", "split"),
@@ -178,7 +178,7 @@ BREAKAGES = (
             Caught("outside.services[HOST-IPv4]"),
             Caught("outside.services[HOST-IPv6]"),
         ),
-        ("container.closed[coordinator-*]", "tailscale.joined[*]", "headscale.nodes[*]", "tailscale.relay[*]"),
+        ("container.closed[GATEWAY-coordinator-*]", "tailscale.joined[*]", "headscale.nodes[*]", "tailscale.relay[*]"),
         by_hand=Repair(
             "The deployment owns one table and leaves all others alone: they belong to the host's administrator.",
             "nft delete table inet other",

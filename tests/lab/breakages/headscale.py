@@ -16,11 +16,11 @@ AWAY = (
     "host.services[COORDINATOR]",
     "host.listeners[COORDINATOR]",
     "host.programs[COORDINATOR]",
-    "container.closed[coordinator-*]",
+    "container.closed[GATEWAY-coordinator-*]",
     "headscale.*",
     "tailscale.joined[*]",
     "tailscale.relay[*]",
-    "ca.server[headscale]",
+    "ca.server[COORDINATOR-headscale]",
 )
 
 
@@ -84,7 +84,9 @@ BREAKAGES = (
         "headscale.policy-widened",
         "coordinator",
         "People's devices may also use SSH on the gateway.",
-        edit_json(POLICY, 'it["grants"].append({"src": ["group:clients"], "dst": ["tag:gateway"], "ip": ["tcp:22"]})')
+        edit_json(
+            POLICY, 'it["grants"].append({"src": ["group:clients"], "dst": ["tag:gateway-home"], "ip": ["tcp:22"]})'
+        )
         + f"; {RESTART_HEADSCALE}",
         (Caught("headscale.policy[GATEWAY]", "22"),),
         ("vpn.closed[CLIENT-GATEWAY]",),

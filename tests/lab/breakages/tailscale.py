@@ -20,7 +20,13 @@ CLIENT_AWAY = (
     "message.*[HOST]",
     "tailscale.*[HOST]",
 )
-SERVER_AWAY = (*CLIENT_AWAY, "message.*", "host.services[HOST]", "host.listeners[HOST]", "container.closed[vpn-*]")
+SERVER_AWAY = (
+    *CLIENT_AWAY,
+    "message.*",
+    "host.services[HOST]",
+    "host.listeners[HOST]",
+    "container.closed[GATEWAY-vpn-*]",
+)
 
 BREAKAGES = (
     Breakage(
