@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.lab.conftest import INVENTORIES, STAMP, TestLab, bring_up
 from tests.lab.inventories import write_inventory
 
 PEOPLE = {"headscale_users": ["anna", "ben"]}
-OWN = {"laptop": {"tailscale_user": "anna"}, "desk": {"tailscale_user": "ben"}}
+OWN: dict[str, dict[str, Any]] = {"laptop": {"tailscale_user": "anna"}, "desk": {"tailscale_user": "ben"}}
 ONE = {"coordinator": ["home"], "gateway": ["home"], "model_hosts": ["home"], "clients": ["laptop", "desk"]}
 PORT = 18789
 
