@@ -7,6 +7,7 @@ import json
 from operations.component import component
 from operations.ollama import answers
 from operations.ollama import model as lay_down
+from plan.checks import is_vpn
 from plan.chosen import RECORD, record
 from plan.house import House
 from plan.want import Component, Directory, File, Unit
@@ -15,7 +16,8 @@ from tasks.this import This, choice_of, model_of, program, vpn_of
 from tasks.wanted import program_want, running_program
 
 UNIT = "/etc/systemd/system/ollama.service"
-SOCKET = "/etc/systemd/system/ollama-vpn.socket"
+VPN_SOCKET = "ollama-vpn.socket"
+SOCKET = f"/etc/systemd/system/{VPN_SOCKET}"
 FORWARD = "/etc/systemd/system/ollama-vpn.service"
 BINARY = "/usr/local/bin/ollama"
 
@@ -42,7 +44,7 @@ def deploy(this: This) -> None:
             File(UNIT, unit),
             File(RECORD, json.dumps(record(choice, files.manifest_sha256), indent=2) + "\n"),
         ),
-        units=(service(this.house),),
+        units=(*_out_of_the_way(this), service(this.house)),
     )
     component(name="Ollama | Program, service", want=lambda: wanted)
     lay_down(
@@ -63,6 +65,13 @@ def deploy(this: This) -> None:
         port=port,
     )
     _forward(this, port)
+
+
+def _out_of_the_way(this: This) -> tuple[Unit, ...]:
+    """The way in from the VPN, to be stopped where it has more than the VPN's addresses: its file was changed, and the
+    server could not have its own. It begins again below."""
+    wide = [each for each in this.profile.listeners if each.unit == VPN_SOCKET and not is_vpn(this.house, each.address)]
+    return (Unit(VPN_SOCKET, stopped=True),) if wide else ()
 
 
 def _forward(this: This, port: int) -> None:
@@ -99,5 +108,5 @@ def service(house: House) -> Unit:
 def forwarder(this: This) -> Unit:
     """The way in for gateways elsewhere, over the VPN; one here uses loopback, and alone it leaves no socket behind."""
     if not this.house.served_elsewhere(this.house.row("ollama"), this.member):
-        return Unit("ollama-vpn.socket", stopped=True)
-    return Unit("ollama-vpn.socket", inputs=(SOCKET, FORWARD))
+        return Unit(VPN_SOCKET, stopped=True)
+    return Unit(VPN_SOCKET, inputs=(SOCKET, FORWARD))

@@ -62,7 +62,7 @@ BREAKAGES = (
         "The VPN's service is stopped and masked on a server.",
         "systemctl stop tailscaled; ln -sfn /dev/null /etc/systemd/system/tailscaled.service; systemctl daemon-reload",
         (JOINED, Caught("host.units[HOST]", "tailscaled"), Caught("vpn.granted[CLIENT-HOST]")),
-        SERVER_AWAY,
+        (*SERVER_AWAY, "container.ollama[HOST]"),
         SERVICE,
         topologies=("split",),
     ),
