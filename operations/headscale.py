@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from pyinfra import host, inventory, logger, state
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
-from facts.headscale import Headscale
+from facts.headscale import Headscale, HeadscaleState
 from facts.tailscale import Tailscale, TailscaleState
 from operations.differs import differs, not_yet
 from operations.remote import RemoteError, run_on
@@ -21,11 +21,14 @@ from plan.preferences import OFF
 KEY_LIFE = "10m"
 JOIN_SECONDS = 90
 
+#: Coordinator -> what it knew before hosts join, asked once per run.
+_known: dict[str, HeadscaleState] = {}
+
 
 @operation()
 def users(names: Sequence[str]) -> Generator[StringCommand, None, None]:
     """Own the existence of Headscale users. Others are left alone. A second run costs one remote command."""
-    known = host.get_fact(Headscale)
+    known = _known[host.name] = host.get_fact(Headscale)
     if not known.answers and not state.is_executing:
         yield not_yet("Headscale does not answer")
         return
@@ -45,19 +48,24 @@ def joined(
     """Own this host's membership in the VPN of `control` (https URL), with `tags`, or owned by `user` when it has none,
     and that Tailscale does nothing else there (plan/preferences.py).
 
-    A single-use key is made on `coordinator` only when the host is not joined or has other tags; it goes over standard
-    input and is never printed. A second run costs one remote command and needs no key.
+    A single-use key is made on `coordinator` only when the host is not joined, has other tags, or is a node that the
+    control server does not know: tailscaled does not say so itself. It goes over standard input and is never printed. A
+    second run costs one remote command and needs no key.
     """
     seen = host.get_fact(Tailscale)
     hostname = host.name
     if not seen.backend and not state.is_executing:
         yield not_yet("Tailscale does not answer")
         return
-    if not (seen.joined and seen.control == control and seen.tags == frozenset(tags)):
-        differs(Change("the host", "joined to the VPN", _why_joined(seen, control)))
-        yield FunctionCommand(
-            _join, (inventory.get_host(coordinator), control, tuple(tags), user, accept_dns, seen.joined), {}
-        )
+    server = inventory.get_host(coordinator)
+    why = apart(seen, control, tags)
+    if not why:
+        if coordinator not in _known:
+            _known[coordinator] = server.get_fact(Headscale)
+        why = unknown(seen, _known[coordinator])
+    if why:
+        differs(Change("the host", "joined to the VPN", why))
+        yield FunctionCommand(_join, (server, control, tuple(tags), user, accept_dns, seen.joined), {})
         return
     asked = {
         f"--hostname={shlex.quote(hostname)}": seen.hostname == hostname,
@@ -75,12 +83,19 @@ def joined(
         host.noop("joined")
 
 
-def _why_joined(seen: TailscaleState, control: str) -> str:
+def apart(seen: TailscaleState, control: str, tags: Sequence[str]) -> str:
+    """Why a host is not joined as it ought to be, by its own words; "" when it is."""
     if not seen.joined:
         return f"Tailscale says {seen.backend or 'nothing'}"
     if seen.control != control:
         return f"it belongs to {seen.control}"
-    return f"its node has {', '.join(sorted(seen.tags)) or 'no tags'}"
+    return "" if seen.tags == frozenset(tags) else f"its node has {', '.join(sorted(seen.tags)) or 'no tags'}"
+
+
+def unknown(seen: TailscaleState, known: HeadscaleState) -> str:
+    """Why a host that takes itself for joined is not, by the control server's words; "" when it is, or nobody says."""
+    addresses = {address for node in known.nodes for address in node.addresses}
+    return "the control server does not know its node" if known.answers and not addresses & {*seen.addresses} else ""
 
 
 def _join(

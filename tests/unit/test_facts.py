@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
@@ -9,6 +11,7 @@ from facts.certificate import CertificateState
 from facts.headscale import Headscale
 from facts.ollama import ModelStores, Ollama, SoundBlobs
 from facts.tailscale import Tailscale
+from operations.headscale import apart, unknown
 
 # Recorded from Headscale 0.29.3, shortened.
 HEADSCALE = """\
@@ -84,6 +87,17 @@ def test_a_port_that_tailscale_itself_answers_on_is_seen() -> None:
 def test_a_host_that_is_logged_out_has_not_joined() -> None:
     text = TAILSCALE.replace("Running", "NeedsLogin")
     assert not Tailscale().process(text.splitlines()).joined
+
+
+def test_a_host_is_joined_when_the_control_server_says_so_too() -> None:
+    seen, known = Tailscale().process(TAILSCALE.splitlines()), Headscale().process(HEADSCALE.splitlines())
+    assert apart(seen, seen.control, ["tag:coordinator"]) == "" == unknown(seen, known)
+    assert apart(seen, "https://x", ["tag:coordinator"]).startswith("it belongs to https://headscale")
+    assert apart(seen, seen.control, []) == "its node has tag:coordinator"
+    # tailscaled goes on as it was when its node was deleted.
+    assert "does not know its node" in unknown(seen, replace(known, nodes=()))
+    # A server that does not answer knows nobody.
+    assert unknown(seen, replace(known, nodes=(), answers=False)) == ""
 
 
 def test_ollama() -> None:

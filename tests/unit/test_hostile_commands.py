@@ -17,6 +17,7 @@ import pytest
 from hypothesis import example, given
 
 from facts.have import STAMPS, ComponentState, inputs_digest, unit_call
+from facts.headscale import Headscale, HeadscaleState
 from facts.tailscale import Tailscale, TailscaleState
 from operations import chat, component, devices, headscale, ollama, openclaw
 from operations.browsers import approved
@@ -137,9 +138,11 @@ def test_a_hosts_name_and_its_control_server(shell: Shell, name: str, control: s
 @given(arguments)
 def test_a_hosts_name_when_it_is_set_anew(shell: Shell, name: str) -> None:
     joined = TailscaleState("Running", "https://x", "old", frozenset(), ("100.64.0.1",), True, (), False)
+    known = node_of({"id": 1, "given_name": "x", "ip_addresses": ["100.64.0.1"]})
+    headscale._known.clear()
     here = told(
         headscale.joined,
-        Fake(name, {Tailscale: joined}),
+        Fake(name, {Tailscale: joined, Headscale: HeadscaleState(True, {}, (known,), (), {})}),
         control="https://x",
         coordinator="home",
         tags=(),
