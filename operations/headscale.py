@@ -20,6 +20,7 @@ from plan.preferences import OFF
 #: How long a join key is good for. It is used seconds after it was made.
 KEY_LIFE = "10m"
 JOIN_SECONDS = 90
+JOIN_TRIES = 3
 
 #: Coordinator -> what it knew before hosts join, asked once per run.
 _known: dict[str, HeadscaleState] = {}
@@ -108,20 +109,27 @@ def _join(
     accept_dns: bool,
     again: bool,
 ) -> bool:
-    try:
-        user_id = None if tags else coordinator.get_fact(Headscale).users[user]
-        owner = f"--tags {','.join(tags)}" if tags else f"--user {user_id}"
-        made = run_on(coordinator, f"headscale preauthkeys create {owner} --expiration {KEY_LIFE} -o json")
-        key = json.loads(made)["key"]
-        run_on(host, join_script(control, host.name, accept_dns, again), stdin=key)
-    except (RemoteError, *STRANGE) as error:
-        logger.error(f"{host.print_prefix}could not join the VPN: {error}")
-        return False
-    return True
+    said = ""
+    for attempt in range(JOIN_TRIES):
+        try:
+            user_id = None if tags else coordinator.get_fact(Headscale).users[user]
+            owner = f"--tags {','.join(tags)}" if tags else f"--user {user_id}"
+            made = run_on(coordinator, f"headscale preauthkeys create {owner} --expiration {KEY_LIFE} -o json")
+            # Another key each time: tailscaled may have used one up and still say that it was refused.
+            key = json.loads(made)["key"]
+            run_on(host, join_script(control, host.name, accept_dns, again, anew=attempt > 0), stdin=key)
+            return True
+        except (RemoteError, *STRANGE) as error:
+            said = str(error)
+    logger.error(f"{host.print_prefix}could not join the VPN: {said}")
+    return False
 
 
-def join_script(control: str, hostname: str, accept_dns: bool, again: bool) -> str:
-    """Join with the key on standard input, which is in a root-only file in memory for as long as this takes."""
+def join_script(control: str, hostname: str, accept_dns: bool, again: bool, anew: bool) -> str:
+    """Join with the key on standard input, which is in a root-only file in memory for as long as this takes.
+
+    `again`: the host is in a VPN already. `anew`: tailscaled begins again before.
+    """
     options = [
         f"--login-server={shlex.quote(control)}",
         f"--hostname={shlex.quote(hostname)}",
@@ -131,8 +139,8 @@ def join_script(control: str, hostname: str, accept_dns: bool, again: bool) -> s
         f"--timeout={JOIN_SECONDS}s",
         "--reset",
     ]
-    up = f'tailscale up --auth-key="file:$key" {" ".join(options)}'
-    first = f"{up} --force-reauth" if again else up
+    # With it tailscaled registers twice, and once in a while both get through: then the second finds the key used.
+    options += ["--force-reauth"] if again else []
     said = "tailscale status --peers=false; journalctl --unit=tailscaled --boot --lines=15 --no-pager --output=cat"
     return "\n".join(
         [
@@ -142,8 +150,9 @@ def join_script(control: str, hostname: str, accept_dns: bool, again: bool) -> s
             # An empty one would have `up` wait for somebody to log in.
             'cat > "$key"; test -s "$key"',
             # A daemon that began without a network, or before the control server did, may wait for a change that has
-            # long been: it begins again. If it was let in meanwhile it needs the key no more.
-            f"{first} || {{ systemctl restart tailscaled; {up}; }} || {{ {{ {said}; }} >&2; exit 1; }}",
+            # long been.
+            *(["systemctl restart tailscaled"] if anew else []),
+            f'tailscale up --auth-key="file:$key" {" ".join(options)} || {{ {{ {said}; }} >&2; exit 1; }}',
             # Not all of them are options of `up`, and off means off after every join.
             f"tailscale set {' '.join(OFF)}",
         ]

@@ -128,7 +128,7 @@ def test_the_name_of_a_person(shell: Shell, name: str) -> None:
 @fewer(2)
 @given(arguments, arguments)
 def test_a_hosts_name_and_its_control_server(shell: Shell, name: str, control: str) -> None:
-    calls = shell(headscale.join_script(control, name, True, again=True), "key")
+    calls = shell(headscale.join_script(control, name, True, again=True, anew=False), "key")
     up = next(call for call in calls if call[:2] == ["tailscale", "up"])
     assert up[3:5] == [f"--login-server={control}", f"--hostname={name}"]
     assert [call[0] for call in calls] == ["mktemp", "tailscale", "tailscale", "rm"]
