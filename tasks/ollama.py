@@ -70,7 +70,9 @@ def deploy(this: This) -> None:
 def _out_of_the_way(this: This) -> tuple[Unit, ...]:
     """The way in from the VPN, to be stopped where it has more than the VPN's addresses: its file was changed, and the
     server could not have its own. It begins again below."""
-    wide = [each for each in this.profile.listeners if each.unit == VPN_SOCKET and not is_vpn(this.house, each.address)]
+    # Whichever of the two has it now: systemd passes it on with the first connection.
+    held = [each for each in this.profile.listeners if each.unit in (VPN_SOCKET, "ollama-vpn.service")]
+    wide = [each for each in held if not is_vpn(this.house, each.address)]
     return (Unit(VPN_SOCKET, stopped=True),) if wide else ()
 
 
