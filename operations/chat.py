@@ -16,6 +16,8 @@ from plan.terminal import plain
 
 #: A first message on a slow machine reads OpenClaw's whole system prompt before the first word.
 ANSWER_SECONDS = 900
+#: A way that is dead is known sooner.
+CONNECT_SECONDS = 30
 
 
 @operation()
@@ -59,7 +61,8 @@ def ask_script(url: str) -> str:
     return "\n".join(
         [
             "IFS= read -r token",
-            f"curl --silent --show-error --max-time {ANSWER_SECONDS} --header 'Content-Type: application/json' "
+            f"curl --silent --show-error --connect-timeout {CONNECT_SECONDS} --max-time {ANSWER_SECONDS} "
+            "--header 'Content-Type: application/json' "
             f"--header @/dev/fd/3 --data-binary @- {shlex.quote(url)} 3<<end",
             "Authorization: Bearer $token",
             "end",
