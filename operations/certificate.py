@@ -10,6 +10,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.facts.files import File
 
 from facts.certificate import CA_FOLDER, CaCertificate, CertificateState
+from operations.asked import ask
 from operations.differs import differs
 from operations.remote import RemoteError, run_on
 from operations.script import into_place
@@ -27,7 +28,7 @@ def authority(common_name: str, permitted: tuple[str, ...]) -> Generator[StringC
     `permitted` are name constraints in openssl's form (`DNS:house.internal`, `IP:ADDRESS/MASK`), critical: a device
     that trusts this CA trusts it for nothing else. A second run costs two remote commands.
     """
-    if not host.get_fact(CaCertificate):
+    if not ask(host, CaCertificate):
         differs(Change(f"the authority in {CA_FOLDER}", "made", MISSING))
         yield StringCommand(authority_script(common_name, permitted))
         return

@@ -6,31 +6,34 @@ import base64
 import io
 import shlex
 import tarfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 from pyinfra import host, state
 from pyinfra.api import FileUploadCommand, OperationError, StringCommand, operation
 
-from facts.have import STAMPS, ComponentState, inputs_digest, unit_call
+from facts.have import STAMPS, inputs_digest, unit_call
+from operations.asked import NotYet, Want, have_of, is_wanted
 from operations.differs import differs, not_yet
 from operations.script import into_place
 from plan.difference import Difference, difference
-from plan.want import Account, Block, Component, Directory, File, Program, Secret, Unit
+from plan.want import Account, Block, Directory, File, Program, Secret, Unit
 
 INCOMING = "/var/lib/private-ai/incoming"
 
 
-class NotYet(Exception):
-    """A want cannot be known before an earlier operation has run; only fine while planning."""
+def component(name: str, want: Want) -> None:
+    """Bring one component on one host to what `want()` says: the operation `brought`, which is said in advance."""
+    is_wanted(host, want)
+    brought(name=name, want=want)
 
 
 @operation()
-def component(want: Callable[[], Component]) -> Generator[StringCommand | FileUploadCommand, None, None]:
-    """Bring one component on one host to what `want()` says.
+def brought(want: Want) -> Generator[StringCommand | FileUploadCommand, None, None]:
+    """Own the named packages (present), accounts, program folders, links, files, directories' owner and mode, units.
 
-    Owns the named packages (present), accounts, program folders, links, files, directories' owner and mode, and units.
     `want` is called when the operation runs, so it may ask facts that earlier operations made true; while
-    planning it may raise `NotYet`. A second run costs one remote command and changes nothing.
+    planning it may raise `NotYet`. A second run changes nothing, and costs one remote command for
+    all components of a host together.
     Raises OperationError when `want` still raises `NotYet` while executing.
     """
     todo = yield from compared(want)
@@ -38,7 +41,7 @@ def component(want: Callable[[], Component]) -> Generator[StringCommand | FileUp
         yield from _commands(todo)
 
 
-def compared(want: Callable[[], Component]) -> Generator[StringCommand, None, Difference | None]:
+def compared(want: Want) -> Generator[StringCommand, None, Difference | None]:
     """For operations that build on this one: what has to be done, or None when nothing has, which is then said."""
     try:
         wanted = want()
@@ -47,7 +50,7 @@ def compared(want: Callable[[], Component]) -> Generator[StringCommand, None, Di
             raise OperationError(f"{host.name}: {reason}") from reason
         yield not_yet(str(reason))
         return None
-    todo = difference(wanted, host.get_fact(ComponentState, component=wanted))
+    todo = difference(wanted, have_of(host, wanted))
     if not todo:
         host.noop("as wanted")
         return None

@@ -14,6 +14,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
 from facts.headscale import Headscale, HeadscaleState
 from facts.tailscale import Tailscale
+from operations.asked import ask
 from operations.differs import differs, not_yet
 from operations.openclaw import as_account
 from operations.remote import RemoteError, run_on
@@ -56,7 +57,7 @@ def nodes(house: House) -> Generator[StringCommand | FunctionCommand, None, None
     Others are removed; hosts outside --limit are left alone. Keys that do not wait for a designated device are expired:
     hosts have used theirs when this comes. A second run costs one remote command.
     """
-    known = host.get_fact(Headscale)
+    known = ask(host, Headscale)
     if not known.answers and not state.is_executing:
         yield not_yet("Headscale does not answer")
         return

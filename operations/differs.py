@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pyinfra import host, state
 from pyinfra.api import Host, StringCommand
 
+from operations.asked import something_changes
 from plan.difference import Change
 
 #: Of this run's planning: name of a host and hash of an operation -> what differs there.
@@ -16,6 +17,7 @@ _SAID: dict[tuple[str, str], tuple[Change, ...]] = {}
 def differs(*changes: Change) -> None:
     """Called by an operation that is going to change something, before its first command. Costs no remote command."""
     if state.is_executing:
+        something_changes()
         host.log_styled(f"    {'; '.join(change.brief for change in changes)}", fg="yellow")
     else:
         _SAID[host.name, str(host.current_op_hash)] = changes

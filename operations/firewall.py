@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import replace
 
-from pyinfra import logger
+from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
+from operations.asked import Want, is_wanted
 from operations.component import compared, install_files, pack, start_unit
 from operations.differs import differs
 from operations.script import into_place
 from plan.difference import Change
 from plan.firewall import TAKEN_BACK, UNCONFIRMED
-from plan.want import Component, Unit
+from plan.want import Unit
 
 ROLLBACK = "private-ai-firewall-rollback"
 #: Seconds after which the old rules come back unless a new SSH connection has succeeded.
@@ -24,9 +25,15 @@ ROLLBACK_SECONDS = 45
 BEFORE = "/var/lib/private-ai/firewall.before"
 
 
+def firewall(name: str, want: Want, rules: str, table: str, left_over: bool) -> None:
+    """Bring the rules of one host to what `want()` says: the operation `guarded`, which is said in advance."""
+    is_wanted(host, want)
+    guarded(name=name, want=want, rules=rules, table=table, left_over=left_over)
+
+
 @operation()
-def firewall(
-    want: Callable[[], Component], rules: str, table: str, left_over: bool
+def guarded(
+    want: Want, rules: str, table: str, left_over: bool
 ) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the nftables table `table` (inet), its rules file `rules` and the unit that loads it at boot.
 

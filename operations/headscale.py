@@ -11,6 +11,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
 from facts.headscale import Headscale, HeadscaleState
 from facts.tailscale import Tailscale, TailscaleState
+from operations.asked import ask
 from operations.differs import differs, not_yet
 from operations.remote import RemoteError, run_on
 from plan.difference import MISSING, Change
@@ -22,14 +23,11 @@ KEY_LIFE = "10m"
 JOIN_SECONDS = 90
 JOIN_TRIES = 3
 
-#: Coordinator -> what it knew before hosts join, asked once per run.
-_known: dict[str, HeadscaleState] = {}
-
 
 @operation()
 def users(names: Sequence[str]) -> Generator[StringCommand, None, None]:
     """Own the existence of Headscale users. Others are left alone. A second run costs one remote command."""
-    known = _known[host.name] = host.get_fact(Headscale)
+    known = ask(host, Headscale)
     if not known.answers and not state.is_executing:
         yield not_yet("Headscale does not answer")
         return
@@ -53,7 +51,7 @@ def joined(
     control server does not know: tailscaled does not say so itself. It goes over standard input and is never printed. A
     second run costs one remote command and needs no key.
     """
-    seen = host.get_fact(Tailscale)
+    seen = ask(host, Tailscale)
     hostname = host.name
     if not seen.backend and not state.is_executing:
         yield not_yet("Tailscale does not answer")
@@ -61,9 +59,7 @@ def joined(
     server = inventory.get_host(coordinator)
     why = apart(seen, control, tags)
     if not why:
-        if coordinator not in _known:
-            _known[coordinator] = server.get_fact(Headscale)
-        why = unknown(seen, _known[coordinator])
+        why = unknown(seen, ask(server, Headscale))
     if why:
         differs(Change("the host", "joined to the VPN", why))
         yield FunctionCommand(_join, (server, control, tuple(tags), user, accept_dns, seen.joined), {})

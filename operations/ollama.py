@@ -11,6 +11,7 @@ from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 
 from facts.ollama import STORE, Ollama
+from operations.asked import ask
 from operations.component import INCOMING
 from operations.differs import differs
 from operations.script import into_place
@@ -34,7 +35,7 @@ def model(
     digest on the host before it is moved into place, the manifest last. A second run costs one remote command; an
     interrupted one goes on with the blobs that are missing.
     """
-    seen = host.get_fact(Ollama, manifest=manifest, port=port)
+    seen = ask(host, Ollama, manifest=manifest, port=port)
     missing = [(digest, size, file) for digest, size, file in blobs if seen.blobs.get(digest) != size]
     if not missing and seen.manifest == manifest_sha256:
         host.noop(f"{model_name} is there")
@@ -71,7 +72,7 @@ def answers(model_name: str, manifest: str, context: int, port: int) -> Generato
 
     Ollama answers its health check also when it cannot run any model. A second run costs one remote command.
     """
-    loaded = host.get_fact(Ollama, manifest=manifest, port=port).loaded.get(model_name)
+    loaded = ask(host, Ollama, manifest=manifest, port=port).loaded.get(model_name)
     if loaded == context:
         host.noop(f"{model_name} is loaded with a context of {context}")
         return

@@ -7,8 +7,9 @@ import ipaddress
 from pyinfra import inventory
 
 from facts.certificate import CaCertificate
+from operations.asked import NotYet, ask
 from operations.certificate import authority
-from operations.component import NotYet, component
+from operations.component import component
 from plan.house import House
 from plan.want import Component, Effect, File
 from tasks.this import This
@@ -45,7 +46,7 @@ def deploy_trust(this: This) -> None:
     path = certificate_path(this.house)
 
     def wanted() -> Component:
-        certificate = inventory.get_host(coordinator).get_fact(CaCertificate)
+        certificate = ask(inventory.get_host(coordinator), CaCertificate)
         if not certificate:
             raise NotYet("the CA is made on the coordinator first")
         return Component(

@@ -8,6 +8,7 @@ from typing import NoReturn
 from pyinfra import host, logger
 
 from facts.headscale import Headscale
+from operations.asked import ask
 from operations.devices import nodes, untidy
 from plan.devices import SETTING, Device
 from plan.errors import SettingError, nearest
@@ -18,7 +19,7 @@ from tasks.this import This, WrongInput
 
 def deploy(this: This) -> None:
     """On the coordinator, after the hosts have joined: remove what is not designated, and say so while planning."""
-    for line in untidy(this.house, host.get_fact(Headscale)).announced:
+    for line in untidy(this.house, ask(host, Headscale)).announced:
         logger.warning(f"{host.print_prefix}{line}")
     nodes(name="Devices | Nodes of the VPN", house=this.house)
 

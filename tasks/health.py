@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from facts.certificate import RENEW_DAYS
 from facts.have import STAMPS, inputs_digest, unit_call
 from facts.ollama import STORE
-from operations.component import NotYet, component
+from operations.asked import NotYet
+from operations.component import component
 from plan.health import (
     AGAIN_S,
     AUTHORITY_WARN_DAYS,

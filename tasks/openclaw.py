@@ -7,8 +7,9 @@ import json
 from pyinfra import host
 
 from facts.have import ComponentState
+from operations.asked import NotYet, ask
 from operations.certificate import server_certificate
-from operations.component import NotYet, component
+from operations.component import component
 from operations.openclaw import as_account, image
 from plan.house import House, Member
 from plan.openclaw import IMAGE_RECORD, MEMORY_GIB, PIDS, model_servers, ollama_host, openclaw_config
@@ -103,7 +104,7 @@ def account_number() -> int | None:
     """The number of OpenClaw's account on this host; None before it is made. Cost: one remote command per run."""
     if host.name not in _numbers:
         wanted = Component(accounts=(Account(ACCOUNT, "/var/lib/openclaw"),))
-        seen = host.get_fact(ComponentState, component=wanted).accounts
+        seen = ask(host, ComponentState, component=wanted).accounts
         if ACCOUNT not in seen:
             return None
         _numbers[host.name] = seen[ACCOUNT]

@@ -20,6 +20,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.context import ctx_state
 
+from operations.asked import forget, something_changes
 from plan.errors import SettingError
 
 
@@ -56,6 +57,16 @@ ASKING = frozenset({"status.py"})
 LOOKS_ONLY = "diff.py"
 #: Its status when it did not come to an answer: 0 and 1 are answers.
 NO_ANSWER = 2
+
+
+class Changes(BaseStateCallback):
+    """After an operation that has changed something, or perhaps has, nothing is known any more."""
+
+    @staticmethod
+    def operation_end(state: State, op_hash: str) -> None:
+        metas = [ops[op_hash].operation_meta for ops in state.ops.values() if op_hash in ops]
+        if any(meta.is_complete() and (meta.did_change() or not meta.did_succeed()) for meta in metas):
+            something_changes()
 
 
 class NoDelay(BaseStateCallback):
@@ -97,6 +108,7 @@ def begin() -> None:
                 # Of several gateways --limit may mean one.
                 state.limit_hosts = [host for host in there if state.is_host_in_limit(host)] or there
             state.add_callback_handler(NoDelay())
+            state.add_callback_handler(Changes())
             if looks_only:
                 # Whatever -y and --fail-percent say: changes are looked for, every host has to answer, nobody is asked.
                 state.check_for_changes, state.config.FAIL_PERCENT = True, 0
@@ -108,6 +120,9 @@ def begin() -> None:
             # In the name of one of them; nothing is sent to it for that.
             state.limit_hosts = wanted
             state.activate_host(wanted[0])
+        elif stage == StateStage.Execute and not (looks_only or RUN.yes):
+            # Somebody was asked, and may have taken long to answer.
+            forget()
         elif stage == StateStage.Execute and looks_only:
             raise PyinfraError(f"playbooks/{LOOKS_ONLY} only looks; nothing was changed. Next: run deploy.py")
         set_stage(stage)

@@ -20,7 +20,7 @@ from artifacts.store import Model, Program, find_model, find_program, known_mode
 from facts.ollama import ModelStores, SoundBlobs, Stores
 from facts.profile import HostProfile
 from facts.tailscale import Tailscale, TailscaleState
-from operations.component import NotYet
+from operations.asked import NotYet, ask
 from plan.access import ROLES
 from plan.errors import SettingError
 from plan.house import HostEntry, House, Member, build_house
@@ -132,7 +132,7 @@ def this() -> This:
 
 def vpn_of(member: Member) -> TailscaleState:
     """A member's place in the VPN. Raises NotYet while it has none."""
-    seen = inventory.get_host(member.name).get_fact(Tailscale)
+    seen = ask(inventory.get_host(member.name), Tailscale)
     if not seen.joined:
         raise NotYet(f"{member.name} has no VPN address before it has joined")
     return seen

@@ -21,10 +21,12 @@ from pyinfra.context import ctx_host, ctx_inventory, ctx_state
 from artifacts.store import Blob, Model, ProgramFile
 from artifacts.store import Program as Obtained
 from facts.certificate import CaCertificate, CertificateState, ServerCertificate
-from facts.have import ComponentState
+from facts.have import ComponentState, ComponentStates
 from facts.headscale import Headscale, HeadscaleState
 from facts.ollama import ModelStores, Ollama, OllamaModels, Stores
 from facts.tailscale import Tailscale, TailscaleState
+from operations.component import brought
+from operations.firewall import guarded
 from operations.openclaw import ImagePresent
 from plan.house import House
 from plan.models import Choice, Hardware, choose
@@ -76,7 +78,7 @@ SAYS = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Fake:
     """One host. `commands` are texts for sh, `stdins` what went to their standard input, `files` what was sent."""
 
@@ -92,10 +94,11 @@ class Fake:
 
     def get_fact(self, fact: type, **arguments: Any) -> Any:
         self.commands.append(str(fact().command(**arguments)))
-        if "component" in arguments:
-            want = arguments["component"]
+        for want in arguments.get("components", ()):
             self.files |= {f"file {each.path}": each.content for each in want.files}
             self.files |= {f"lines in {each.path}": each.text for each in want.blocks}
+        if fact is ComponentStates:
+            return tuple(self.facts[ComponentState] for _ in arguments["components"])
         return self.facts[fact]
 
     def run_shell_command(self, command: StringCommand, *_: object, **more: Any) -> tuple[bool, Any]:
@@ -197,13 +200,17 @@ def _tasks(here: Fake) -> Iterator[None]:
         *("lay_down", "answers", "image"),
     )
 
+    carriers: dict[str, Any] = {"component": brought, "firewall": guarded}
+
     def carried_out(operation: Any) -> Callable[..., None]:
         return lambda name, **arguments: here.do(operation, **arguments)
 
     with ExitStack() as stack:
         for module in (base, firewall, ca, headscale, tailscale, devices, ollama, openclaw):
             found: dict[str, Any] = {
-                name: carried_out(getattr(module, name)) for name in operations if hasattr(module, name)
+                name: carried_out(carriers.get(name) or getattr(module, name))
+                for name in operations
+                if hasattr(module, name)
             }
             found |= {name: value for name, value in given.items() if hasattr(module, name)}
             stack.enter_context(patch.multiple(module, **found))

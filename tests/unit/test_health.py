@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from operations.component import NotYet
+from operations.asked import NotYet
 from plan.health import Look, look_of
 from plan.house import House
 from tasks import health, openclaw

@@ -139,7 +139,6 @@ def test_a_hosts_name_and_its_control_server(shell: Shell, name: str, control: s
 def test_a_hosts_name_when_it_is_set_anew(shell: Shell, name: str) -> None:
     joined = TailscaleState("Running", "https://x", "old", frozenset(), ("100.64.0.1",), True, (), False)
     known = node_of({"id": 1, "given_name": "x", "ip_addresses": ["100.64.0.1"]})
-    headscale._known.clear()
     here = told(
         headscale.joined,
         Fake(name, {Tailscale: joined, Headscale: HeadscaleState(True, {}, (known,), (), {})}),

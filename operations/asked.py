@@ -1,0 +1,85 @@
+"""What hosts were asked holds until the run changes something; for all its components a host is asked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pyinfra import state
+from pyinfra.api import FactBase, Host
+
+from facts.have import ComponentStates
+from plan.want import Component, Have
+
+T = TypeVar("T")
+Want = Callable[[], Component]
+
+
+class NotYet(Exception):
+    """A want cannot be known before an earlier operation has run; only fine while planning."""
+
+
+@dataclass
+class _Run:
+    """This run: `unchanged` says that it has changed nothing yet, on no host. An answer counts while the `time` is the
+    one at which it was asked for."""
+
+    unchanged: bool = True
+    time: int = 0
+    answers: dict[tuple[Host, type, Any], tuple[int, Any]] = field(default_factory=dict)
+    wants: dict[Host, list[Want]] = field(default_factory=dict)
+
+
+_RUN = _Run()
+
+
+def forget() -> None:
+    """What is known is not known any more."""
+    _RUN.time += 1
+
+
+def something_changes() -> None:
+    """Forget, of all hosts: a change on one may be seen on others."""
+    _RUN.unchanged = False
+    forget()
+
+
+def ask(of: Host, fact: type[FactBase[T]], **arguments: Any) -> T:
+    """A host's answer, from earlier in this run when nothing has changed since."""
+    key, now = (of, fact, tuple(sorted(arguments.items()))), _RUN.time
+    known = _RUN.answers.get(key)
+    if known and known[0] == now:
+        return known[1]  # type: ignore[no-any-return]
+    answer: T = of.get_fact(fact, **arguments)
+    _RUN.answers[key] = (now, answer)
+    return answer
+
+
+def is_wanted(on: Host, want: Want) -> None:
+    """Say before the run what will be wanted, so that it can be asked for together."""
+    _RUN.wants.setdefault(on, []).append(want)
+
+
+def have_of(of: Host, wanted: Component) -> Have:
+    """What a host has of a component. While the run has changed nothing, all that is wanted there is asked for with it:
+    a run that finds everything as wanted costs one remote command for all components of a host."""
+    key, now = (of, ComponentStates, wanted), _RUN.time
+    known = _RUN.answers.get(key)
+    if known and known[0] == now:
+        return known[1]  # type: ignore[no-any-return]
+    together = dict.fromkeys([wanted, *(_all_wanted(of) if state.is_executing and _RUN.unchanged else ())])
+    found: tuple[Have, ...] = of.get_fact(ComponentStates, components=tuple(together))
+    for each, seen in zip(together, found, strict=True):
+        _RUN.answers[of, ComponentStates, each] = (now, seen)
+    return found[0]
+
+
+def _all_wanted(of: Host) -> list[Component]:
+    found = []
+    for want in _RUN.wants.get(of, ()):
+        try:
+            found.append(want())
+        except NotYet:
+            continue
+    return found
