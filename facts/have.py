@@ -106,6 +106,7 @@ class ComponentStates(FactBase[tuple[Have, ...]]):
         return "\n".join(f"(\n{ComponentState().command(each)}\n)" for each in components)
 
     def process(self, output: list[str]) -> tuple[Have, ...]:
+        # No other line is only that.
         ends = [number for number, line in enumerate(output, 1) if line == "end"]
         begins = [0, *ends[:-1]]
         return tuple(ComponentState().process(output[begin:end]) for begin, end in zip(begins, ends, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pyinfra import state
+from pyinfra import inventory, state
 from pyinfra.api import FactBase, Host
 
 from facts.have import ComponentStates
@@ -45,9 +45,14 @@ def something_changes() -> None:
     forget()
 
 
+def _itself(of: Host) -> Host:
+    """The host: pyinfra's `host` stands for whichever host it is the turn of, also when it is kept as a key."""
+    return inventory.get_host(of.name)
+
+
 def ask(of: Host, fact: type[FactBase[T]], **arguments: Any) -> T:
     """A host's answer, from earlier in this run when nothing has changed since."""
-    key, now = (of, fact, tuple(sorted(arguments.items()))), _RUN.time
+    key, now = (_itself(of), fact, tuple(sorted(arguments.items()))), _RUN.time
     known = _RUN.answers.get(key)
     if known and known[0] == now:
         return known[1]  # type: ignore[no-any-return]
@@ -58,20 +63,20 @@ def ask(of: Host, fact: type[FactBase[T]], **arguments: Any) -> T:
 
 def is_wanted(on: Host, want: Want) -> None:
     """Say before the run what will be wanted, so that it can be asked for together."""
-    _RUN.wants.setdefault(on, []).append(want)
+    _RUN.wants.setdefault(_itself(on), []).append(want)
 
 
 def have_of(of: Host, wanted: Component) -> Have:
     """What a host has of a component. While the run has changed nothing, all that is wanted there is asked for with it:
     a run that finds everything as wanted costs one remote command for all components of a host."""
-    key, now = (of, ComponentStates, wanted), _RUN.time
-    known = _RUN.answers.get(key)
+    itself, now = _itself(of), _RUN.time
+    known = _RUN.answers.get((itself, ComponentStates, wanted))
     if known and known[0] == now:
         return known[1]  # type: ignore[no-any-return]
-    together = dict.fromkeys([wanted, *(_all_wanted(of) if state.is_executing and _RUN.unchanged else ())])
+    together = dict.fromkeys([wanted, *(_all_wanted(itself) if state.is_executing and _RUN.unchanged else ())])
     found: tuple[Have, ...] = of.get_fact(ComponentStates, components=tuple(together))
     for each, seen in zip(together, found, strict=True):
-        _RUN.answers[of, ComponentStates, each] = (now, seen)
+        _RUN.answers[itself, ComponentStates, each] = (now, seen)
     return found[0]
 
 

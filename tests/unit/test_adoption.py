@@ -123,7 +123,7 @@ def test_adopted_blobs_are_copied_on_the_host_and_checked_like_those_that_are_se
     blobs = [(WEIGHTS_BLOB, len(WEIGHTS), Path("/nowhere/w")), (CONFIG_BLOB, len(CONFIG), Path("/nowhere/c"))]
     inner: Any = ollama.model._inner
     adopt = {WEIGHTS_BLOB: f"{SHARE}/{WEIGHTS_BLOB}"}
-    with context(here, {}):
+    with context(here, {"brain": here}):
         commands = list(inner("tiny:1b", "m/1b", Path("/nowhere/m"), "0" * 64, blobs, adopt, 11434))
     uploads = [str(command.src) for command in commands if hasattr(command, "src")]
     assert uploads == ["/nowhere/c", "/nowhere/m"]
