@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from pyinfra import host
+from pyinfra import host, inventory
 from pyinfra.context import ctx_host
 
 from facts.have import ComponentStates
@@ -44,8 +44,9 @@ def test_an_answer_that_was_overtaken_by_a_change_does_not_hold(hosts: dict[str,
             return super().get_fact(fact, **arguments)
 
     hosts["home"] = Slow("home", bare("100.64.0.1"))
-    ask(hosts["home"], Tailscale)
-    ask(hosts["home"], Tailscale)
+    with ctx_host.use(hosts["home"]):
+        ask(host, Tailscale)
+        ask(host, Tailscale)
     assert len(hosts["home"].commands) == 2
 
 
@@ -54,7 +55,8 @@ def test_each_host_is_asked_itself(hosts: dict[str, Fake]) -> None:
     assert ask(host, Tailscale).addresses[0] == "100.64.0.1"
     with ctx_host.use(hosts["laptop"]):
         assert ask(host, Tailscale).addresses[0] == "100.64.0.2"
-    assert ask(hosts["laptop"], Tailscale) is ask(hosts["laptop"], Tailscale)
+    laptop = inventory.get_host("laptop")
+    assert ask(laptop, Tailscale) is ask(laptop, Tailscale)
     assert [len(each.commands) for each in hosts.values()] == [1, 1]
 
 
