@@ -122,7 +122,7 @@ def _join(
 
 
 def join_script(control: str, hostname: str, accept_dns: bool, again: bool, anew: bool) -> str:
-    """Join with the key on standard input, which is in a root-only file in memory for as long as this takes.
+    """Join with the key on standard input, which is in no file and no argument.
 
     `again`: the host is in a VPN already. `anew`: tailscaled begins again before.
     """
@@ -140,15 +140,14 @@ def join_script(control: str, hostname: str, accept_dns: bool, again: bool, anew
     said = "tailscale status --peers=false; journalctl --unit=tailscaled --boot --lines=15 --no-pager --output=cat"
     return "\n".join(
         [
-            "set -e; umask 077",
-            # Not in tailscaled's own folder, which goes when it begins again.
-            "key=$(mktemp /run/private-ai-key.XXXXXX); trap 'rm -f \"$key\"' EXIT",
+            "set -e",
             # An empty one would have `up` wait for somebody to log in.
-            'cat > "$key"; test -s "$key"',
+            'key=$(cat); test -n "$key"',
             # A daemon that began without a network, or before the control server did, may wait for a change that has
             # long been.
             *(["systemctl restart tailscaled"] if anew else []),
-            f'tailscale up --auth-key="file:$key" {" ".join(options)} || {{ {{ {said}; }} >&2; exit 1; }}',
+            f'printf %s "$key" | tailscale up --auth-key=file:/dev/stdin {" ".join(options)} || '
+            f"{{ {{ {said}; }} >&2; exit 1; }}",
             # Not all of them are options of `up`, and off means off after every join.
             f"tailscale set {' '.join(OFF)}",
         ]

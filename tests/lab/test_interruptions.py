@@ -48,23 +48,21 @@ def walk(lab: TestLab, middle: str, *arguments: str) -> list[str]:
     """
     cuts: list[str] = []
     seen: set[str] = set()
-    step = 1
+    how, step = middle, 1
     while True:
-        for how in (middle, "after"):
-            begun = time.monotonic()
-            done = interrupted(lab, step, how, *arguments)
-            if done.returncode == 0:
-                return cuts
-            assert done.returncode == -9, f"after {cuts[-3:]}:\n{done.stdout[-2000:]}{done.stderr[-6000:]}"
-            [(at, cut)] = re.findall(rf"^\[interrupted\] {how} (.+) (#.+)$", done.stderr, re.MULTILINE)
-            if how == middle and at + cut in seen:
-                step += 1
-                break
-            cuts.append(f"{how} {at}")
-            seen.add(at + cut)
-            print(f"{len(cuts):4} {time.monotonic() - begun:6.1f} s  {how} {at} {cut}", flush=True)
+        begun = time.monotonic()
+        done = interrupted(lab, step, how, *arguments)
+        if done.returncode == 0:
+            return cuts
+        assert done.returncode == -9, f"after {cuts[-3:]}:\n{done.stdout[-2000:]}{done.stderr[-6000:]}"
+        [(at, cut)] = re.findall(rf"^\[interrupted\] ({how} .+) (#.+)$", done.stderr, re.MULTILINE)
+        if at + cut in seen:
+            step += 1
         else:
-            step = 1
+            cuts.append(at)
+            seen.add(at + cut)
+            print(f"{len(cuts):4} {time.monotonic() - begun:6.1f} s  {at} {cut}", flush=True)
+            how, step = "after" if how == middle else middle, 1
         assert len(cuts) < 400 and step < 20, f"the walk does not come to an end: {cuts[-20:]}"
 
 

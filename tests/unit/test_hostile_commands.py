@@ -131,7 +131,7 @@ def test_a_hosts_name_and_its_control_server(shell: Shell, name: str, control: s
     calls = shell(headscale.join_script(control, name, True, again=True, anew=False), "key")
     up = next(call for call in calls if call[:2] == ["tailscale", "up"])
     assert up[3:5] == [f"--login-server={control}", f"--hostname={name}"]
-    assert [call[0] for call in calls] == ["mktemp", "tailscale", "tailscale", "rm"]
+    assert [call[0] for call in calls] == ["tailscale", "tailscale"]
 
 
 @fewer(2)
