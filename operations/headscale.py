@@ -20,7 +20,7 @@ from plan.preferences import OFF
 
 #: How long a join key is good for. It is used seconds after it was made.
 KEY_LIFE = "10m"
-JOIN_SECONDS = 90
+JOIN_SECONDS = 60
 JOIN_TRIES = 3
 
 
