@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import subprocess
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tests.verify.state import (
     parse_sections,
     routers,
     rules,
+    sections_script,
     status_fields,
 )
 
@@ -198,3 +201,13 @@ def test_a_key_that_is_none_is_no_secret(tmp_path: Path) -> None:
     state = tmp_path / "tailscaled.state"
     state.write_text(json.dumps({"profile-1": base64.b64encode(profile.encode()).decode()}))
     assert values(str(state)) == [key.encode()]
+
+
+def test_a_question_that_hangs_is_ended_and_the_others_are_answered() -> None:
+    parts = {"who": "echo 'it''s'", "never ends": "echo begun; sleep 30", "last": "echo there"}
+    begun = time.monotonic()
+    done = subprocess.run(["sh", "-c", sections_script(parts, 1)], capture_output=True, text=True, check=True)
+    assert time.monotonic() - begun < 10
+    found = parse_sections(done.stdout)
+    assert (found["who"].text, found["last"].text) == ("its", "there")
+    assert (found["never ends"].text, found["never ends"].status) == ("begun", 124)

@@ -41,6 +41,7 @@ from tests.verify.probes.network import DNS_NAME
 from tests.verify.remote import PROBES, ProbeError, Remote, answer
 from tests.verify.state import (
     AS_ACCOUNT,
+    STATE_SECONDS,
     STORE,
     HostState,
     parse_state,
@@ -120,7 +121,7 @@ class Probing:
 
     def _state(self, name: str) -> HostState:
         sent = time.time()
-        said = self.remote.run(name, script(self.house, self.house.member(name)))
+        said = self.remote.run(name, script(self.house, self.house.member(name)), seconds=STATE_SECONDS)
         try:
             return parse_state(said.stdout, sent, time.time())
         except FactProcessError as error:

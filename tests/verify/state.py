@@ -26,6 +26,8 @@ from plan.profile import Listener, Profile
 END = "--8<--"
 STORE = "/var/lib/ollama/models"
 ACCOUNT = "openclaw"
+#: Seconds that one question to a host may take, and all that a host is asked for its state.
+PART_SECONDS, STATE_SECONDS = 30, 180
 #: How a command is run as the gateway's account, in its own systemd manager.
 AS_ACCOUNT = f"systemd-run --quiet --user --machine={ACCOUNT}@ --pipe --wait --collect"
 #: Path of a program's link on a host; it names the version and the content.
@@ -148,8 +150,15 @@ def script(house: House, member: Member) -> str:
         parts["image"] = f"cat {IMAGE_RECORD}"
         parts["routers"] = "ip route show default; ip -6 route show default"
         parts["certificate gateway"] = _certificate(house, house.vpn_name(member), house.port("openclaw"))
+    return sections_script(parts)
+
+
+def sections_script(parts: Mapping[str, str], seconds: int = PART_SECONDS) -> str:
+    """Shell text that prints the output of each part and how it ended. One that hangs is ended, and the others are not
+    kept waiting: a program that accepts connections and says nothing must not hide how everything else is."""
     return "\n".join(
-        f"( {command}\n) </dev/null; printf '\\n{END} %s %s\\n' {shlex.quote(name.replace(' ', '_'))} $?"
+        f"timeout {seconds} sh -c {shlex.quote(command)} </dev/null; "
+        f"printf '\\n{END} %s %s\\n' {shlex.quote(name.replace(' ', '_'))} $?"
         for name, command in parts.items()
     )
 
