@@ -154,10 +154,15 @@ def test_an_upgrade_of_settings(lab: TestLab, cut: dict[str, list[str]], tmp_pat
     table = [{**row, "port": UPGRADED_PORTS.get(row["id"], row["port"])} for row in SHIPPED["access_table"]]
     data = {**SETTINGS, "access_table": [*table, MORE], "headscale_node_expiry": "90d"}
     file = inventory(tmp_path, lab, data)
+    # What the new row is for.
+    for host in lab.hosts:
+        lab.ssh(host, "systemd-run --quiet --unit=web python3 -m http.server --bind :: 8080")
     cut["upgrade of settings"] = walk(lab, IN_THE_MIDDLE[lab.topology], file, "deploy.py")
     touched = {each.split(": ", 1)[1].split(" | ")[0] for each in cut["upgrade of settings"]}
     assert {"Firewall", "Headscale", "Ollama", "OpenClaw"} <= touched
     whole(lab, file, tmp_path)
+    for host in lab.hosts:
+        lab.ssh(host, "systemctl stop web")
     # Back, in one go.
     lab.deploy(inventory=inventory(tmp_path, lab, SETTINGS))
 
