@@ -153,6 +153,7 @@ def test_an_upgrade_of_settings(lab: TestLab, cut: dict[str, list[str]], tmp_pat
 
     table = [{**row, "port": UPGRADED_PORTS.get(row["id"], row["port"])} for row in SHIPPED["access_table"]]
     data = {**SETTINGS, "access_table": [*table, MORE], "headscale_node_expiry": "90d"}
+    lab.deploy(inventory=inventory(tmp_path, lab, SETTINGS))
     file = inventory(tmp_path, lab, data)
     # What the new row is for.
     for host in lab.hosts:
