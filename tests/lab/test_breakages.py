@@ -92,6 +92,7 @@ def test_a_breakage_is_caught_and_repaired(bench: Bench, breakage: Breakage, req
     if breakage.by_hand:
         bench.lab.ssh(host, f"set -e\n{breakage.by_hand.script}")
     done = bench.deploy()
+    bench.lab.ssh(host, f"set -e\n{breakage.settled}")
     for operation in breakage.repaired_by:
         if operation not in done:
             complaints.append(f"not repaired: {operation!r} changed nothing; the run changed {dict(done)}")

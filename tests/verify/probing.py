@@ -68,6 +68,11 @@ def target(address: str, port: int) -> str:
     return f"{address} {port}"
 
 
+def in_memory(said: Any) -> dict[str, int]:
+    """Ollama's answer to /api/ps: name of a model -> context length in tokens. None for no answer."""
+    return {each["name"]: int(each.get("context_length", 0)) for each in (said or {}).get("models") or ()}
+
+
 class Probing:
     """Each question is asked on its first call and remembered; one remote command per vantage point and host."""
 
@@ -316,9 +321,11 @@ class Probing:
         return rules(answer(said, f"the plan's rules on {name}"))
 
     def _model_files(self, name: str) -> str:
-        """Digests of all manifests and blobs; some seconds for each 10 GB."""
+        """Digests of all manifests, those that they name, and digests of all blobs; some seconds for each 10 GB."""
         command = (
-            f"cd {STORE}/manifests && find . -type f -exec sha256sum {{}} +; cd {STORE}/blobs && sha256sum sha256-*"
+            f"cd {STORE}/manifests && find . -type f -exec sha256sum {{}} + && "
+            "find . -type f -exec grep -ohE 'sha256:[0-9a-f]{64}' {} + | sort -u | sed 's/^/named /'; "
+            f"cd {STORE}/blobs && sha256sum sha256-*"
         )
         return self.remote.run(name, command, seconds=1800).stdout
 
@@ -326,7 +333,14 @@ class Probing:
         return send(self.remote, self.house, client)
 
     def loaded(self, host: str) -> dict[str, int]:
-        """Models in memory now: name -> context length in tokens."""
+        """Models in memory: name -> context length in tokens. As they were before this run sent a message, which loads
+        them as it needs them; when none was, as they are after it."""
+        first = in_memory(self.state(host)["loaded"].json())
+        if first:
+            return first
+        for client in self.house.with_role("clients"):
+            if client.name in self.subject.scope:
+                self.message(client.name)
+                break
         url = f"http://127.0.0.1:{self.house.port('ollama')}/api/ps"
-        said = answer(self.remote.run(host, f"curl --silent --fail --max-time 10 {url}"), f"{url} on {host}")
-        return {each["name"]: int(each.get("context_length", 0)) for each in said.get("models") or ()}
+        return in_memory(answer(self.remote.run(host, f"curl --silent --fail --max-time 10 {url}"), f"{url} on {host}"))

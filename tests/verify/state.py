@@ -134,6 +134,7 @@ def script(house: House, member: Member) -> str:
     if "model_hosts" in member.roles:
         url = f"http://127.0.0.1:{house.port('ollama')}/api"
         parts["models"] = f"curl --silent --fail --max-time 10 {url}/tags"
+        parts["loaded"] = f"curl --silent --fail --max-time 10 {url}/ps"
         parts["chosen"] = f"cat {RECORD}"
         parts["environment ollama"] = _environment("ollama")
     if "gateway" in member.roles:

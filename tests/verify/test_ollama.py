@@ -18,19 +18,21 @@ def _served(state: HostState) -> dict[str, str]:
 
 
 def test_files(model_host: Member, probing: Probing, check: Check) -> None:
-    """Every file of the models has the digest that its name says, and Ollama serves what is on disk."""
+    """Every file of the models is there and has the digest that its name says, and Ollama serves what is on disk."""
     lines = [line.split(None, 1) for line in probing.model_files(model_host.name).splitlines()]
     blobs = {name.strip(): digest for digest, name in lines if name.startswith("sha256-")}
     manifests = {model_of(name): digest for digest, name in lines if name.startswith("./")}
     # A download under way is not served.
     bad = [name for name, digest in blobs.items() if name != f"sha256-{digest}" and "-partial" not in name]
+    lost = [digest for name, digest in lines if name == "named" and digest.strip().replace(":", "-") not in blobs]
     served = _served(probing.state(model_host.name))
     check(
-        bool(served) and served == manifests and bool(blobs) and not bad,
+        bool(served) and served == manifests and bool(blobs) and not bad and not lost,
         source=model_host.name,
         target="itself",
         expected="Ollama serves the manifests on disk, and every file has the digest in its name",
-        observed=f"served: {served or 'none'}; on disk: {manifests or 'none'}; {len(blobs)} files, damaged: {bad}",
+        observed=f"served: {served or 'none'}; on disk: {manifests or 'none'}; {len(blobs)} files, damaged: {bad}, "
+        f"missing: {lost}",
         remedy=f"on {model_host.name}: remove the damaged files from {STORE}/blobs; run the deployment again",
     )
 
@@ -78,9 +80,6 @@ def test_context(model_host: Member, probing: Probing, check: Check) -> None:
 
     With a shorter one the agent's own prompt pushes the conversation out, and it forgets what was said.
     """
-    clients = [member for member in probing.house.with_role("clients") if member.name in probing.subject.scope]
-    for client in clients[:1]:
-        probing.message(client.name)  # brings the model into memory after a restart
     asked = _asked(probing, model_host)
     wanted = {each["model"]: each["context"] for models in asked.values() for each in models}
     loaded = probing.loaded(model_host.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.lab.breakages.breakage import Breakage, Caught, Repair
-from tests.lab.breakages.shell import CONTROL, RESTART_HEADSCALE, edit, edit_json
+from tests.lab.breakages.shell import CONTROL, RESTART_HEADSCALE, edit, edit_json, until
 
 CONFIG, POLICY = "/etc/headscale/config.yaml", "/etc/headscale/policy.json"
 REPAIR = ("Headscale | Configuration, policy, service",)
@@ -231,6 +231,8 @@ BREAKAGES = (
         (Caught("host.listeners[HOST]", "41641"), Caught("host.listeners[CLIENT]", "41641")),
         ("host.owners[*]", "vpn.wireguard[*]", "outside.*", "host.listeners[*]"),
         REPAIR,
+        # The nodes learn of it, and take their old port again, one after the other.
+        settled=until("ss -Hlun sport = :41641 | grep -q .", seconds=120) + "; sleep 20",
     ),
     Breakage(
         "headscale.api-key",

@@ -39,6 +39,9 @@ AWAY = (
     "host.units[HOST]",
     "host.listeners[HOST]",
     "host.services[HOST]",
+    # Which model the gateway asks for is read inside the container.
+    "ollama.model[MODEL]",
+    "ollama.context[MODEL]",
 )
 
 BREAKAGES = (
@@ -163,8 +166,8 @@ BREAKAGES = (
         configured(
             'm = it["models"]["providers"]["ollama"]["models"][0]; m["contextWindow"] *= 4; m["contextTokens"] *= 4'
         ),
-        (Caught("ollama.context[MODEL]"),),
-        ("openclaw.settings[HOST]",),
+        (Caught("openclaw.settings[HOST]", "contextWindow"),),
+        (),
         REPAIR,
     ),
     Breakage(
@@ -192,10 +195,10 @@ BREAKAGES = (
     Breakage(
         "openclaw.second-container",
         "gateway",
-        "Another container runs as the gateway's account, with the host's network.",
+        "Another container runs as the gateway's account, with a network.",
         "run='systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect'; "
         "image=$($run podman inspect --format '{{.ImageName}}' openclaw); "
-        "$run podman run --detach --quiet --name other --network host --pids-limit 0 --entrypoint sleep $image 86400 "
+        "$run podman run --detach --quiet --name other --network pasta --pids-limit 0 --entrypoint sleep $image 86400 "
         ">/dev/null",
         (Caught(CAGE, "no other container"),),
         (),
