@@ -137,8 +137,11 @@ BREAKAGES = (
         '-d \'{"model": "smollm2:135m", "prompt": "Hi", "stream": false, "keep_alive": -1, '
         '"options": {"num_ctx": 2048, "num_predict": 1}}\'',
         (Caught("ollama.context[HOST]", "2048"),),
-        (),
-        (TOKEN,),
+        by_hand=Repair(
+            "There is nothing left to do: the next message has the model loaded anew with the context that the gateway "
+            "counts on, and the verification has sent one.",
+            "true",
+        ),
     ),
     Breakage(
         "ollama.someone-elses-server",
