@@ -12,6 +12,7 @@ from tests.lab.breakages.shell import (
     edit,
     edit_json,
     listen,
+    until,
 )
 
 REPAIR = ("OpenClaw | Configuration, container",)
@@ -199,7 +200,8 @@ BREAKAGES = (
         "run='systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect'; "
         "image=$($run podman inspect --format '{{.ImageName}}' openclaw); "
         "$run podman run --detach --quiet --name other --network pasta --pids-limit 0 --entrypoint sleep $image 86400 "
-        ">/dev/null",
+        # systemd-run may lose its own connection over it, and say that it failed.
+        ">/dev/null || :; " + until("$run podman ps --format {{.Names}} | grep -qx other"),
         (Caught(CAGE, "no other container"),),
         (),
         by_hand=Repair(
