@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.breakages.shell import listen
 from tests.lab.conftest import REPO, TestLab
 from tests.lab.inventories import GROUPS, write_inventory
 from tests.lab.traces import keys_left, left_over
@@ -157,7 +158,7 @@ def test_an_upgrade_of_settings(lab: TestLab, cut: dict[str, list[str]], tmp_pat
     file = inventory(tmp_path, lab, data)
     # What the new row is for.
     for host in lab.hosts:
-        lab.ssh(host, "systemd-run --quiet --unit=web python3 -m http.server --bind :: 8080")
+        lab.ssh(host, listen(8080, "web"))
     cut["upgrade of settings"] = walk(lab, IN_THE_MIDDLE[lab.topology], file, "deploy.py")
     touched = {each.split(": ", 1)[1].split(" | ")[0] for each in cut["upgrade of settings"]}
     assert {"Firewall", "Headscale", "Ollama", "OpenClaw"} <= touched
