@@ -197,11 +197,11 @@ BREAKAGES = (
         "openclaw.second-container",
         "gateway",
         "Another container runs as the gateway's account, with a network.",
-        "run='systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect'; "
-        "image=$($run podman inspect --format '{{.ImageName}}' openclaw); "
-        "$run podman run --detach --quiet --name other --network pasta --pids-limit 0 --entrypoint sleep $image 86400 "
-        # systemd-run may lose its own connection over it, and say that it failed.
-        ">/dev/null || :; " + until("$run podman ps --format {{.Names}} | grep -qx other"),
+        "run='systemd-run --quiet --user --machine=openclaw@ --collect'; "
+        "image=$($run --pipe --wait podman inspect --format '{{.ImageName}}' openclaw); "
+        # As a unit of its own: what a command leaves behind ends with the command.
+        "$run podman run --name other --network pasta --pids-limit 0 --entrypoint sleep $image 86400; "
+        + until("$run --pipe --wait podman ps --format {{.Names}} | grep -qx other"),
         (Caught(CAGE, "no other container"),),
         (),
         by_hand=Repair(
