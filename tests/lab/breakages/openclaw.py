@@ -206,8 +206,10 @@ BREAKAGES = (
         (),
         by_hand=Repair(
             "What somebody started as this account by hand is not the deployment's; it ends no foreign program.",
-            "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect "
-            "podman rm --force --time 1 other >/dev/null",
+            until(
+                "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect "
+                "podman rm --force --time 0 other >/dev/null 2>&1"
+            ),
         ),
     ),
 )
