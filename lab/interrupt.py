@@ -1,7 +1,8 @@
 """Run pyinfra and cut it off at one of its writing steps, as a closed notebook or a broken line does.
 
-Run: python -m lab.interrupt STEP HOW pyinfra's arguments. STEP counts the commands and uploads of operations over all
-hosts, from 1; facts only read and do not count. HOW is
+Run: python -m lab.interrupt STEP HOW [--but FILE] pyinfra's arguments. STEP counts the commands and uploads of
+operations over all hosts, from 1; facts only read and do not count. Neither do steps that FILE lists, a line "HOW HOST:
+OPERATION #DIGEST" for each. HOW is
 
 during  the controller dies (SIGKILL) shortly after the step has begun; what it began on the host goes on there
 after   the controller dies when the step has ended, before the next begins
@@ -19,7 +20,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 # isort: off
@@ -47,18 +49,18 @@ END_SESSIONS = (
 class Steps:
     """Counts the steps of this process and ends it at one of them."""
 
-    def __init__(self, step: int, how: str) -> None:
-        self.step, self.how = step, how
+    def __init__(self, step: int, how: str, but: Collection[str]) -> None:
+        self.step, self.how, self.but = step, how, but
         self.count = 0
 
     def at(self, connector: Any, what: object, seconds: float, work: Callable[[], Any]) -> Any:
         """Do one step, and end the process during or after it when it is the one."""
-        self.count += 1
-        mine = self.count == self.step
+        digest = hashlib.sha256(str(what).encode()).hexdigest()[:6]
+        said = f"{self.how} {connector.host.name}: {_operation(connector)} #{digest}"
+        self.count += said not in self.but
+        mine = said not in self.but and self.count == self.step
         if mine:
-            digest = hashlib.sha256(str(what).encode()).hexdigest()[:6]
-            said = f"[interrupted] {self.how} {connector.host.name}: {_operation(connector)} #{digest}"
-            print(said, file=sys.stderr, flush=True)
+            print(f"[interrupted] {said}", file=sys.stderr, flush=True)
             if self.how != "after":
                 ending = gevent.spawn_later(seconds, self._end, connector.host.name)
         try:
@@ -93,9 +95,9 @@ def _asked_by_a_fact() -> bool:
     return False
 
 
-def interrupt(step: int, how: str) -> None:
+def interrupt(step: int, how: str, but: Collection[str]) -> None:
     """Have pyinfra's SSH connector end this process at that step."""
-    steps = Steps(step, how)
+    steps = Steps(step, how, but)
     run, put = SSHConnector.run_shell_command, SSHConnector.put_file
 
     def run_shell_command(self: Any, *arguments: Any, **named: Any) -> Any:
@@ -112,9 +114,12 @@ def interrupt(step: int, how: str) -> None:
 
 def main() -> None:
     if len(sys.argv) < 4 or not sys.argv[1].isdigit() or sys.argv[2] not in WAYS:
-        sys.exit(f"usage: python -m lab.interrupt STEP {'|'.join(WAYS)} pyinfra's arguments")
-    interrupt(int(sys.argv[1]), sys.argv[2])
-    sys.argv = ["pyinfra", *sys.argv[3:]]
+        sys.exit(f"usage: python -m lab.interrupt STEP {'|'.join(WAYS)} [--but FILE] pyinfra's arguments")
+    arguments, but = sys.argv[3:], frozenset[str]()
+    if arguments[0] == "--but" and len(arguments) > 1:
+        arguments, but = arguments[2:], frozenset(Path(arguments[1]).read_text().splitlines())
+    interrupt(int(sys.argv[1]), sys.argv[2], but)
+    sys.argv = ["pyinfra", *arguments]
     pyinfra_main()
 
 

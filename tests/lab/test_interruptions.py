@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -36,35 +37,30 @@ def inventory(folder: Path, lab: TestLab, data: dict[str, Any]) -> str:
     return write_inventory(folder, GROUPS[lab.topology], data)
 
 
-def interrupted(lab: TestLab, step: int, how: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A run of pyinfra that is cut off at that step; see lab/interrupt.py."""
-    return lab.run(sys.executable, "-m", "lab.interrupt", str(step), how, "-y", *arguments)
+def interrupted(
+    lab: TestLab, step: int, how: str, *arguments: str, but: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A run of pyinfra that is cut off at that step, those in the file `but` not counted; see lab/interrupt.py."""
+    known = ("--but", str(but)) if but else ()
+    return lab.run(sys.executable, "-m", "lab.interrupt", str(step), how, *known, "-y", *arguments)
 
 
-def walk(lab: TestLab, middle: str, *arguments: str) -> list[str]:
-    """Cut runs off at their first step that was not cut yet, in the `middle` of it and after it, until one has nothing
-    more to do; what was cut.
-
-    The steps of a firewall are one: as long as the last is not done, a run begins with the first again.
-    """
+def walk(lab: TestLab, middle: str, folder: Path, *arguments: str) -> list[str]:
+    """Cut runs off at the first step that was not cut in this way yet, in turns in the `middle` of it and after it,
+    until one has nothing more to do; what was cut."""
     cuts: list[str] = []
-    seen: set[str] = set()
-    how, step = middle, 1
-    while True:
+    seen = folder / "seen"
+    for how in cycle((middle, "after")):
+        seen.write_text("\n".join(cuts))
         begun = time.monotonic()
-        done = interrupted(lab, step, how, *arguments)
+        done = interrupted(lab, 1, how, *arguments, but=seen)
         if done.returncode == 0:
             return cuts
         assert done.returncode == -9, f"after {cuts[-3:]}:\n{done.stdout[-2000:]}{done.stderr[-6000:]}"
-        [(at, cut)] = re.findall(rf"^\[interrupted\] ({how} .+) (#.+)$", done.stderr, re.MULTILINE)
-        if at + cut in seen:
-            step += 1
-        else:
-            cuts.append(at)
-            seen.add(at + cut)
-            print(f"{len(cuts):4} {time.monotonic() - begun:6.1f} s  {at} {cut}", flush=True)
-            how, step = "after" if how == middle else middle, 1
-        assert len(cuts) < 400 and step < 20, f"the walk does not come to an end: {cuts[-20:]}"
+        cuts += re.findall(r"^\[interrupted\] (.+)$", done.stderr, re.MULTILINE)
+        print(f"{len(cuts):4} {time.monotonic() - begun:6.1f} s  {cuts[-1]}", flush=True)
+        assert len(cuts) < 400, f"the walk does not come to an end: {cuts[-20:]}"
+    return cuts
 
 
 def whole(lab: TestLab, inventory: str, folder: Path) -> None:
@@ -102,7 +98,7 @@ IN_THE_MIDDLE = {"single": "cut", "split": "during"}
 
 def test_a_first_deployment(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
     file = inventory(tmp_path, lab, SETTINGS)
-    cut["first deployment"] = walk(lab, IN_THE_MIDDLE[lab.topology], file, "deploy.py")
+    cut["first deployment"] = walk(lab, IN_THE_MIDDLE[lab.topology], tmp_path, file, "deploy.py")
     assert len(cut["first deployment"]) >= 40
     whole(lab, file, tmp_path)
 
@@ -159,7 +155,7 @@ def test_an_upgrade_of_settings(lab: TestLab, cut: dict[str, list[str]], tmp_pat
     # What the new row is for.
     for host in lab.hosts:
         lab.ssh(host, listen(8080, "web"))
-    cut["upgrade of settings"] = walk(lab, IN_THE_MIDDLE[lab.topology], file, "deploy.py")
+    cut["upgrade of settings"] = walk(lab, IN_THE_MIDDLE[lab.topology], tmp_path, file, "deploy.py")
     touched = {each.split(": ", 1)[1].split(" | ")[0] for each in cut["upgrade of settings"]}
     assert {"Firewall", "Headscale", "Ollama", "OpenClaw"} <= touched
     whole(lab, file, tmp_path)
