@@ -51,7 +51,7 @@ def refused(lab: TestLab, said: tuple[str, ...], *arguments: str, inventory: str
 
 INVENTORY_CASES = {
     "unknown group": ({"gatway": '[_host("home")]'}, ("'gatway'", "did you mean 'gateway'", "clients")),
-    "role missing": ({"gateway": ""}, ("inventory: gateway", "exactly one host")),
+    "role missing": ({"gateway": ""}, ("inventory: gateway", "at least one host")),
     "two coordinators": ({"coordinator": '[_host("home"), _host("laptop")]'}, ("home", "laptop", "exactly one host")),
     "host in no role": ({"others": '[_host("stranger")]'}, ("'others'", "one of coordinator")),
     "host unreachable": ({"clients": UNREACHABLE}, ("ghost", "Could not connect")),
