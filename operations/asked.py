@@ -22,12 +22,12 @@ class NotYet(Exception):
 
 @dataclass
 class _Run:
-    """This run: `unchanged` says that it has changed nothing yet, on no host. An answer counts while the `time` is the
-    one at which it was asked for."""
+    """This run: `unchanged` says that it has changed nothing yet, on no host. An answer is kept when the `time` is
+    still the one at which it was asked for."""
 
     unchanged: bool = True
     time: int = 0
-    answers: dict[tuple[Host, type, Any], tuple[int, Any]] = field(default_factory=dict)
+    answers: dict[tuple[Host, type, Any], Any] = field(default_factory=dict)
     wants: dict[Host, list[Want]] = field(default_factory=dict)
 
 
@@ -37,6 +37,7 @@ _RUN = _Run()
 def forget() -> None:
     """What is known is not known any more."""
     _RUN.time += 1
+    _RUN.answers.clear()
 
 
 def something_changes() -> None:
@@ -53,11 +54,11 @@ def _itself(of: Host) -> Host:
 def ask(of: Host, fact: type[FactBase[T]], **arguments: Any) -> T:
     """A host's answer, from earlier in this run when nothing has changed since."""
     key, now = (_itself(of), fact, tuple(sorted(arguments.items()))), _RUN.time
-    known = _RUN.answers.get(key)
-    if known and known[0] == now:
-        return known[1]  # type: ignore[no-any-return]
+    if key in _RUN.answers:
+        return _RUN.answers[key]  # type: ignore[no-any-return]
     answer: T = of.get_fact(fact, **arguments)
-    _RUN.answers[key] = (now, answer)
+    if _RUN.time == now:
+        _RUN.answers[key] = answer
     return answer
 
 
@@ -70,13 +71,13 @@ def have_of(of: Host, wanted: Component) -> Have:
     """What a host has of a component. While the run has changed nothing, all that is wanted there is asked for with it:
     a run that finds everything as wanted costs one remote command for all components of a host."""
     itself, now = _itself(of), _RUN.time
-    known = _RUN.answers.get((itself, ComponentStates, wanted))
-    if known and known[0] == now:
-        return known[1]  # type: ignore[no-any-return]
+    if (itself, ComponentStates, wanted) in _RUN.answers:
+        return _RUN.answers[itself, ComponentStates, wanted]  # type: ignore[no-any-return]
     together = dict.fromkeys([wanted, *(_all_wanted(itself) if state.is_executing and _RUN.unchanged else ())])
     found: tuple[Have, ...] = of.get_fact(ComponentStates, components=tuple(together))
-    for each, seen in zip(together, found, strict=True):
-        _RUN.answers[itself, ComponentStates, each] = (now, seen)
+    if _RUN.time == now:
+        for each, seen in zip(together, found, strict=True):
+            _RUN.answers[itself, ComponentStates, each] = seen
     return found[0]
 
 
