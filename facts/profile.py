@@ -17,7 +17,7 @@ from typing_extensions import override
 from facts.beside import SECTIONS, parse_beside
 from plan.addresses import address
 from plan.errors import STRANGE, shown
-from plan.firewall import TAKEN_BACK, UNCONFIRMED
+from plan.firewall import TAKEN_BACK, TRIED, UNCONFIRMED
 from plan.profile import Listener, Profile
 from plan.stamp import PATH as STAMP
 
@@ -58,10 +58,12 @@ c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c
 p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done
 s machine-id; cat /etc/machine-id
 s reboot; [ -e /run/reboot-required ] && echo yes
+s firewall-tried; [ -e TRIED ] && echo yes
 s firewall-unconfirmed; cat UNCONFIRMED
 s firewall-taken-back; cat TAKEN_BACK
 s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 4096 STAMP; echo
-""".replace("UNCONFIRMED", UNCONFIRMED)
+""".replace("TRIED", TRIED)
+    .replace("UNCONFIRMED", UNCONFIRMED)
     .replace("TAKEN_BACK", TAKEN_BACK)
     .replace("STAMP", STAMP)
     + SECTIONS
@@ -141,6 +143,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             ssh_port=int(sections["ssh"][0].split()[3]) if sections["ssh"] else 0,
             machine_id=sections["machine-id"][0] if sections["machine-id"] else "",
             reboot_required=bool(sections["reboot"]),
+            firewall_tried=bool(sections["firewall-tried"]),
             firewall_unconfirmed=" ".join(sections["firewall-unconfirmed"]),
             firewall_taken_back=" ".join(sections["firewall-taken-back"]),
             stamp="\n".join(sections["stamp"]),

@@ -15,7 +15,7 @@ from operations.component import compared, install_files, pack, start_unit
 from operations.differs import differs
 from operations.script import into_place
 from plan.difference import Change
-from plan.firewall import TAKEN_BACK, UNCONFIRMED
+from plan.firewall import RULES, TAKEN_BACK, TRIED, UNCONFIRMED
 from plan.want import Unit
 
 ROLLBACK = "private-ai-firewall-rollback"
@@ -25,17 +25,15 @@ ROLLBACK_SECONDS = 45
 BEFORE = "/var/lib/private-ai/firewall.before"
 
 
-def firewall(name: str, want: Want, rules: str, table: str, left_over: bool) -> None:
+def firewall(name: str, want: Want, table: str, left_over: bool) -> None:
     """Bring the rules of one host to what `want()` says: the operation `guarded`, which is said in advance."""
     is_wanted(host, want)
-    guarded(name=name, want=want, rules=rules, table=table, left_over=left_over)
+    guarded(name=name, want=want, table=table, left_over=left_over)
 
 
 @operation()
-def guarded(
-    want: Want, rules: str, table: str, left_over: bool
-) -> Generator[StringCommand | FunctionCommand, None, None]:
-    """Own the nftables table `table` (inet), its rules file `rules` and the unit that loads it at boot.
+def guarded(want: Want, table: str, left_over: bool) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """Own the nftables table `table` (inet), the wanted file RULES and the unit that loads it at boot.
 
     Changed rules are checked, then a timer is armed on the host that brings the old ones back, then they are loaded,
     then a new SSH connection from the controller stops the timer and makes them permanent. Until then the file that
@@ -45,46 +43,38 @@ def guarded(
     """
     if left_over:
         differs(Change("what a run that did not end well has left of its firewall rules", "removed"))
-        yield StringCommand(clean_up(rules))
+        yield StringCommand(clean_up())
     todo = yield from compared(want)
     if not todo:
         return
     # Rules that were changed behind the unit's back are loaded again from a file that is as wanted.
-    [wanted] = (file for file in want().files if file.path == rules)
-    files = (*(file for file in todo.files if file.path != rules), replace(wanted, path=tried(rules)))
+    [wanted] = (file for file in want().files if file.path == RULES)
+    files = (*(file for file in todo.files if file.path != RULES), replace(wanted, path=TRIED))
     yield StringCommand(install_files(todo.directories, files), _stdin=pack(todo.directories, files))
     if not todo.units:
         return
-    yield StringCommand(try_rules(rules, table))
-    yield FunctionCommand(_confirm, (rules, todo.units), {})
+    yield StringCommand(try_rules(table))
+    yield FunctionCommand(_confirm, (todo.units,), {})
 
 
-def tried(rules: str) -> str:
-    """Where rules lie until they are confirmed: beside the file that is loaded at boot."""
-    return f"{rules}.tried"
-
-
-def take_back(rules: str) -> str:
+def take_back() -> str:
     """Bring the rules from before back, and leave word of it for the next run."""
-    return (
-        f"nft -f {BEFORE} && rm -f {shlex.quote(tried(rules))} && "
-        f"date -u '+%F %T UTC' > {TAKEN_BACK} && rm -f {UNCONFIRMED}"
-    )
+    return f"nft -f {BEFORE} && rm -f {TRIED} && date -u '+%F %T UTC' > {TAKEN_BACK} && rm -f {UNCONFIRMED}"
 
 
-def clean_up(rules: str) -> str:
+def clean_up() -> str:
     """End what a run that was cut off has begun: the rules from before are in force, and nothing lies about."""
     return "\n".join(
         [
             "set -e",
             f"systemctl stop --quiet {ROLLBACK}.timer 2>/dev/null || true",
             f"if test -e {UNCONFIRMED}; then nft -f {BEFORE}; fi",
-            f"rm -f {shlex.quote(tried(rules))} {UNCONFIRMED} {TAKEN_BACK} {BEFORE}",
+            f"rm -f {TRIED} {UNCONFIRMED} {TAKEN_BACK} {BEFORE}",
         ]
     )
 
 
-def try_rules(rules: str, table: str) -> str:
+def try_rules(table: str) -> str:
     """Load the rules that are to be tried, after the host has been told to take them back in ROLLBACK_SECONDS."""
     return "\n".join(
         [
@@ -94,33 +84,33 @@ def try_rules(rules: str, table: str) -> str:
             f"nft list table inet {table} 2>/dev/null || true; }} > {BEFORE}",
             f"date -u '+%F %T UTC' > {UNCONFIRMED}; sync -- {BEFORE} {UNCONFIRMED}",
             f"systemd-run --quiet --collect --unit={ROLLBACK} --on-active={ROLLBACK_SECONDS} "
-            f"--timer-property=AccuracySec=1s sh -c {shlex.quote(take_back(rules))}",
-            f"nft -f {shlex.quote(tried(rules))}",
+            f"--timer-property=AccuracySec=1s sh -c {shlex.quote(take_back())}",
+            f"nft -f {TRIED}",
         ]
     )
 
 
-def keep_rules(rules: str, units: tuple[Unit, ...]) -> str:
+def keep_rules(units: tuple[Unit, ...]) -> str:
     """Stop the timer and make the rules that were tried permanent. Fails when they were taken back already."""
     return "\n".join(
         [
             "set -e",
             f"systemctl stop {ROLLBACK}.timer",
             f"test -e {UNCONFIRMED} || {{ echo 'they were taken back already' >&2; exit 1; }}",
-            into_place(shlex.quote(tried(rules)), shlex.quote(rules)),
+            into_place(TRIED, RULES),
             *(start_unit(unit) for unit in units),
             f"rm -f {UNCONFIRMED} {BEFORE}",
         ]
     )
 
 
-def _confirm(state: State, host: Host, rules: str, units: tuple[Unit, ...]) -> bool:
+def _confirm(state: State, host: Host, units: tuple[Unit, ...]) -> bool:
     """Keep the rules, through a new connection: the one at hand would live on under any rules."""
     connector = host.connector_cls(state, host)
     try:
         connector.connect()
         good, output = connector.run_shell_command(
-            StringCommand(keep_rules(rules, units)), False, False, _sudo=bool(host.data.get("_sudo", False))
+            StringCommand(keep_rules(units)), False, False, _sudo=bool(host.data.get("_sudo", False))
         )
         said = output.stderr
     except ConnectError as error:

@@ -16,6 +16,9 @@ from plan.house import House, Member, leads_to
 TABLE = "private_ai"
 VPN_INTERFACE = "tailscale0"
 
+#: On a host: the rules that are loaded at boot; where new ones lie until they are confirmed.
+RULES = "/etc/private-ai/firewall.nft"
+TRIED = f"{RULES}.tried"
 #: On a host: since when rules are in force that no new SSH connection has confirmed; when such rules were taken back.
 UNCONFIRMED = "/var/lib/private-ai/firewall.unconfirmed"
 TAKEN_BACK = "/var/lib/private-ai/firewall.taken-back"

@@ -66,10 +66,10 @@ class Profile:
     cgroup v2. `addresses` are (interface, address/prefix), `default_routes` (interface, gateway or '').
     `vram_mib` is the sum over `gpus`, 0 without nvidia-smi. `apt_proxies` and `apt_mirrors` are URLs.
     `ssh_client` is the controller's address as the host sees it, '' when not over SSH, and `ssh_port` the port of the
-    host that it came in on, 0 then. `firewall_unconfirmed` is since when rules are in force that an interrupted run
-    left, `firewall_taken_back` when such rules were taken back, both as the host wrote it, or ''. `stamp` is the text
-    of the stamp (plan/stamp.py), '' when there is none that root wrote and everybody may read.
-    `beside` is what may be there that the house did not make.
+    host that it came in on, 0 then. Of an interrupted run, `firewall_tried` says whether its rules lie there, loaded or
+    not, `firewall_unconfirmed` is since when they are in force, `firewall_taken_back` when they were taken back, both
+    as the host wrote it, or ''. `stamp` is the text of the stamp (plan/stamp.py), '' when there is none that root wrote
+    and everybody may read. `beside` is what may be there that the house did not make.
     """
 
     hostname: str
@@ -99,6 +99,7 @@ class Profile:
     ssh_port: int
     machine_id: str
     reboot_required: bool
+    firewall_tried: bool
     firewall_unconfirmed: str
     firewall_taken_back: str
     stamp: str

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from operations.firewall import firewall
-from plan.firewall import TABLE, apt_of, ruleset
+from plan.firewall import RULES, TABLE, apt_of, ruleset
 from plan.want import Component, Directory, File, Unit
 from tasks.render import render
 from tasks.this import This
 
-RULES = "/etc/private-ai/firewall.nft"
 UNIT = "/etc/systemd/system/private-ai-firewall.service"
 
 
@@ -32,9 +31,10 @@ def deploy(this: This) -> None:
     firewall(
         name="Firewall | Rules of the access table",
         want=lambda: wanted,
-        rules=RULES,
         table=TABLE,
-        left_over=bool(this.profile.firewall_unconfirmed or this.profile.firewall_taken_back),
+        left_over=bool(
+            this.profile.firewall_tried or this.profile.firewall_unconfirmed or this.profile.firewall_taken_back
+        ),
     )
 
 

@@ -101,6 +101,13 @@ def test_the_old_rules_return_when_the_host_restarts_before_they_were_confirmed(
     assert "which no new SSH connection confirmed" in " ".join(done.stderr.split())
 
 
+def test_new_rules_that_were_not_even_loaded_do_not_stay(single: TestLab, old: str) -> None:
+    done = single.run(sys.executable, "-m", "lab.interrupt", "1", "after", "-y", "inventory.py", "deploy.py", *NEW)
+    assert done.returncode == -9, done.stderr[-3000:]
+    assert left_over(single, "laptop") == ["/etc/private-ai/firewall.nft.tried"]
+    assert rules(single) == old
+
+
 def test_a_run_right_after_one_that_was_killed_begins_from_the_old_rules(single: TestLab, old: str) -> None:
     done = single.run(
         sys.executable, "-m", "lab.interrupt", str(LOADED), "after", "-y", "inventory.py", "deploy.py", *NEW

@@ -63,6 +63,7 @@ PROFILE = Profile(
     ssh_port=0,
     machine_id="",
     reboot_required=False,
+    firewall_tried=False,
     firewall_unconfirmed="",
     firewall_taken_back="",
     stamp="",

@@ -38,6 +38,7 @@ GOOD = Profile(
     ssh_port=22,
     machine_id="00112233445566778899aabbccddeeff",
     reboot_required=False,
+    firewall_tried=False,
     firewall_unconfirmed="",
     firewall_taken_back="",
     stamp="",

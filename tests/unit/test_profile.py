@@ -78,6 +78,7 @@ deb http://security.mirror.example/debian-security trixie-security main
 @@ machine-id
 00112233445566778899aabbccddeeff
 @@ reboot
+@@ firewall-tried
 @@ firewall-unconfirmed
 @@ firewall-taken-back
 @@ stamp
@@ -102,6 +103,7 @@ RICHER = {
     "gpu": "24564, NVIDIA GeForce RTX 4090\n8192, NVIDIA GeForce RTX 3070",
     "cgroup": "cpuset cpu io memory pids",
     "reboot": "yes",
+    "firewall-tried": "yes",
     "firewall-unconfirmed": "2026-11-24 12:00:00 UTC",
     "firewall-taken-back": "2026-11-24 11:00:45 UTC",
     "routes": "default proto static\n\tnexthop via 192.0.2.1 dev eth0 weight 1\ndefault dev wg0 scope link",
@@ -169,6 +171,7 @@ def test_recorded_host() -> None:
         ssh_port=22,
         machine_id="00112233445566778899aabbccddeeff",
         reboot_required=False,
+        firewall_tried=False,
         firewall_unconfirmed="",
         firewall_taken_back="",
         stamp='{\n"revision": "0123456789ab"\n}',
@@ -184,6 +187,7 @@ def test_richer_host() -> None:
     assert profile.vram_mib == 24564 + 8192
     assert profile.cgroup_controllers >= {"memory", "pids"}
     assert profile.reboot_required
+    assert profile.firewall_tried
     assert profile.firewall_unconfirmed == "2026-11-24 12:00:00 UTC"
     assert profile.firewall_taken_back == "2026-11-24 11:00:45 UTC"
     assert profile.default_routes == (("eth0", "192.0.2.1"), ("wg0", ""))
