@@ -6,13 +6,28 @@ A line break in such a word would begin an option of its own, and ProxyCommand i
 from __future__ import annotations
 
 import re
+import socket
 
 from plan.errors import SettingError
 
 
 def host_word(setting: str, value: object) -> str:
     """A name or address that ssh dials: no option, no pattern. Raises SettingError."""
-    return _word(setting, value, r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,254}", "a host name or an address")
+    accepted = "a host name or an address"
+    word = _word(setting, value, r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,254}", accepted)
+    if _is_short_address(word):
+        raise SettingError(
+            setting, value, accepted, "write an IPv4 address as four numbers; ssh fills up others with 0"
+        )
+    return word
+
+
+def _is_short_address(word: str) -> bool:
+    """Whether 22 is dialled as 0.0.0.22, or 127.1 as 127.0.0.1."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(word)) != word
+    except OSError:
+        return False
 
 
 def user_word(setting: str, value: object) -> str:

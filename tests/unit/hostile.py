@@ -72,8 +72,14 @@ texts = st.one_of(
     st.text(max_size=30),
     st.sampled_from(["x" * 300, "x" * 70_000, "\U0001f600" * 5000]),
 )
-#: Such text as can be an argument or the name of a file.
-arguments = texts.map(lambda text: text[:1000].replace("\0", "").encode(errors="replace").decode())
+
+
+def as_argument(text: str) -> str:
+    """Such text as can be an argument, an environment variable or the name of a file."""
+    return text[:1000].replace("\0", "").encode(errors="replace").decode()
+
+
+arguments = texts.map(as_argument)
 values = st.one_of(
     texts, st.sampled_from(OTHERS), st.lists(texts, max_size=3), st.dictionaries(texts, texts, max_size=2)
 )

@@ -26,7 +26,7 @@ from lab.hosts import lab_host
 from lab.state import State
 from lab.topology import Lab
 from plan.errors import SettingError
-from tests.unit.hostile import arguments, fewer, near, texts, values
+from tests.unit.hostile import arguments, as_argument, fewer, near, texts, values
 from tests.unit.houses import SETTINGS
 from tests.verify.inventory import place, ssh_config, subject
 
@@ -76,8 +76,8 @@ def house() -> Iterator[Path]:
 def test_a_message_passes_through_make(house: Path, text: str, typed: bool) -> None:
     words = ["make", "--no-print-directory", "chat"]
     call = told(house, *words, f"MESSAGE={text}") if typed else told(house, *words, MESSAGE=text)
-    # make cuts blanks before a value.
-    said = text.lstrip(" \t") if typed else text
+    # make cuts blanks and line ends before a value.
+    said = text.lstrip(" \t\n\v\f\r") if typed else text
     assert call == ["pyinfra", "-y", "--data", f"message={said}", "--", "inventory.py", "playbooks/chat.py"]
 
 
@@ -93,7 +93,7 @@ def test_an_inventory_passes_through_make(house: Path, name: str, typed: bool) -
     ):
         words = ["make", "--no-print-directory", target]
         call = told(house, *words, f"INVENTORY={name}") if typed else told(house, *words, INVENTORY=name)
-        said = name.lstrip(" \t") if typed else name
+        said = name.lstrip(" \t\n\v\f\r") if typed else name
         assert call == [each.replace("{}", said) for each in wanted]
     assert not (house / "pwned").exists()
 
@@ -145,7 +145,7 @@ def _ssh(folder: Path) -> dict[str, str]:
 
 
 @fewer(2)
-@given(near("demo") | arguments)
+@given(near("demo").map(as_argument) | arguments)
 @example("../../etc")
 @example("-x")
 @example("demo\n")
@@ -175,7 +175,7 @@ def test_a_lab_elsewhere_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         lab_host("home")
 
 
-@given(near("77").map(lambda text: text.replace("\0", "")) | arguments)
+@given(near("77").map(as_argument) | arguments)
 def test_the_number_of_a_lab(number: str) -> None:
     with patch.dict(os.environ, {"LAB_NET": number, "LAB": "fuzz"}):
         try:
@@ -192,6 +192,8 @@ SSH = ("ssh_hostname", "ssh_port", "ssh_user", "ssh_key", "ssh_known_hosts_file"
 @fewer(2)
 @given(st.sampled_from(SSH), near("192.0.2.7", "22", "root", "/home/me/.ssh/key") | values)
 @example("ssh_hostname", "-oProxyCommand=reboot")
+@example("ssh_hostname", "22")
+@example("ssh_hostname", "127.1")
 @example("ssh_user", "root\n  ProxyCommand reboot")
 @example("ssh_key", '/a "b" \\c/key')
 def test_what_an_inventory_says_about_ssh_changes_nothing_else_in_its_configuration(key: str, value: Any) -> None:
@@ -289,7 +291,7 @@ def test_the_cache_lies_where_the_environment_says_or_is_refused(folder: str) ->
                 assert not below.exists() or below == Path(real)
 
 
-@given(near("http://127.0.0.1:9/mirror", "https://[::1]:9", "https://mirror.example") | arguments)
+@given(near("http://127.0.0.1:9/mirror", "https://[::1]:9", "https://mirror.example").map(as_argument) | arguments)
 @example("file:///etc")
 @example("http://[x")
 @example("http://a b")
