@@ -15,7 +15,7 @@ from operations.component import compared, install_files, pack, start_unit
 from operations.differs import differs
 from operations.script import into_place
 from plan.difference import Change
-from plan.firewall import RULES, TAKEN_BACK, TRIED, UNCONFIRMED
+from plan.firewall import RULES, TABLE, TAKEN_BACK, TRIED, UNCONFIRMED
 from plan.want import Unit
 
 ROLLBACK = "private-ai-firewall-rollback"
@@ -25,15 +25,15 @@ ROLLBACK_SECONDS = 45
 BEFORE = "/var/lib/private-ai/firewall.before"
 
 
-def firewall(name: str, want: Want, table: str, left_over: bool) -> None:
+def firewall(name: str, want: Want, left_over: bool) -> None:
     """Bring the rules of one host to what `want()` says: the operation `guarded`, which is said in advance."""
     is_wanted(host, want)
-    guarded(name=name, want=want, table=table, left_over=left_over)
+    guarded(name=name, want=want, left_over=left_over)
 
 
 @operation()
-def guarded(want: Want, table: str, left_over: bool) -> Generator[StringCommand | FunctionCommand, None, None]:
-    """Own the nftables table `table` (inet), the wanted file RULES and the unit that loads it at boot.
+def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """Own the nftables table TABLE (inet), the wanted file RULES and the unit that loads it at boot.
 
     Changed rules are checked, then a timer is armed on the host that brings the old ones back, then they are loaded,
     then a new SSH connection from the controller stops the timer and makes them permanent. Until then the file that
@@ -53,7 +53,7 @@ def guarded(want: Want, table: str, left_over: bool) -> Generator[StringCommand 
     yield StringCommand(install_files(todo.directories, files), _stdin=pack(todo.directories, files))
     if not todo.units:
         return
-    yield StringCommand(try_rules(table))
+    yield StringCommand(try_rules())
     yield FunctionCommand(_confirm, (todo.units,), {})
 
 
@@ -74,14 +74,14 @@ def clean_up() -> str:
     )
 
 
-def try_rules(table: str) -> str:
+def try_rules() -> str:
     """Load the rules that are to be tried, after the host has been told to take them back in ROLLBACK_SECONDS."""
     return "\n".join(
         [
             "set -e; umask 077",
             # Loading this file gives back exactly the table that was there, or none.
-            f"{{ printf 'table inet {table}\\ndelete table inet {table}\\n'; "
-            f"nft list table inet {table} 2>/dev/null || true; }} > {BEFORE}",
+            f"{{ printf 'table inet {TABLE}\\ndelete table inet {TABLE}\\n'; "
+            f"nft list table inet {TABLE} 2>/dev/null || true; }} > {BEFORE}",
             f"date -u '+%F %T UTC' > {UNCONFIRMED}; sync -- {BEFORE} {UNCONFIRMED}",
             f"systemd-run --quiet --collect --unit={ROLLBACK} --on-active={ROLLBACK_SECONDS} "
             f"--timer-property=AccuracySec=1s sh -c {shlex.quote(take_back())}",

@@ -31,7 +31,6 @@ def deploy(this: This) -> None:
     firewall(
         name="Firewall | Rules of the access table",
         want=lambda: wanted,
-        table=TABLE,
         left_over=bool(
             this.profile.firewall_tried or this.profile.firewall_unconfirmed or this.profile.firewall_taken_back
         ),

@@ -28,7 +28,7 @@ from plan.pairings import Pairing
 from plan.requests import Request
 from plan.want import Account, Component, Directory, File, Secret, Unit
 from tests.unit.fakes import Fake, bare, context
-from tests.unit.hostile import arguments, fewer, texts
+from tests.unit.hostile import arguments, as_argument, fewer, texts
 from tests.verify.state import curl_config
 
 #: The programs that these scripts may call. dash has no other: PATH leads to nothing else.
@@ -313,7 +313,7 @@ def test_a_token_that_somebody_chose_is_asked_with_as_it_is(gateway: Gateway, to
 
 
 @fewer(4)
-@given(texts.map(lambda text: text.replace("\0", "").encode(errors="replace").decode()))
+@given(texts.map(as_argument))
 def test_curls_configuration(gateway: Gateway, text: str) -> None:
     config = curl_config([("url", gateway.url), ("data-raw", text), ("noproxy", "*")])
     subprocess.run(
