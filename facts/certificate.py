@@ -27,6 +27,13 @@ class CaCertificate(FactBase[str]):
         return f"{pem}\n" if pem else ""
 
 
+class CaKeyAccess(FactBase[str]):
+    """Owner, group and mode of the CA's key on the coordinator, as in "root root 600". Cost: one remote command."""
+
+    def command(self) -> str:
+        return f"stat -c '%U %G %a' {CA_FOLDER}/ca.key 2>/dev/null || echo none"
+
+
 @dataclass(frozen=True)
 class ServerCertificate:
     """`good`: present, its key matches and is private, signed by the CA in the host's store, names as asked,

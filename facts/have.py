@@ -99,19 +99,6 @@ class ComponentState(FactBase[Have]):
             raise FactProcessError(f"the state of a component is not understood: {shown(error)}") from error
 
 
-class ComponentStates(FactBase[tuple[Have, ...]]):
-    """State of everything that several components want. Cost: one remote command."""
-
-    def command(self, components: tuple[Component, ...]) -> str:
-        return "\n".join(f"(\n{ComponentState().command(each)}\n)" for each in components)
-
-    def process(self, output: list[str]) -> tuple[Have, ...]:
-        # No other line is only that.
-        ends = [number for number, line in enumerate(output, 1) if line == "end"]
-        begins = [0, *ends[:-1]]
-        return tuple(ComponentState().process(output[begin:end]) for begin, end in zip(begins, ends, strict=True))
-
-
 def _have(output: list[str]) -> Have:
     packages: set[str] = set()
     accounts: dict[str, int] = {}

@@ -1,15 +1,16 @@
-"""What hosts were asked holds until the run changes something; for all its components a host is asked at once."""
+"""What hosts were asked holds until the run changes something; what is going to be asked is asked at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pyinfra import inventory, state
+from pyinfra import host, inventory, state
 from pyinfra.api import FactBase, Host
 
-from facts.have import ComponentStates
+from facts.have import ComponentState
+from facts.together import UNTOLD, Question, Together, question
 from plan.want import Component, Have
 
 T = TypeVar("T")
@@ -23,12 +24,15 @@ class NotYet(Exception):
 @dataclass
 class _Run:
     """This run: `unchanged` says that it has changed nothing yet, on no host. An answer is kept when the `time` is
-    still the one at which it was asked for."""
+    still the one at which it was asked for. `wants` and `later` are what was said to be asked for."""
 
     unchanged: bool = True
     time: int = 0
-    answers: dict[tuple[Host, type, Any], Any] = field(default_factory=dict)
+    answers: dict[tuple[Host, Question], Any] = field(default_factory=dict)
     wants: dict[Host, list[Want]] = field(default_factory=dict)
+    later: dict[Host, list[Question]] = field(default_factory=dict)
+    #: Hosts whose wants are being called, which may ask, too.
+    gathering: set[Host] = field(default_factory=set)
 
 
 _RUN = _Run()
@@ -51,41 +55,73 @@ def _itself(of: Host) -> Host:
     return inventory.get_host(of.name)
 
 
-def ask(of: Host, fact: type[FactBase[T]], **arguments: Any) -> T:
-    """A host's answer, from earlier in this run when nothing has changed since."""
-    key, now = (_itself(of), fact, tuple(sorted(arguments.items()))), _RUN.time
-    if key in _RUN.answers:
-        return _RUN.answers[key]  # type: ignore[no-any-return]
-    answer: T = of.get_fact(fact, **arguments)
-    if _RUN.time == now:
-        _RUN.answers[key] = answer
-    return answer
-
-
 def is_wanted(on: Host, want: Want) -> None:
-    """Say before the run what will be wanted, so that it can be asked for together."""
+    """Say before the run what will be wanted, so that it can be asked for with the rest."""
     _RUN.wants.setdefault(_itself(on), []).append(want)
 
 
-def have_of(of: Host, wanted: Component) -> Have:
-    """What a host has of a component. While the run has changed nothing, all that is wanted there is asked for with it:
-    a run that finds everything as wanted costs one remote command for all components of a host."""
-    itself, now = _itself(of), _RUN.time
-    if (itself, ComponentStates, wanted) in _RUN.answers:
-        return _RUN.answers[itself, ComponentStates, wanted]  # type: ignore[no-any-return]
-    together = dict.fromkeys([wanted, *(_all_wanted(itself) if state.is_executing and _RUN.unchanged else ())])
-    found: tuple[Have, ...] = of.get_fact(ComponentStates, components=tuple(together))
+def will_ask(of: Host, fact: type[FactBase[Any]], **arguments: Any) -> None:
+    """Say before the run what will be asked, so that it can be asked with the rest."""
+    _RUN.later.setdefault(_itself(of), []).append(question(fact, arguments))
+
+
+def ask(of: Host, fact: type[FactBase[T]], **arguments: Any) -> T:
+    """A host's answer, from earlier in this run when nothing has changed since.
+
+    While the run has changed nothing, all that was said to be wanted or asked of the host is asked with it: a run that
+    finds everything as it should be costs one remote command for all of a host's operations.
+    """
+    itself, asked = _itself(of), question(fact, arguments)
+    if (itself, asked) not in _RUN.answers and _may_gather(itself):
+        rest = _expected(itself)
+        if set(rest) - {asked}:
+            ask_together(itself, [asked, *rest])
+    now = _RUN.time
+    if (itself, asked) in _RUN.answers:
+        return _RUN.answers[itself, asked]  # type: ignore[no-any-return]
+    answer: T = of.get_fact(fact, **arguments)
     if _RUN.time == now:
-        for each, seen in zip(together, found, strict=True):
-            _RUN.answers[itself, ComponentStates, each] = seen
-    return found[0]
+        _RUN.answers[itself, asked] = answer
+    return answer
 
 
-def _all_wanted(of: Host) -> list[Component]:
+def ask_together(of: Host, questions: Iterable[Question]) -> None:
+    """Have the answers to some questions at hand, for one remote command. What a host does not tell is not."""
+    itself, now = _itself(of), _RUN.time
+    open_ones = tuple(each for each in dict.fromkeys(questions) if (itself, each) not in _RUN.answers)
+    found: tuple[Any, ...] = of.get_fact(Together, questions=open_ones) if open_ones else ()
+    if _RUN.time == now:
+        for each, answer in zip(open_ones, found, strict=False):
+            if answer is not UNTOLD:
+                _RUN.answers[itself, each] = answer
+
+
+def have_of(of: Host, wanted: Component) -> Have:
+    """What a host has of a component."""
+    return ask(of, ComponentState, component=wanted)
+
+
+def all_wanted(of: Host) -> list[Component]:
+    """What was said to be wanted on a host, in the order of the operations, but for what cannot be known yet."""
     found = []
-    for want in _RUN.wants.get(of, ()):
+    for want in _RUN.wants.get(_itself(of), ()):
         try:
             found.append(want())
         except NotYet:
             continue
     return found
+
+
+def _may_gather(of: Host) -> bool:
+    """Wants are called in the name of the host that they are of, and not by each other."""
+    return state.is_executing and _RUN.unchanged and of.name == host.name and of not in _RUN.gathering
+
+
+def _expected(of: Host) -> list[Question]:
+    """What this run is going to ask a host and has not asked yet, as far as it can be known."""
+    _RUN.gathering.add(of)
+    try:
+        wanted = [question(ComponentState, {"component": each}) for each in all_wanted(of)]
+    finally:
+        _RUN.gathering.discard(of)
+    return [each for each in (*wanted, *_RUN.later.get(of, ())) if (of, each) not in _RUN.answers]

@@ -7,10 +7,9 @@ from collections.abc import Generator
 
 from pyinfra import host, inventory, logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
-from pyinfra.facts.files import File
 
-from facts.certificate import CA_FOLDER, CaCertificate, CertificateState
-from operations.asked import ask
+from facts.certificate import CA_FOLDER, CaCertificate, CaKeyAccess, CertificateState
+from operations.asked import ask, will_ask
 from operations.differs import differs
 from operations.remote import RemoteError, run_on
 from operations.script import into_place
@@ -26,14 +25,13 @@ def authority(common_name: str, permitted: tuple[str, ...]) -> Generator[StringC
     """Own the CA in CA_FOLDER of this host: made once, never replaced, its key root's alone.
 
     `permitted` are name constraints in openssl's form (`DNS:house.internal`, `IP:ADDRESS/MASK`), critical: a device
-    that trusts this CA trusts it for nothing else. A second run costs two remote commands.
+    that trusts this CA trusts it for nothing else.
     """
     if not ask(host, CaCertificate):
         differs(Change(f"the authority in {CA_FOLDER}", "made", MISSING))
         yield StringCommand(authority_script(common_name, permitted))
         return
-    key = host.get_fact(File, path=f"{CA_FOLDER}/ca.key")
-    if not key or (key["user"], key["group"], key["mode"]) != ("root", "root", 600):
+    if ask(host, CaKeyAccess) != "root root 600":
         differs(Change(f"{CA_FOLDER}/ca.key", "given to root alone", "others may have access to it"))
         yield StringCommand(f"chown root:root {CA_FOLDER}/ca.key; chmod 0600 {CA_FOLDER}/ca.key")
         return
@@ -57,30 +55,35 @@ def authority_script(common_name: str, permitted: tuple[str, ...]) -> str:
     )
 
 
-@operation()
 def server_certificate(
-    folder: str, owner: str, names: tuple[str, ...], coordinator: str, authority_file: str
-) -> Generator[FunctionCommand, None, None]:
-    """Own `folder`/cert.pem (with chain) and key.pem, readable by `owner` alone, for the DNS `names`.
+    name: str, folder: str, owner: str, names: tuple[str, ...], coordinator: str, authority_file: str
+) -> None:
+    """Have a server's certificate in `folder`: the operation `certified`, whose question is said in advance."""
+    question = {
+        "certificate": f"{folder}/cert.pem",
+        "key": f"{folder}/key.pem",
+        "owner": owner,
+        "names": ",".join(f"DNS:{each}" for each in names),
+        "authority": authority_file,
+    }
+    will_ask(host, CertificateState, **question)
+    certified(name=name, folder=folder, coordinator=coordinator, question=question)
+
+
+@operation()
+def certified(folder: str, coordinator: str, question: dict[str, str]) -> Generator[FunctionCommand, None, None]:
+    """Own `folder`/cert.pem (with chain) and key.pem, readable by their owner alone, for some DNS names: those of
+    `question`, which is one of CertificateState.
 
     The key and the request are made on this host, the request is signed on `coordinator`. Signed anew when names or CA
-    changed or few days remain, and with a new key when others could read the old one. A second run costs one remote
-    command.
+    changed or few days remain, and with a new key when others could read the old one.
     """
-    wanted = ",".join(f"DNS:{name}" for name in names)
-    seen = host.get_fact(
-        CertificateState,
-        certificate=f"{folder}/cert.pem",
-        key=f"{folder}/key.pem",
-        owner=owner,
-        names=wanted,
-        authority=authority_file,
-    )
+    seen = ask(host, CertificateState, **question)
     if seen.good:
         host.noop(f"{folder}/cert.pem is good")
         return
     differs(Change(f"certificate {folder}/cert.pem", "made", seen.why_not))
-    yield FunctionCommand(_issue, (folder, owner, wanted, inventory.get_host(coordinator)), {})
+    yield FunctionCommand(_issue, (folder, question["owner"], question["names"], inventory.get_host(coordinator)), {})
 
 
 def _issue(state: State, host: Host, folder: str, owner: str, names: str, coordinator: Host) -> bool:

@@ -32,8 +32,7 @@ def brought(want: Want) -> Generator[StringCommand | FileUploadCommand, None, No
     """Own the named packages (present), accounts, program folders, links, files, directories' owner and mode, units.
 
     `want` is called when the operation runs, so it may ask facts that earlier operations made true; while
-    planning it may raise `NotYet`. A second run changes nothing, and costs one remote command for
-    all components of a host together.
+    planning it may raise `NotYet`. A second run changes nothing.
     Raises OperationError when `want` still raises `NotYet` while executing.
     """
     todo = yield from compared(want)

@@ -55,7 +55,7 @@ def nodes(house: House) -> Generator[StringCommand | FunctionCommand, None, None
     """Own the set of nodes of the VPN: hosts of the inventory and designated devices, each under its own name.
 
     Others are removed; hosts outside --limit are left alone. Keys that do not wait for a designated device are expired:
-    hosts have used theirs when this comes. A second run costs one remote command.
+    hosts have used theirs when this comes.
     """
     known = ask(host, Headscale)
     if not known.answers and not state.is_executing:

@@ -37,9 +37,8 @@ def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCo
 
     Changed rules are checked, then a timer is armed on the host that brings the old ones back, then they are loaded,
     then a new SSH connection from the controller stops the timer and makes them permanent. Until then the file that
-    is loaded at boot is the old one, so a restart brings the old rules back as well. A second run costs one remote
-    command. `left_over`: a run before this one was cut off in between, or its rules were taken back; this one begins
-    from the rules before that.
+    is loaded at boot is the old one, so a restart brings the old rules back as well. `left_over`: a run before this one
+    was cut off in between, or its rules were taken back; this one begins from the rules before that.
     """
     if left_over:
         differs(Change("what a run that did not end well has left of its firewall rules", "removed"))

@@ -26,7 +26,7 @@ JOIN_TRIES = 3
 
 @operation()
 def users(names: Sequence[str]) -> Generator[StringCommand, None, None]:
-    """Own the existence of Headscale users. Others are left alone. A second run costs one remote command."""
+    """Own the existence of Headscale users. Others are left alone."""
     known = ask(host, Headscale)
     if not known.answers and not state.is_executing:
         yield not_yet("Headscale does not answer")
@@ -49,7 +49,7 @@ def joined(
 
     A single-use key is made on `coordinator` only when the host is not joined, has other tags, or is a node that the
     control server does not know: tailscaled does not say so itself. It goes over standard input and is never printed. A
-    second run costs one remote command and needs no key.
+    second run needs no key.
     """
     seen = ask(host, Tailscale)
     hostname = host.name

@@ -11,11 +11,16 @@ from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 
 from facts.ollama import STORE, Ollama
-from operations.asked import ask
+from operations.asked import ask, will_ask
 from operations.component import INCOMING
 from operations.differs import differs
 from operations.script import into_place
 from plan.difference import Change
+
+
+def asks(manifest: str, port: int) -> None:
+    """Say in advance that both operations below are going to ask for this model's state."""
+    will_ask(host, Ollama, manifest=manifest, port=port)
 
 
 @operation()
@@ -32,8 +37,8 @@ def model(
 
     `manifest` is the path below the store's manifests folder. Blobs in `adopt` (sha256-HEX -> path on the host) are
     copied from there; a link would leave what is served to the owner of the file. Every blob is checked against its
-    digest on the host before it is moved into place, the manifest last. A second run costs one remote command; an
-    interrupted one goes on with the blobs that are missing.
+    digest on the host before it is moved into place, the manifest last. An
+    interrupted run goes on with the blobs that are missing.
     """
     seen = ask(host, Ollama, manifest=manifest, port=port)
     missing = [(digest, size, file) for digest, size, file in blobs if seen.blobs.get(digest) != size]
@@ -70,7 +75,7 @@ def model(
 def answers(model_name: str, manifest: str, context: int, port: int) -> Generator[StringCommand, None, None]:
     """Have the model in memory with `context` tokens, shown by one token that it generates.
 
-    Ollama answers its health check also when it cannot run any model. A second run costs one remote command.
+    Ollama answers its health check also when it cannot run any model.
     """
     loaded = ask(host, Ollama, manifest=manifest, port=port).loaded.get(model_name)
     if loaded == context:

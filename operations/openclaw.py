@@ -9,6 +9,7 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 
+from operations.asked import ask, will_ask
 from operations.component import INCOMING
 from operations.differs import differs
 from operations.script import into_place
@@ -43,17 +44,23 @@ def image_id(image: str, account: str) -> str:
     return as_account(account, f"podman image inspect --format '{{{{.Id}}}}' {shlex.quote(image)}")
 
 
+def image(name: str, image_name: str, archived_as: str, archive: Path, sha256: str, account: str) -> None:
+    """Have an image in the storage of `account`: the operation `loaded`, whose question is said in advance."""
+    will_ask(host, ImagePresent, image=image_name, account=account)
+    loaded(name=name, image_name=image_name, archived_as=archived_as, archive=archive, sha256=sha256, account=account)
+
+
 @operation()
-def image(
+def loaded(
     image_name: str, archived_as: str, archive: Path, sha256: str, account: str
 ) -> Generator[StringCommand | FileUploadCommand, None, None]:
     """Own the image `image_name` in the storage of `account`, loaded from an OCI archive that calls it `archived_as`.
 
     The name holds a digest, so another image has another name. The id of what was loaded is kept on the host: an image
     that somebody gave this name is replaced. Others that no container is made from are removed then: the version before
-    the last one, and what an interrupted run has left. A second run costs one remote command.
+    the last one, and what an interrupted run has left.
     """
-    if host.get_fact(ImagePresent, image=image_name, account=account):
+    if ask(host, ImagePresent, image=image_name, account=account):
         host.noop(f"{image_name} is loaded")
         return
     differs(Change(f"image {image_name}", "loaded", "it is missing, or another image has its name"))

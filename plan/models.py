@@ -87,6 +87,11 @@ class Choice:
     why: str
     next_larger: str
 
+    @property
+    def needs_registry(self) -> bool:
+        """Whether it has to be fetched from Ollama's registry: it is neither on the host nor in a package."""
+        return self.disk_need_gib > 0 and self.entry.source != "package"
+
 
 @dataclass(frozen=True)
 class GatewayLimits:

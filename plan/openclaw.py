@@ -11,7 +11,11 @@ from typing import Any
 
 from plan.house import House, Member
 from plan.models import Choice, GatewayLimits, gateway_limits
+from plan.want import Account, Component
 
+ACCOUNT = "openclaw"
+#: What a host is asked for the account's number.
+WHO = Component(accounts=(Account(ACCOUNT, "/var/lib/openclaw"),))
 #: Plugins that come with OpenClaw and that `plugins.allow` alone leaves on.
 DENIED_PLUGINS = (
     "a2a",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from operations.component import component
-from operations.ollama import answers
+from operations.ollama import answers, asks
 from operations.ollama import model as lay_down
 from plan.checks import is_vpn
 from plan.chosen import RECORD, record
@@ -47,6 +47,7 @@ def deploy(this: This) -> None:
         units=(*_out_of_the_way(this), service(this.house)),
     )
     component(name="Ollama | Program, service", want=lambda: wanted)
+    asks(manifest_path(name), port)
     lay_down(
         name=f"Ollama | Model {name}",
         model_name=name,

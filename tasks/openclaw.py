@@ -6,19 +6,19 @@ import json
 
 from pyinfra import host
 
+from artifacts.store import Program
 from facts.have import ComponentState
 from operations.asked import NotYet, ask
 from operations.certificate import server_certificate
 from operations.component import component
 from operations.openclaw import as_account, image
 from plan.house import House, Member
-from plan.openclaw import IMAGE_RECORD, MEMORY_GIB, PIDS, model_servers, ollama_host, openclaw_config
-from plan.want import Account, Component, Directory, File, Secret, Unit
+from plan.openclaw import ACCOUNT, IMAGE_RECORD, MEMORY_GIB, PIDS, WHO, model_servers, ollama_host, openclaw_config
+from plan.want import Component, Directory, File, Secret, Unit
 from tasks.ca import certificate_path
 from tasks.render import render
 from tasks.this import This, choice_of, program, vpn_of
 
-ACCOUNT = "openclaw"
 CONFIG = "/etc/openclaw/openclaw.json"
 TOKEN = "/etc/openclaw/token"
 TLS = "/etc/openclaw/tls"
@@ -29,8 +29,7 @@ def deploy(this: This) -> None:
     """Image, token, certificate, configuration, container."""
     house, port = this.house, this.house.port("openclaw")
     found = program("openclaw", this.profile.cpu, house)
-    archive = found.files[0]
-    name = f"localhost/openclaw:{found.version}-{archive.sha256[:12]}"
+    archive, name = found.files[0], image_name(found)
     image(
         name="OpenClaw | Image",
         image_name=name,
@@ -56,6 +55,11 @@ def deploy(this: This) -> None:
         authority_file=certificate_path(house),
     )
     component(name="OpenClaw | Configuration, container", want=lambda: _container(this, name, port))
+
+
+def image_name(found: Program) -> str:
+    """The image's name on a gateway: another image has another name."""
+    return f"localhost/openclaw:{found.version}-{found.files[0].sha256[:12]}"
 
 
 def _container(this: This, image_name: str, port: int) -> Component:
@@ -103,8 +107,7 @@ _numbers: dict[str, int] = {}
 def account_number() -> int | None:
     """The number of OpenClaw's account on this host; None before it is made. Cost: one remote command per run."""
     if host.name not in _numbers:
-        wanted = Component(accounts=(Account(ACCOUNT, "/var/lib/openclaw"),))
-        seen = ask(host, ComponentState, component=wanted).accounts
+        seen = ask(host, ComponentState, component=WHO).accounts
         if ACCOUNT not in seen:
             return None
         _numbers[host.name] = seen[ACCOUNT]

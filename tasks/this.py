@@ -7,24 +7,30 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyinfra import host, inventory, logger, state
-from pyinfra.api import Host
+from pyinfra.api import FactBase, Host
 from pyinfra.api.exceptions import PyinfraError
 
 from artifacts.errors import ArtifactError
 from artifacts.models import registry_reachable
 from artifacts.store import Model, Program, find_model, find_program, known_model
+from facts.certificate import CaCertificate, CaKeyAccess
+from facts.have import ComponentState
+from facts.headscale import Headscale
 from facts.ollama import ModelStores, SoundBlobs, Stores
 from facts.profile import HostProfile
 from facts.tailscale import Tailscale, TailscaleState
-from operations.asked import NotYet, ask
+from facts.together import Question, question
+from operations.asked import NotYet, ask, ask_together
 from plan.access import ROLES
 from plan.errors import SettingError
 from plan.house import HostEntry, House, Member, build_house
 from plan.models import Choice, Hardware, choose
+from plan.openclaw import WHO
 from plan.profile import Profile
 from plan.terminal import line
 from tasks.run import RUN
@@ -118,10 +124,22 @@ def check_reached() -> None:
 
 
 def profile_of(name: str) -> Profile:
-    """What a host is, asked once per run, also of a host outside --limit."""
+    """What a host is, asked once per run, also of one outside --limit; with it goes what else can be asked at first."""
     if name not in _profiles:
-        _profiles[name] = inventory.get_host(name).get_fact(HostProfile)
+        here = inventory.get_host(name)
+        ask_together(here, _at_first(the_house().member(name)))
+        _profiles[name] = ask(here, HostProfile)
     return _profiles[name]
+
+
+def _at_first(member: Member) -> list[Question]:
+    facts: list[type[FactBase[Any]]] = [HostProfile, Tailscale]
+    if "coordinator" in member.roles:
+        facts += [CaCertificate, CaKeyAccess, Headscale]
+    if "model_hosts" in member.roles:
+        facts.append(ModelStores)
+    questions = [question(fact, {}) for fact in facts]
+    return [*questions, question(ComponentState, {"component": WHO})] if "gateway" in member.roles else questions
 
 
 def this() -> This:
@@ -149,14 +167,19 @@ def choice_of(member: Member) -> Choice:
             disk_free_gib=profile.var_lib_free_mib / 1024,
             cpus=profile.cpus,
         )
+        asked = partial(
+            choose,
+            hardware,
+            wanted_context=here.data.get("ollama_context"),
+            named=here.data.get("ollama_model"),
+            present=_stores_of(member).installed,
+        )
         try:
-            _choices[member.name] = choose(
-                hardware,
-                wanted_context=here.data.get("ollama_context"),
-                named=here.data.get("ollama_model"),
-                registry_reachable=registry_reachable(),
-                present=_stores_of(member).installed,
-            )
+            choice = asked(registry_reachable=True)
+            # Nobody outside is asked for a model that is at hand.
+            if choice.needs_registry and not registry_reachable():
+                choice = asked(registry_reachable=False)
+            _choices[member.name] = choice
         except (SettingError, ArtifactError) as error:
             raise WrongInput(f"host {member.name}: {error} (nothing was changed)") from error
     return _choices[member.name]
@@ -179,7 +202,7 @@ def program(name: str, cpu: str, house: House, gpu: bool = False) -> Program:
 def _stores_of(member: Member) -> Stores:
     """What lies in the stores of a model host, asked once per run."""
     if member.name not in _stores:
-        _stores[member.name] = inventory.get_host(member.name).get_fact(ModelStores)
+        _stores[member.name] = ask(inventory.get_host(member.name), ModelStores)
     return _stores[member.name]
 
 

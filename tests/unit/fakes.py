@@ -20,18 +20,21 @@ from pyinfra.context import ctx_host, ctx_inventory, ctx_state
 
 from artifacts.store import Blob, Model, ProgramFile
 from artifacts.store import Program as Obtained
-from facts.certificate import CaCertificate, CertificateState, ServerCertificate
-from facts.have import ComponentState, ComponentStates
+from facts.certificate import CaCertificate, CaKeyAccess, CertificateState, ServerCertificate
+from facts.have import ComponentState
 from facts.headscale import Headscale, HeadscaleState
 from facts.ollama import ModelStores, Ollama, OllamaModels, Stores
 from facts.tailscale import Tailscale, TailscaleState
+from facts.together import Together, question
+from operations import certificate
+from operations import openclaw as image
 from operations.component import brought
 from operations.firewall import guarded
 from operations.openclaw import ImagePresent
 from plan.house import House
 from plan.models import Choice, Hardware, choose
 from plan.profile import Profile
-from plan.want import Have
+from plan.want import Component, Have
 from tasks import base, ca, devices, firewall, headscale, ollama, openclaw, tailscale
 from tasks.this import ModelFiles, This
 
@@ -95,12 +98,13 @@ class Fake:
 
     def get_fact(self, fact: type, **arguments: Any) -> Any:
         self.commands.append(str(fact().command(**arguments)))
-        for want in arguments.get("components", ()):
+        questions = arguments["questions"] if fact is Together else (question(fact, arguments),)
+        for _, more in questions:
+            want = dict(more).get("component", Component())
             self.files |= {f"file {each.path}": each.content for each in want.files}
             self.files |= {f"lines in {each.path}": each.text for each in want.blocks}
-        if fact is ComponentStates:
-            return tuple(self.facts[ComponentState] for _ in arguments["components"])
-        return self.facts[fact]
+        answers = tuple(self.facts[each] for each, _ in questions)
+        return answers if fact is Together else answers[0]
 
     def run_shell_command(self, command: StringCommand, *_: object, **more: Any) -> tuple[bool, Any]:
         text = command.get_raw_value()
@@ -138,6 +142,7 @@ def bare(address: str) -> dict[type, object]:
     return {
         ComponentState: Have(accounts={"openclaw": 992}),
         CaCertificate: "",
+        CaKeyAccess: "none",
         CertificateState: ServerCertificate(False, "missing"),
         Headscale: HeadscaleState(True, {}, (), (), {}),
         ModelStores: Stores(frozenset(), {}, {}),
@@ -197,8 +202,8 @@ def _tasks(here: Fake) -> Iterator[None]:
         "choice_of": lambda _: CHOICE,
     }
     operations = (
-        *("claimed", "component", "firewall", "authority", "server_certificate", "users", "joined", "nodes"),
-        *("lay_down", "answers", "image"),
+        *("claimed", "component", "firewall", "authority", "certified", "users", "joined", "nodes"),
+        *("lay_down", "answers", "loaded"),
     )
 
     carriers: dict[str, Any] = {"component": brought, "firewall": guarded}
@@ -207,7 +212,7 @@ def _tasks(here: Fake) -> Iterator[None]:
         return lambda name, **arguments: here.do(operation, **arguments)
 
     with ExitStack() as stack:
-        for module in (base, firewall, ca, headscale, tailscale, devices, ollama, openclaw):
+        for module in (base, firewall, ca, headscale, tailscale, devices, ollama, openclaw, certificate, image):
             found: dict[str, Any] = {
                 name: carried_out(carriers.get(name) or getattr(module, name))
                 for name in operations

@@ -51,6 +51,7 @@ def find(monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
         host = SimpleNamespace(get_fact=get_fact, log=lambda text: None)
         monkeypatch.setattr(this, "inventory", SimpleNamespace(get_host=lambda name: host))
         monkeypatch.setattr(this, "choice_of", lambda member: SimpleNamespace(entry=SimpleNamespace(name="tiny:1b")))
+        monkeypatch.setattr(this, "ask", lambda of, fact: of.get_fact(fact))
         monkeypatch.setattr(this, "_stores", {})
         monkeypatch.setattr(this, "_models", {})
         monkeypatch.setattr(this, "_obtain", lambda *arguments: main(list(arguments)))
