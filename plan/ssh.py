@@ -46,8 +46,10 @@ def port_word(setting: str, value: object) -> str:
 
 def path_word(setting: str, value: object) -> str:
     """The path of a file, in quotes. Raises SettingError for one that ssh cannot be told in every version."""
-    if not isinstance(value, str) or not value.isprintable() or not value or re.search(r"%|\$\{", value):
-        raise SettingError(setting, value, "a path without % and ${, on one line", "move the file, or link to it")
+    # ~somebody is a home folder to ssh, and an error when there is nobody of that name.
+    if not isinstance(value, str) or not value.isprintable() or not value or re.search(r"%|\$\{|^~(?!/)", value):
+        accepted = "a path without %, ${ and ~NAME, on one line"
+        raise SettingError(setting, value, accepted, "move the file, or link to it")
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

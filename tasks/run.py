@@ -7,7 +7,6 @@ Called by config.py, which pyinfra executes before it loads the inventory.
 from __future__ import annotations
 
 import signal
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pyinfra.context import ctx_state
 
 from operations.asked import forget, something_changes
 from plan.errors import SettingError
+from tasks.quick import NoDelay, spare
 
 
 @dataclass
@@ -69,16 +69,6 @@ class Changes(BaseStateCallback):
             something_changes()
 
 
-class NoDelay(BaseStateCallback):
-    """Switch off Nagle's algorithm: paramiko leaves it on, which costs 40 ms for each remote command."""
-
-    @staticmethod
-    def host_connect(state: State, host: Host) -> None:
-        client = getattr(host.connector, "client", None)
-        if client is not None:
-            client.get_transport().sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 def begin() -> None:
     """Remember the arguments, and stop a run whose --limit leaves no host; pyinfra would call it a success."""
     context = click.get_current_context(silent=True)
@@ -90,6 +80,7 @@ def begin() -> None:
     RUN.data = dict(each.split("=", 1) for each in context.params.get("data") or () if "=" in each)
     RUN.yes, RUN.dry = bool(context.params.get("yes")), bool(context.params.get("dry"))
     state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
+    spare()
     set_stage = state.set_stage
     names = {Path(file).name for file in RUN.files}
     wanted: list[Host] = []

@@ -196,6 +196,11 @@ SSH = ("ssh_hostname", "ssh_port", "ssh_user", "ssh_key", "ssh_known_hosts_file"
 @example("ssh_hostname", "127.1")
 @example("ssh_user", "root\n  ProxyCommand reboot")
 @example("ssh_key", '/a "b" \\c/key')
+@example("ssh_key", "~root")
+@example("ssh_key", "~/a key")
+@example("ssh_known_hosts_file", "~root")
+@example("ssh_known_hosts_file", "~nobody-of-that-name/hosts")
+@example("ssh_known_hosts_file", "~/known hosts")
 def test_what_an_inventory_says_about_ssh_changes_nothing_else_in_its_configuration(key: str, value: Any) -> None:
     data = {"ssh_hostname": "192.0.2.7", "ssh_user": "me", "ssh_port": 2222, key: value}
     try:

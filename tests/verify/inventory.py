@@ -134,13 +134,14 @@ def place(name: str, data: Mapping[str, Any]) -> Place:
         check(f"inventory: host {name}: {key}", value)
         return str(value)
 
+    known = word(path_word, "ssh_known_hosts_file")
     return Place(
         name,
         word(host_word, "ssh_hostname") or name,
         port=word(port_word, "ssh_port"),
         user=word(user_word, "ssh_user"),
         key=word(path_word, "ssh_key"),
-        known_hosts=word(path_word, "ssh_known_hosts_file"),
+        known_hosts=str(Path(known).expanduser()) if known else "",
         config=word(include_word, "ssh_config_file") or "~/.ssh/config",
         sudo=bool(data.get("_sudo", False)),
     )
