@@ -50,7 +50,13 @@ def deployed(this: This) -> Deployed:
     if this.has("gateway"):
         names.append(("openclaw", False))
     programs = {name: program(name, this.profile.cpu, this.house, gpu).version for name, gpu in names}
-    return Deployed(revision(), settings_digest(entries()), {**programs, "pyinfra": version("pyinfra")})
+    return Deployed(revision(), settings(), {**programs, "pyinfra": version("pyinfra")})
+
+
+@cache
+def settings() -> str:
+    """The digest of what this run's inventory and group data say."""
+    return settings_digest(entries())
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import socket
-from functools import cache, partial
+import sys
+from dataclasses import dataclass
+from functools import cache
+from types import FrameType
 from typing import Any
 
 from pyinfra.api import Host, State, arguments, util
@@ -21,12 +23,33 @@ class NoDelay(BaseStateCallback):
             client.get_transport().sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a frame of the stack is: what pyinfra reads of inspect's Traceback."""
+
+    filename: str
+    lineno: int
+
+
+def frames() -> list[tuple[FrameType]]:
+    """The frames of the stack, the latest first, as the first items of inspect's own list."""
+    found, frame = [], sys._getframe(1)
+    while frame is not None:
+        found.append((frame,))
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
+
+
+def place(frame: FrameType) -> Place:
+    return Place(frame.f_code.co_filename, frame.f_lineno)
+
+
 def spare() -> None:
-    """Have pyinfra look no more than once, or not at all, at what does not change while it runs."""
-    frames: Any = util
-    # The order of operations comes from line numbers. The lines of source around each frame, which are nobody's, are
-    # searched for in every module that is loaded.
-    frames.stack, frames.getframeinfo = partial(inspect.stack, 0), partial(inspect.getframeinfo, context=0)
+    """Have pyinfra work out no more than once, or not at all, what does not change while it runs."""
+    # The order of operations comes from line numbers in the stack. With them inspect reads the lines of source around
+    # each frame, which nobody looks at, and searches all modules for those of pyinfra's own files.
+    at: Any = util
+    at.stack, at.getframeinfo = frames, place
     # The types of an operation's arguments, worked out again for each one.
     types: Any = arguments
     types.all_global_arguments = cache(arguments.all_global_arguments)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ def the_house() -> House:
     return _houses[0]
 
 
+@cache
 def entries() -> list[HostEntry]:
     """The hosts of the inventory by name, with groups and data, whatever --limit says."""
     own = _own_groups()

@@ -1,0 +1,68 @@
+"""How a run that changes nothing grows with the clients of a house."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from functools import partial
+from pathlib import Path
+
+from bench.measure import Bench, Figure, Row, ratio, side_by_side
+
+#: How many clients.
+SIZES = (1, 5, 20, 50, 100)
+#: By default sshd refuses some of more than ten connections that begin at the same time.
+MAX_STARTUPS = "MaxStartups 200"
+#: Name of a client -> what stands for what in its answers.
+Instead = dict[str, dict[str, str]]
+
+
+def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
+    """The no-op run of `single` with more and more clients: the laptop, and such as replay.py makes of it."""
+    bench.pyinfra(bench.inventory, "deploy.py")
+    bench.ssh("laptop", f"echo {MAX_STARTUPS} > /etc/ssh/sshd_config.d/bench.conf && systemctl reload ssh")
+    recording = work / "laptop.json"
+    bench.unchanging(_inventory(work / "recorded.py", f"record('laptop', {str(recording)!r})", []))
+    found: dict[str, Figure] = {}
+    clients: Instead = {}
+    for size in SIZES:
+        clients |= _more(bench, [f"client-{number}" for number in range(len(clients) + 1, size)])
+        says = f"replay({clients!r}, 'laptop', {str(recording)!r})"
+        inventory = _inventory(work / f"clients_{size}.py", says, list(clients))
+        # The coordinator knows the clients by name: its part of the house is deployed before it is measured.
+        bench.pyinfra(inventory, "deploy.py", "--limit", "home", "--limit", "laptop")
+        found |= side_by_side(runs, {f"{size} clients": partial(bench.unchanging, inventory)})
+    peak = bench.peak_mib(inventory, "deploy.py")
+    growth = ratio("no-op run with 50 clients against 5", found["50 clients"], found["5 clients"], 2)
+    return [
+        Row(growth.what, growth.value, growth.unit, growth.target, tuple(found.values())),
+        Row("memory of the controller at 100 clients", peak, " MiB", 300, (Figure("largest", "MiB", (peak,)),)),
+    ]
+
+
+def _more(bench: Bench, names: list[str]) -> Instead:
+    """Nodes of these names in Headscale, and which of their addresses stand for which of the laptop's."""
+    register = (
+        "(headscale debug create-node --user people --name {0} --key {1} && "
+        "headscale auth register --user people --auth-id {1}) >/dev/null"
+    )
+    made = [register.format(name, f"hskey-authreq-{secrets.token_hex(12)}") for name in names]
+    bench.ssh("home", " && ".join(["true", *made]))
+    nodes = {
+        node["name"]: node["ip_addresses"] for node in json.loads(bench.ssh("home", "headscale nodes list -o json"))
+    }
+    return {name: dict(zip(nodes["laptop"], nodes[name], strict=True)) for name in names}
+
+
+def _inventory(file: Path, says: str, clients: list[str]) -> str:
+    """`home` and the laptop as they are, and clients that are at the laptop's address."""
+    hosts = ", ".join(f"({name!r}, _lab_host('laptop')[1])" for name in clients)
+    lines = [
+        "from bench.replay import record as _record, replay as _replay",
+        "from lab.hosts import lab_host as _lab_host",
+        f"_{says}",
+        *(f"{role} = [_lab_host('home')]" for role in ("coordinator", "gateway", "model_hosts")),
+        f"clients = [_lab_host('laptop'), {hosts}]",
+    ]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(file)

@@ -1,0 +1,187 @@
+"""Figures of several runs, rows of the table, and the lab in which they are measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lab.state import current_lab
+
+REPO = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results.json"
+PYINFRA = str(Path(sys.executable).parent / "pyinfra")
+#: Seconds after which a run is taken for one that hangs.
+PATIENCE = 1800
+
+#: Times go to standard error as they are taken; the table is the output.
+told = Console(stderr=True, highlight=False)
+
+
+class BenchError(RuntimeError):
+    """What was to be measured failed, or did something else than it was measured for."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One thing measured several times, in `unit`."""
+
+    what: str
+    unit: str
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        spread = "" if len(self.values) == 1 else f" ({min(self.values):.3g} to {max(self.values):.3g})"
+        return f"{self.what} {self.median:.3g} {self.unit}{spread}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: `value` against `target`, at most or at least, and what it was made from."""
+
+    what: str
+    value: float
+    unit: str
+    target: float
+    figures: tuple[Figure, ...]
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+def ratio(what: str, over: Figure, under: Figure, target: float, at_least: bool = False) -> Row:
+    """A row that compares two figures of the same session by their medians."""
+    return Row(what, over.median / under.median, "x", target, (over, under), at_least)
+
+
+def side_by_side(runs: int, sides: Mapping[str, Callable[[], float]], unit: str = "s") -> dict[str, Figure]:
+    """Each side measured `runs` times, in turns, so that what else the machine does meets all of them alike."""
+    values: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(runs):
+        for name, measure in sides.items():
+            values[name].append(measure())
+            told.print(f"{number + 1}/{runs} {name}: {values[name][-1]:.3f} {unit}")
+    return {name: Figure(name, unit, tuple(found)) for name, found in values.items()}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A lab of its own, beside those of the demo and the tests."""
+
+    topology: str = "single"
+    inventory: str = "inventory.py"
+    lab: str = "bench"
+    net: str = "79"
+
+    @property
+    def env(self) -> dict[str, str]:
+        env = {**os.environ, "LAB": self.lab, "LAB_NET": self.net, "TOPOLOGY": self.topology}
+        # Python's compiled modules are kept, as everywhere.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        return env
+
+    def run(self, *command: str, input: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+        """A command in the lab's environment. Raises BenchError with what it said when it fails."""
+        done = subprocess.run(
+            command,
+            cwd=REPO,
+            env={**self.env, **env},
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        if done.returncode:
+            raise BenchError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr[-4000:]}")
+        return done
+
+    def timed(self, *command: str, **env: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+        """Seconds of a command, from its start to its end, and what it said."""
+        begun = time.monotonic()
+        done = self.run(*command, **env)
+        return time.monotonic() - begun, done
+
+    def ssh(self, host: str, command: str) -> str:
+        return self.run("lab/ssh", host, command).stdout
+
+    def pyinfra(self, *arguments: str, **env: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+        return self.timed(PYINFRA, "-y", *arguments, **env)
+
+    def unchanging(self, inventory: str = "", *arguments: str) -> float:
+        """Seconds of a deployment that changes nothing. Raises BenchError when it changes something."""
+        seconds, done = self.pyinfra(inventory or self.inventory, "deploy.py", *arguments)
+        nothing_changed(done.stderr)
+        return seconds
+
+    def peak_mib(self, *arguments: str) -> float:
+        """The largest resident memory of a run of pyinfra, in MiB."""
+        command = [PYINFRA, "-y", *arguments]
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(command, cwd=REPO, env=self.env, stdin=quiet, stdout=quiet, stderr=quiet) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise BenchError(f"{' '.join(command)} ended with {process.returncode}")
+        return usage.ru_maxrss / 1024
+
+    def address(self, host: str) -> str:
+        """A host's IPv4 address on the lab's LAN."""
+        return str(current_lab(self.lab).place(host).v4)
+
+    def up(self) -> float:
+        """Bring the lab up; seconds."""
+        told.print(f"lab {self.lab} comes up")
+        return self.timed(sys.executable, "-m", "lab", "up")[0]
+
+    def down(self) -> None:
+        self.run(sys.executable, "-m", "lab", "down")
+
+
+def nothing_changed(said: str) -> None:
+    """Raises BenchError when pyinfra's own summary of a run counts a change."""
+    total = re.search(r"Grand total\s+\d+\s+(\S+)", said)
+    if total is None or total[1] != "-":
+        raise BenchError(f"a run that was to change nothing changed something:\n{said[-3000:]}")
+
+
+def write(rows: Sequence[Row], runs: int) -> None:
+    """Keep the rows in results.json, with those of other parts that were measured before."""
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=REPO, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    machine = f"{os.cpu_count()} CPUs, {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+    for row in rows:
+        before[row.what] = {**asdict(row), "met": row.met, "runs": runs, "commit": commit, "machine": machine}
+    RESULTS.write_text(json.dumps(before, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def show(rows: Sequence[Row]) -> None:
+    """The table, on standard output."""
+    table = Table("what", "measured", "target", "", "from (median of runs, spread)")
+    for row in rows:
+        sign = "at least" if row.at_least else "at most"
+        unit = "" if row.unit == "x" else f" {row.unit}"
+        mark = "met" if row.met else "missed"
+        figures = "\n".join(str(figure) for figure in row.figures)
+        value = f"{row.value:.3g}{row.unit if row.unit == 'x' else unit}"
+        table.add_row(row.what, value, f"{sign} {row.target:g}{row.unit if row.unit == 'x' else unit}", mark, figures)
+    Console(highlight=False).print(table)

@@ -1,0 +1,94 @@
+"""A run that finds everything as it should be, beside the same with other means."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from bench.measure import REPO, Bench, BenchError, Figure, Row, nothing_changed, ratio, side_by_side
+
+HOSTS = ("home", "laptop")
+TOOLS = REPO / "bench" / ".venv"
+ANSIBLE = REPO / "bench" / "ansible"
+#: What Ansible's modules need on a host: Python, and its apt module the bindings of apt.
+FOR_ANSIBLE = "python3 python3-apt"
+
+
+def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
+    """The no-op run of `single` against the floor, pyinfra's own operations and Ansible; and its remote commands."""
+    wanted = prepare(bench, work)
+    ansible = ansible_command(bench, work)
+    stock = ("--config", "none", bench.inventory)
+
+    def builtin() -> float:
+        seconds, done = bench.pyinfra(*stock, "bench/builtin.py", BENCH_WANTED=str(wanted))
+        nothing_changed(done.stderr)
+        return seconds
+
+    def by_ansible() -> float:
+        seconds, done = bench.timed(*ansible, BENCH_WANTED=str(wanted), ANSIBLE_CONFIG=str(ANSIBLE / "ansible.cfg"))
+        if re.findall(r"changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout) != [("0",) * 3] * len(HOSTS):
+            raise BenchError(f"Ansible found something else than the state as wanted:\n{done.stdout[-3000:]}")
+        return seconds
+
+    found = side_by_side(
+        runs,
+        {
+            "no-op run": bench.unchanging,
+            "floor": lambda: bench.pyinfra(*stock, "bench/floor.py")[0],
+            "pyinfra's own operations": builtin,
+            "Ansible": by_ansible,
+        },
+    )
+    ours = found["no-op run"]
+    commands = remote_commands(bench)
+    return [
+        ratio("no-op run faster than Ansible", found["Ansible"], ours, 20, at_least=True),
+        ratio("no-op run faster than pyinfra's own operations", found["pyinfra's own operations"], ours, 5, True),
+        ratio("no-op run against the floor", ours, found["floor"], 2.5),
+        *(
+            Row(f"remote commands of a no-op run, {host}", count, "", limit, (Figure(host, "commands", (count,)),))
+            for host, limit, count in (("home", 20, commands["home"]), ("laptop", 8, commands["laptop"]))
+        ),
+    ]
+
+
+def prepare(bench: Bench, work: Path) -> Path:
+    """Deploy, give Ansible what it needs on the hosts, and write down what is wanted there. The file's path."""
+    bench.pyinfra(bench.inventory, "deploy.py")
+    for host in HOSTS:
+        bench.ssh(host, f"DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes {FOR_ANSIBLE} >/dev/null")
+    wanted = work / "wanted.json"
+    bench.pyinfra(bench.inventory, "bench/wanted.py", BENCH_WANTED=str(wanted))
+    if set(json.loads(wanted.read_text(encoding="utf-8"))) != set(HOSTS):
+        raise BenchError(f"{wanted} is not about {' and '.join(HOSTS)}")
+    return wanted
+
+
+def ansible_command(bench: Bench, work: Path) -> list[str]:
+    """ansible-playbook, installed on its own, with the lab's hosts."""
+    program = TOOLS / "bin" / "ansible-playbook"
+    if not program.exists():
+        shutil.rmtree(TOOLS, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", TOOLS], check=True)
+        pip = [str(TOOLS / "bin" / "pip"), "install", "--quiet", "--require-hashes"]
+        subprocess.run([*pip, "-r", str(REPO / "bench" / "requirements.txt")], check=True)
+    inventory = work / "hosts.ini"
+    # The lab's SSH configuration shares connections, as Ansible does by itself.
+    arguments = f"-F {REPO}/.lab/{bench.lab}/ssh_config"
+    inventory.write_text(
+        "".join(f"{host} ansible_user=root ansible_ssh_common_args='{arguments}'\n" for host in HOSTS), encoding="utf-8"
+    )
+    return [str(program), "-i", str(inventory), str(ANSIBLE / "playbook.yml")]
+
+
+def remote_commands(bench: Bench) -> Counter[str]:
+    """Commands on each host in a run that changes nothing, as pyinfra's log has them."""
+    done = bench.pyinfra("--debug", bench.inventory, "deploy.py")[1]
+    nothing_changed(done.stderr)
+    return Counter(re.findall(r"Running command on (\S+):", done.stderr))

@@ -1,0 +1,15 @@
+"""Plans the deployment, writes what is wanted on each host into a file, and changes nothing.
+
+Run: BENCH_WANTED=FILE pyinfra inventory.py bench/wanted.py
+"""
+
+import os
+from pathlib import Path
+
+from pyinfra import local
+
+from bench.state import planned
+from tasks.this import this
+
+local.include("deploy.py")
+planned(this(), Path(os.environ["BENCH_WANTED"]))
