@@ -63,10 +63,13 @@ unit: .venv/ready  ## tests without hosts
 fuzz: .venv/ready  ## the tests with hostile input, with a hundred times as many cases, others each time
 	@HYPOTHESIS_PROFILE=long $(PYTEST) tests/unit -k hostile
 
+bench: prepare  ## measure what docs/speed.md promises, into bench/results.json
+	@$(PYTHON) -m bench
+
 lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 	@lab/lock
 
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help demo test breakages interruptions beside lab down deploy diff verify status chat prepare lint unit fuzz lock
+.PHONY: help demo test breakages interruptions beside lab down deploy diff verify status chat prepare lint unit fuzz bench lock

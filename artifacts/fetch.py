@@ -17,12 +17,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from artifacts.cache import sha256_of
 from artifacts.errors import ArtifactError, ChecksumError, HttpStatusError, UnreachableError
-from artifacts.progress import Stage
+
+if TYPE_CHECKING:
+    from artifacts.progress import Stage
 
 MIRROR_SETTING = "PRIVATE_AI_RELEASE_MIRROR"
 DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try; a try that brought data starts over

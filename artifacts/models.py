@@ -14,13 +14,15 @@ import shutil
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from artifacts import cache, packages, pins, store
 from artifacts.errors import ArtifactError
 from artifacts.fetch import web_address, why_unreachable
-from artifacts.progress import Board, Stage
 from artifacts.registry import Repository
+
+if TYPE_CHECKING:
+    from artifacts.progress import Board, Stage
 
 REGISTRY_SETTING = "PRIVATE_AI_OLLAMA_REGISTRY"
 REGISTRY = "https://registry.ollama.ai"

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artifacts import cache, pins
 from artifacts.errors import ArtifactError, ChecksumError
-from artifacts.progress import Stage
 from artifacts.run import run
+
+if TYPE_CHECKING:
+    from artifacts.progress import Stage
 
 HERE = Path(__file__).resolve().parent
 

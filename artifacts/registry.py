@@ -12,12 +12,14 @@ import re
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from artifacts.errors import ArtifactError, ChecksumError
 from artifacts.fetch import TIMEOUT, fetch, get_small, request
-from artifacts.progress import Stage
+
+if TYPE_CHECKING:
+    from artifacts.progress import Stage
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",

@@ -10,10 +10,13 @@ import subprocess
 import threading
 from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artifacts import cache
 from artifacts.errors import ArtifactError, CommandError
-from artifacts.progress import Board, Stage
+
+if TYPE_CHECKING:
+    from artifacts.progress import Board, Stage
 
 TAIL = 20  # lines of a failed command that are shown
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import delay, growth, noop
+from bench import delay, growth, noop, verify
 from bench.measure import Bench, BenchError, Row, show, told, write
 
 Part = Callable[[Bench, int, Path], list[Row]]
-PARTS: dict[str, Part] = {"noop": noop.rows, "delay": delay.rows, "growth": growth.rows}
+PARTS: dict[str, Part] = {"noop": noop.rows, "delay": delay.rows, "growth": growth.rows, "verify": verify.rows}
 
 
 def main() -> int:

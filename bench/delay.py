@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def _inventory(bench: Bench, folder: Path, ports: Mapping[str, int]) -> str:
 
 
 @contextmanager
-def forwarders(addresses: Mapping[str, str], seconds: float) -> Iterator[dict[str, int]]:
+def forwarders(addresses: Mapping[str, str], seconds: float, port: int = 22) -> Iterator[dict[str, int]]:
     """A port of loopback for each host, before its sshd: what comes in goes out `seconds` later, either way."""
     loop = asyncio.new_event_loop()
     ports: Future[dict[str, int]] = Future()
@@ -57,7 +57,7 @@ def forwarders(addresses: Mapping[str, str], seconds: float) -> Iterator[dict[st
     async def serve() -> None:
         found = {}
         for name, address in addresses.items():
-            server = await asyncio.start_server(partial(_between, address, seconds), "127.0.0.1", 0)
+            server = await asyncio.start_server(partial(_between, address, port, seconds), "127.0.0.1", 0)
             found[name] = int(server.sockets[0].getsockname()[1])
         ports.set_result(found)
         await over.wait()
@@ -70,11 +70,15 @@ def forwarders(addresses: Mapping[str, str], seconds: float) -> Iterator[dict[st
             loop.call_soon_threadsafe(over.set)
 
 
-async def _between(address: str, seconds: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    # TCP's own hello is answered here at once: three times over the line before the server says something.
-    await asyncio.sleep(3 * seconds)
-    there, onward = await asyncio.open_connection(address, 22)
-    await asyncio.gather(_later(reader, onward, seconds), _later(there, writer, seconds))
+async def _between(
+    address: str, port: int, seconds: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    # At the end of the measuring some are still open.
+    with suppress(asyncio.CancelledError):
+        # TCP's own hello is answered here at once: three times over the line before the server says something.
+        await asyncio.sleep(3 * seconds)
+        there, onward = await asyncio.open_connection(address, port)
+        await asyncio.gather(_later(reader, onward, seconds), _later(there, writer, seconds))
 
 
 async def _later(source: asyncio.StreamReader, sink: asyncio.StreamWriter, seconds: float) -> None:

@@ -46,7 +46,7 @@ class Figure:
 
     def __str__(self) -> str:
         spread = "" if len(self.values) == 1 else f" ({min(self.values):.3g} to {max(self.values):.3g})"
-        return f"{self.what} {self.median:.3g} {self.unit}{spread}"
+        return f"{self.what} {self.median:.3g} {self.unit}".rstrip() + spread
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ class Row:
     target: float
     figures: tuple[Figure, ...]
     at_least: bool = False
+
+    @property
+    def measured(self) -> str:
+        return f"{self.value:.3g}{self.unit}"
+
+    @property
+    def wanted(self) -> str:
+        return f"{'at least' if self.at_least else 'at most'} {self.target:g}{self.unit}"
 
     @property
     def met(self) -> bool:
@@ -178,10 +186,25 @@ def show(rows: Sequence[Row]) -> None:
     """The table, on standard output."""
     table = Table("what", "measured", "target", "", "from (median of runs, spread)")
     for row in rows:
-        sign = "at least" if row.at_least else "at most"
-        unit = "" if row.unit == "x" else f" {row.unit}"
-        mark = "met" if row.met else "missed"
-        figures = "\n".join(str(figure) for figure in row.figures)
-        value = f"{row.value:.3g}{row.unit if row.unit == 'x' else unit}"
-        table.add_row(row.what, value, f"{sign} {row.target:g}{row.unit if row.unit == 'x' else unit}", mark, figures)
+        table.add_row(
+            row.what, row.measured, row.wanted, "met" if row.met else "missed", "\n".join(map(str, row.figures))
+        )
     Console(highlight=False).print(table)
+
+
+def rows_of(results: str) -> list[Row]:
+    """The rows in the text of results.json, in the order of their names."""
+    found = []
+    for raw in json.loads(results).values():
+        figures = tuple(Figure(each["what"], each["unit"], tuple(each["values"])) for each in raw["figures"])
+        found.append(Row(raw["what"], raw["value"], raw["unit"], raw["target"], figures, raw["at_least"]))
+    return sorted(found, key=lambda row: row.what)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table as docs/speed.md has it."""
+    lines = ["| what | measured | target | from (median of runs, spread) |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        missed = "" if row.met else ", **missed**"
+        lines.append(f"| {row.what} | {row.measured}{missed} | {row.wanted} | {'; '.join(map(str, row.figures))} |")
+    return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
@@ -14,6 +15,10 @@ from plan.want import Block, Component, Have, SeenPath, SeenUnit, Unit
 STAMPS = "/var/lib/private-ai/stamps"
 
 
+#: A host starts ever so many of these: what the shell can do by itself costs nothing.
+_DIGEST = 'sha256sum | { read -r digest _ && echo "$digest"; }'
+
+
 def unit_call(unit_user: str, verb: str) -> str:
     """`systemctl VERB`, in the system's manager or in that of an account."""
     if unit_user:
@@ -21,15 +26,40 @@ def unit_call(unit_user: str, verb: str) -> str:
     return f"systemctl {verb}"
 
 
-def inputs_digest(unit: Unit) -> str:
-    """A shell command that prints one digest over names and contents of a unit's inputs, missing ones included."""
+def through_manager(account: str, command: str) -> str:
+    """Run a command as a lingering account, inside its own systemd manager, as Podman wants it."""
+    return f"systemd-run --quiet --user --machine={shlex.quote(account)}@ --pipe --wait --collect {command}"
+
+
+def looking(account: str, command: str) -> str:
+    """A command that only looks, with an account's rights and in its place for running things.
+
+    The way through the account's manager (systemd-run, systemctl --machine) takes longer than the looking.
+    """
+    name = shlex.quote(account)
+    become = f"setpriv --reuid={name} --regid={name} --init-groups --reset-env"
+    return f'{become} env --chdir=/ XDG_RUNTIME_DIR="/run/user/$(id -u {name})" {command}'
+
+
+def unit_shown(unit: Unit) -> str:
+    """A command that prints how systemd sees a unit."""
+    shown = f"show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload {shlex.quote(unit.name)}"
+    return looking(unit.user, f"systemctl --user {shown}") if unit.user else f"systemctl {shown}"
+
+
+def inputs_digest(unit: Unit, as_account: Callable[[str, str], str] = looking) -> str:
+    """A shell command that prints one digest over names and contents of a unit's inputs, missing ones included.
+
+    `as_account`: how it comes to the rights of the unit's account, when it has one.
+    """
     quoted = " ".join(shlex.quote(path) for path in unit.inputs)
     if not quoted:
         return "printf none"
-    in_force = f"{unit.in_force}; " if unit.in_force else ""
+    asked = as_account(unit.user, unit.in_force) if unit.user and unit.in_force else unit.in_force
+    in_force = f"{asked}; " if asked else ""
     # Link targets count: a program's link names its version and content. Most inputs are no links, and the command must
     # print the same in a script that stops at errors.
-    return f"{{ sha256sum -- {quoted} || :; readlink -- {quoted} || :; {in_force}}} 2>&1 | sha256sum | cut -c1-64"
+    return f"{{ sha256sum -- {quoted} || :; readlink -- {quoted} || :; {in_force}}} 2>&1 | {_DIGEST}"
 
 
 def block_text(block: Block) -> str:
@@ -47,10 +77,12 @@ class ComponentState(FactBase[Have]):
             lines.append(
                 f"dpkg-query -W -f 'package ${{Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null || true"
             )
+        if component.accounts:
+            names = " ".join(shlex.quote(account.name) for account in component.accounts)
+            lines.append(f"getent passwd {names} | sed 's/^/account /'")
         for account in component.accounts:
             name = shlex.quote(account.name)
-            lines.append(f"getent passwd {name} | sed 's/^/account /'")
-            lines.append(f"id -Gn {name} 2>/dev/null | sed 's/^/groups {name} /'")
+            lines.append(f"printf 'groups %s %s\\n' {name} \"$(id -Gn {name} 2>/dev/null)\"")
             if account.runs_containers:
                 lines.append(f"grep -qs ^{name}: /etc/subuid && echo subids {name}")
                 lines.append(f"test -e /var/lib/systemd/linger/{name} && echo lingering {name}")
@@ -72,7 +104,7 @@ class ComponentState(FactBase[Have]):
             quoted = " ".join(shlex.quote(f.path) for f in component.files)
             lines.append(f"sha256sum -- {quoted} 2>/dev/null | sed 's/^/sha256 /'")
         for block in component.blocks:
-            digest = f"{block_text(block)} | sha256sum | cut -c1-64"
+            digest = f"{block_text(block)} | {_DIGEST}"
             named = f"{shlex.quote(block.path)} {shlex.quote(block.name)}"
             lines.append(f"printf 'block %s|%s|%s\\n' {named} \"$({digest})\"")
         for effect in component.effects:
@@ -80,12 +112,11 @@ class ComponentState(FactBase[Have]):
             lines.append(f"if {effect.check}; then printf 'effect %s\\n' {path}; fi")
         for unit in component.units:
             name = shlex.quote(unit.name)
-            show = unit_call(unit.user, "show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload")
             stamp = shlex.quote(f"{STAMPS}/{unit.name}")
             lines.append(
                 f"printf 'unit %s|%s|%s|%s\\n' {name}"
-                f" \"$({show} {name} 2>/dev/null | tr '\\n' ' ')\""
-                f' "$({inputs_digest(unit)})" "$(cat {stamp} 2>/dev/null)"'
+                f' "$(echo $({unit_shown(unit)} 2>/dev/null))" "$({inputs_digest(unit)})"'
+                f' "$(stamp=; {{ read -r stamp <{stamp}; }} 2>/dev/null; echo "$stamp")"'
             )
         lines.append("echo end")
         return "\n".join(lines)
@@ -122,8 +153,9 @@ def _have(output: list[str]) -> Have:
             fields = rest.split(":")
             accounts[fields[0]] = int(fields[2])
         elif word == "groups":
-            name, *members = rest.split(" ")
-            groups[name] = frozenset(members)
+            name, *members = rest.split()
+            if members:
+                groups[name] = frozenset(members)
         elif word == "subids":
             subids.add(rest)
         elif word == "lingering":

@@ -12,11 +12,11 @@ import click
 from pyinfra import host, inventory, logger, state
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
+from facts.have import through_manager
 from facts.headscale import Headscale, HeadscaleState
 from facts.tailscale import Tailscale
 from operations.asked import ask
 from operations.differs import differs, not_yet
-from operations.openclaw import as_account
 from operations.remote import RemoteError, run_on
 from operations.script import into_place
 from plan.difference import Change
@@ -27,7 +27,7 @@ from plan.pairings import Pairing, orphans, parse_pairings
 #: On the controller; ignored by git, since pages hold secrets.
 PAGES = Path(__file__).parent.parent / "enrolment"
 ACCOUNT = "openclaw"
-CLI = as_account(ACCOUNT, "podman exec openclaw openclaw devices {}")
+CLI = through_manager(ACCOUNT, "podman exec openclaw openclaw devices {}")
 #: Seconds that the gateway's tailscaled is given to learn that a node is gone.
 LEARN_SECONDS = 20
 

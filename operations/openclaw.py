@@ -9,17 +9,13 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 
+from facts.have import looking, through_manager
 from operations.asked import ask, will_ask
 from operations.component import INCOMING
 from operations.differs import differs
 from operations.script import into_place
 from plan.difference import Change
 from plan.openclaw import IMAGE_RECORD
-
-
-def as_account(account: str, command: str) -> str:
-    """Run a command as a lingering account, inside its own systemd manager, as Podman wants it."""
-    return f"systemd-run --quiet --user --machine={shlex.quote(account)}@ --pipe --wait --collect {command}"
 
 
 class ImagePresent(FactBase[bool]):
@@ -29,11 +25,9 @@ class ImagePresent(FactBase[bool]):
     """
 
     def command(self, image: str, account: str) -> str:
-        return (
-            f"if getent passwd {shlex.quote(account)} >/dev/null && "
-            f'test "$({image_id(image, account)} 2>/dev/null)" = "$(cat {IMAGE_RECORD} 2>/dev/null)" && '
-            f"test -s {IMAGE_RECORD}; then echo yes; else echo no; fi"
-        )
+        # Podman is not called before it has been as its own manager runs it, which is when there is a record.
+        same = f'test "$({image_id(image, account)} 2>/dev/null)" = "$(cat {IMAGE_RECORD})"'
+        return f"if test -s {IMAGE_RECORD} && {same}; then echo yes; else echo no; fi"
 
     def process(self, output: list[str]) -> bool:
         return output[-1:] == ["yes"]
@@ -41,7 +35,7 @@ class ImagePresent(FactBase[bool]):
 
 def image_id(image: str, account: str) -> str:
     """A command that prints the id of an image in the account's storage."""
-    return as_account(account, f"podman image inspect --format '{{{{.Id}}}}' {shlex.quote(image)}")
+    return looking(account, f"podman image inspect --format '{{{{.Id}}}}' {shlex.quote(image)}")
 
 
 def image(name: str, image_name: str, archived_as: str, archive: Path, sha256: str, account: str) -> None:
@@ -65,9 +59,9 @@ def loaded(
         return
     differs(Change(f"image {image_name}", "loaded", "it is missing, or another image has its name"))
     uploaded = f"{INCOMING}/{sha256}"
-    load = as_account(account, "podman load --quiet")
-    tag = as_account(account, f"podman tag {shlex.quote(archived_as)} {shlex.quote(image_name)}")
-    prune = as_account(account, "podman image prune --all --force")
+    load = through_manager(account, "podman load --quiet")
+    tag = through_manager(account, f"podman tag {shlex.quote(archived_as)} {shlex.quote(image_name)}")
+    prune = through_manager(account, "podman image prune --all --force")
     yield StringCommand(f"install -d -m 0700 {INCOMING}; {prune} >/dev/null")
     yield FileUploadCommand(str(archive), uploaded)
     yield StringCommand(

@@ -52,6 +52,15 @@ def parse_stamp(text: str) -> Stamp | None:
         return None
 
 
+def parse_revision(status: str) -> str:
+    """What `git status --porcelain=v2 --branch` says: the commit, with "+" when it lists something; or UNKNOWN."""
+    lines = status.splitlines()
+    commit = next((line.split()[-1][:12] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    if commit.startswith("("):
+        return UNKNOWN
+    return f"{commit}+" if any(not line.startswith("#") for line in lines) else commit
+
+
 def settings_digest(entries: Sequence[HostEntry]) -> str:
     """One digest over all that an inventory and group data decide about a house: 12 hexadecimal digits.
 

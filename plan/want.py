@@ -161,8 +161,8 @@ class Unit:
     ready_seconds: int = 60
     enable: bool = True
     user: str = ""
-    #: A shell command whose output belongs to the inputs: what the unit has put in force, where that can be changed
-    #: behind its back.
+    #: A shell command, run as `user`, whose output belongs to the inputs: what the unit has put in force, where that
+    #: can be changed behind its back.
     in_force: str = ""
     #: Reload a running unit instead of restarting it.
     reload: bool = False

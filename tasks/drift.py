@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from facts.contents import Contents
 from operations.differs import planned
 from operations.stamp import stamped
 from plan.drift import Found, HostDrift, as_json, content_diff, report
-from plan.stamp import UNKNOWN, Deployed, parse_stamp, settings_digest
+from plan.stamp import UNKNOWN, Deployed, parse_revision, parse_stamp, settings_digest
 from tasks.run import RUN, leave
 from tasks.this import This, choice_of, entries, program
 
@@ -33,6 +34,7 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 #: Of this run: the hosts that have been planned.
 _hosts: dict[str, HostDrift] = {}
+_ASKING = threading.Lock()
 
 
 def deploy(this: This) -> None:
@@ -59,26 +61,29 @@ def settings() -> str:
     return settings_digest(entries())
 
 
-@cache
 def revision() -> str:
-    """The commit of this repository, with "+" when a file was changed after it; or UNKNOWN.
+    """The commit of this repository, with "+" when a file was changed after it; or UNKNOWN. Git is asked once per run.
 
     What people change to describe their house is left out: the digest of settings is over that.
     """
+    # Hosts are planned side by side, and each of them wants to know.
+    with _ASKING:
+        return _revision()
+
+
+@cache
+def _revision() -> str:
     settings = ("inventory*.py", "group_data", Path(RUN.inventory or "inventory.py").name)
+    excluded = (f":(exclude){name}" for name in settings)
+    # Looking must not wait for, or take, the lock of somebody who commits at this moment.
+    command = ["git", "--no-optional-locks", "-C", str(REPOSITORY), "status", "--porcelain=v2", "--branch"]
     try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        excluded = (f":(exclude){name}" for name in settings)
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
+        done = subprocess.run(
+            [*command, "--untracked-files=no", "--", ".", *excluded], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return UNKNOWN
-    return f"{commit}+" if changed else commit
-
-
-def _git(*arguments: str) -> str:
-    # Looking must not wait for, or take, the lock of somebody who commits at this moment.
-    command = ["git", "--no-optional-locks", "-C", str(REPOSITORY), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return parse_revision(done.stdout)
 
 
 def tell(this: This) -> None:

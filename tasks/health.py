@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from facts.certificate import RENEW_DAYS
-from facts.have import STAMPS, inputs_digest, unit_call
+from facts.have import STAMPS, inputs_digest, through_manager, unit_call
 from facts.ollama import STORE
 from operations.asked import NotYet
 from operations.component import component
@@ -113,4 +113,4 @@ def unit_call_of(unit: Unit) -> Call:
     if unit.name == firewall.service().name:
         state, words = "failed", "has other rules in force, or another file of rules, than the deployment loaded"
     kind = "enabled" if unit.enable else "generated"
-    return ("unit", unit.name, kind, show, unit.ready, inputs_digest(unit), state, words)
+    return ("unit", unit.name, kind, show, unit.ready, inputs_digest(unit, through_manager), state, words)

@@ -11,7 +11,7 @@ from facts.have import ComponentState
 from operations.asked import NotYet, ask
 from operations.certificate import server_certificate
 from operations.component import component
-from operations.openclaw import as_account, image
+from operations.openclaw import image
 from plan.house import House, Member
 from plan.openclaw import ACCOUNT, IMAGE_RECORD, MEMORY_GIB, PIDS, WHO, model_servers, ollama_host, openclaw_config
 from plan.want import Component, Directory, File, Secret, Unit
@@ -125,7 +125,7 @@ def service(house: House, gateway: Member, uid: int) -> Unit:
         "openclaw.service",
         inputs=(CONFIG, quadlet_path(uid), TOKEN, f"{TLS}/cert.pem", f"{TLS}/key.pem", IMAGE_RECORD),
         # The image that the container was made from: one that was replaced under its name shows here.
-        in_force=as_account(ACCOUNT, "podman inspect --format '{{.Image}}' openclaw"),
+        in_force="podman inspect --format '{{.Image}}' openclaw",
         # It says ready:false with status 200 at first, and the web page answers any unknown path.
         ready=f"{from_itself(house, gateway)}/readyz | grep -q '\"ready\":true'",
         ready_seconds=240,

@@ -245,9 +245,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     monkeypatch.setattr(drift, "REPOSITORY", tmp_path)
     for name, value in (("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_SYSTEM", "/dev/null")):
         monkeypatch.setenv(name, value)
-    drift.revision.cache_clear()
+    drift._revision.cache_clear()
     yield tmp_path
-    drift.revision.cache_clear()
+    drift._revision.cache_clear()
 
 
 def test_the_revision_is_the_commit_and_says_whether_code_was_changed_after_it(
@@ -270,13 +270,13 @@ def test_the_revision_is_the_commit_and_says_whether_code_was_changed_after_it(
         (repository / name).write_text("changed")
     assert drift.revision() == commit
     (repository / "deploy.py").write_text("changed")
-    drift.revision.cache_clear()
+    drift._revision.cache_clear()
     assert drift.revision() == f"{commit}+"
 
 
 def test_without_git_the_revision_is_unknown(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert drift.revision() == UNKNOWN
-    drift.revision.cache_clear()
+    drift._revision.cache_clear()
     monkeypatch.setenv("PATH", str(repository))
     assert drift.revision() == UNKNOWN
 

@@ -36,7 +36,7 @@ PROGRAMS = (
     *("headscale", "tailscale", "systemctl", "journalctl", "systemd-run", "ss", "curl", "loginctl", "getent"),
     *("useradd", "install", "chown", "chmod", "mv", "rm", "mkdir", "ln", "mktemp", "cat", "grep", "sed", "cut", "date"),
     *("sleep", "stat", "sha256sum", "readlink", "test", "tail", "od", "head", "tr", "base64", "tar", "cp", "id", "seq"),
-    *("usermod", "sync", "dirname"),
+    *("usermod", "sync", "dirname", "setpriv"),
 )
 #: What ends a call in the log.
 END = secrets.token_hex(8)
@@ -209,7 +209,7 @@ def test_the_name_of_a_model(shell: Shell, name: str) -> None:
 @given(arguments)
 def test_the_name_of_an_image_and_of_an_account(shell: Shell, name: str) -> None:
     (call,) = shell(openclaw.image_id(name, name))
-    assert call[-1] == name and f"--machine={name}@" in call
+    assert call[-1] == name and {f"--reuid={name}", f"--regid={name}"} <= set(call)
     calls = shell(unit_call(f"x{name}", "is-active y"))
     assert calls == [["systemctl", "--user", f"--machine=x{name}@", "is-active", "y"]]
     calls = shell(component.make_account(Account(name, name)))

@@ -96,7 +96,7 @@ class Probing:
     def start(self, modules: Collection[str]) -> None:
         """Ask what the checks of these modules need, side by side, while the checks are made one after the other."""
         scope = [member for member in self.house.members if member.name in self.subject.scope]
-        wanted: list[tuple[str, Once[Any], tuple[str, ...]]] = [("outside", self.sweep, ())]
+        wanted: list[tuple[str, Once[Any], tuple[str, ...]]] = []
         wanted += [("outside", self.outside, ()), ("outside", self.controller, ())]
         wanted += [("container", self.container, (gateway.name,)) for gateway in self.house.gateways]
         wanted += [(module, self.host, (member.name,)) for member in scope for module in ("vpn", "host", "egress")]
@@ -111,6 +111,9 @@ class Probing:
                 question(*of)
 
         pool = ThreadPoolExecutor(16, thread_name_prefix="probing")
+        # What takes longest begins at once. It needs no host of the house to be asked before.
+        if "outside" in modules:
+            pool.submit(ask, self.sweep, ())
         # The states first: they make the connections that the others share, and most questions need them.
         first = [pool.submit(ask, self.state, (member.name,)) for member in self.subject.asked]
 
