@@ -1,9 +1,14 @@
 """pyinfra reads this file before the inventory. Arguments on the command line win over it."""
 
+from resource import RLIMIT_NOFILE, getrlimit
+
 from pyinfra import config
 
 from tasks.run import begin
 
 # One host that fails or cannot be reached stops the run before the others go on without it.
 config.FAIL_PERCENT = 0
+# All hosts at the same time: what takes long is done on them. pyinfra itself takes 20 for each CPU of this computer, and
+# warns beyond a third of the files that a process may open.
+config.PARALLEL = max(1, min(1000, (getrlimit(RLIMIT_NOFILE)[0] - 10) // 3))
 begin()

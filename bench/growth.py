@@ -21,17 +21,22 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
     """The no-op run of `single` with more and more clients: the laptop, and such as replay.py makes of it."""
     bench.pyinfra(bench.inventory, "deploy.py")
     bench.ssh("laptop", f"echo {MAX_STARTUPS} > /etc/ssh/sshd_config.d/bench.conf && systemctl reload ssh")
-    recording = work / "laptop.json"
-    bench.unchanging(_inventory(work / "recorded.py", f"record('laptop', {str(recording)!r})", []))
+    recording = str(work / "laptop.json")
+    bench.unchanging(_inventory(work / "recorded.py", f"record('laptop', {recording!r})", []))
     found: dict[str, Figure] = {}
     clients: Instead = {}
     for size in SIZES:
         clients |= _more(bench, [f"client-{number}" for number in range(len(clients) + 1, size)])
-        says = f"replay({clients!r}, 'laptop', {str(recording)!r})"
-        inventory = _inventory(work / f"clients_{size}.py", says, list(clients))
-        # The coordinator knows the clients by name: its part of the house is deployed before it is measured.
+        sides = {}
+        for over_ssh, name in ((False, f"{size} clients"), (True, f"{size} over SSH")):
+            says = f"replay({clients!r}, 'laptop', {recording!r}, {str(work / f'answers_{size}.json')!r}, {over_ssh})"
+            inventory = _inventory(work / f"clients_{size}_{int(over_ssh)}.py", says, list(clients))
+            sides[name] = partial(bench.unchanging, inventory)
+        # The coordinator knows the clients by name: its part of the house is deployed before it is measured. The first
+        # run is not: it makes the clients' answers up.
         bench.pyinfra(inventory, "deploy.py", "--limit", "home", "--limit", "laptop")
-        found |= side_by_side(runs, {f"{size} clients": partial(bench.unchanging, inventory)})
+        bench.unchanging(inventory)
+        found |= side_by_side(runs, sides)
     peak = bench.peak_mib(inventory, "deploy.py")
     growth = ratio("no-op run with 50 clients against 5", found["50 clients"], found["5 clients"], 2)
     return [
