@@ -1,6 +1,6 @@
 """pyinfra reads this file before the inventory. Arguments on the command line win over it."""
 
-from resource import RLIMIT_NOFILE, getrlimit
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 
 from pyinfra import config
 
@@ -10,5 +10,6 @@ from tasks.run import begin
 config.FAIL_PERCENT = 0
 # All hosts at the same time: what takes long is done on them. pyinfra itself takes 20 for each CPU of this computer, and
 # warns beyond a third of the files that a process may open.
-config.PARALLEL = max(1, min(1000, (getrlimit(RLIMIT_NOFILE)[0] - 10) // 3))
+files = getrlimit(RLIMIT_NOFILE)[0]
+config.PARALLEL = 1000 if files == RLIM_INFINITY else max(1, min(1000, (files - 10) // 3))
 begin()

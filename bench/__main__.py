@@ -12,7 +12,7 @@ from bench import delay, growth, noop, verify
 from bench.measure import Bench, BenchError, Row, show, told, write
 
 Part = Callable[[Bench, int, Path], list[Row]]
-PARTS: dict[str, Part] = {"noop": noop.rows, "delay": delay.rows, "growth": growth.rows, "verify": verify.rows}
+PARTS: dict[str, Part] = {"noop": noop.rows, "delay": delay.rows, "verify": verify.rows, "growth": growth.rows}
 
 
 def main() -> int:
