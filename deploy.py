@@ -9,6 +9,7 @@ from tasks import base, ca, devices, drift, firewall, headscale, health, ollama,
 from tasks.this import check_reached, this
 
 check_reached()
+drift.ask_git()
 here = this()
 
 # Nothing has been changed yet on any host, and nothing is if a check fails.

@@ -46,8 +46,8 @@ s tun; [ -c /dev/net/tun ] && echo yes
 s addresses; ip -o addr show
 s routes; ip -4 route show default; ip -6 route show default
 l=$(ss -H -tulnp) && { s listeners; printf '%s\n' "$l"; }
-s groups; for p in $(printf '%s\n' "$l" | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do
-sed -n "s/^0::/$p /p" "/proc/$p/cgroup"; done
+p=$(printf '%s\n' "$l" | grep -o 'pid=[0-9]*' | sort -u | sed 's,pid=\(.*\),/proc/\1/cgroup,')
+s groups; grep -H ^0:: $p /dev/null | sed 's,^/proc/\([0-9]*\)/cgroup:0::,\1 ,'
 s sockets; systemctl list-sockets --no-legend --no-pager --full
 s gpu; command -v nvidia-smi >/dev/null &&
 timeout 10 nvidia-smi --query-gpu=memory.total,name --format=csv,noheader,nounits

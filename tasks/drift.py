@@ -73,17 +73,28 @@ def revision() -> str:
 
 @cache
 def _revision() -> str:
+    asked = ask_git()
+    said = asked.communicate()[0] if asked else ""
+    return parse_revision(said) if asked and asked.returncode == 0 else UNKNOWN
+
+
+@cache
+def ask_git() -> subprocess.Popen[str] | None:
+    """Begin to ask: git looks through the files while the hosts are asked. None without git."""
     settings = ("inventory*.py", "group_data", Path(RUN.inventory or "inventory.py").name)
     excluded = (f":(exclude){name}" for name in settings)
     # Looking must not wait for, or take, the lock of somebody who commits at this moment.
     command = ["git", "--no-optional-locks", "-C", str(REPOSITORY), "status", "--porcelain=v2", "--branch"]
     try:
-        done = subprocess.run(
-            [*command, "--untracked-files=no", "--", ".", *excluded], capture_output=True, text=True, check=True
+        return subprocess.Popen(
+            [*command, "--untracked-files=no", "--", ".", *excluded],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
-    except (OSError, subprocess.CalledProcessError):
-        return UNKNOWN
-    return parse_revision(done.stdout)
+    except OSError:
+        return None
 
 
 def tell(this: This) -> None:

@@ -240,14 +240,19 @@ def test_another_revision_alone_is_no_difference() -> None:
     assert not as_json([drift_of_one])["differs"]
 
 
+def forget_revision() -> None:
+    drift.ask_git.cache_clear()
+    drift._revision.cache_clear()
+
+
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(drift, "REPOSITORY", tmp_path)
     for name, value in (("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_SYSTEM", "/dev/null")):
         monkeypatch.setenv(name, value)
-    drift._revision.cache_clear()
+    forget_revision()
     yield tmp_path
-    drift._revision.cache_clear()
+    forget_revision()
 
 
 def test_the_revision_is_the_commit_and_says_whether_code_was_changed_after_it(
@@ -270,13 +275,13 @@ def test_the_revision_is_the_commit_and_says_whether_code_was_changed_after_it(
         (repository / name).write_text("changed")
     assert drift.revision() == commit
     (repository / "deploy.py").write_text("changed")
-    drift._revision.cache_clear()
+    forget_revision()
     assert drift.revision() == f"{commit}+"
 
 
 def test_without_git_the_revision_is_unknown(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert drift.revision() == UNKNOWN
-    drift._revision.cache_clear()
+    forget_revision()
     monkeypatch.setenv("PATH", str(repository))
     assert drift.revision() == UNKNOWN
 
