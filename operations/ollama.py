@@ -37,8 +37,8 @@ def model(
 
     `manifest` is the path below the store's manifests folder. Blobs in `adopt` (sha256-HEX -> path on the host) are
     copied from there; a link would leave what is served to the owner of the file. Every blob is checked against its
-    digest on the host before it is moved into place, the manifest last. An
-    interrupted run goes on with the blobs that are missing.
+    digest on the host before it is moved into place, the manifest last. An interrupted
+    run goes on with the blobs that are missing.
     """
     seen = ask(host, Ollama, manifest=manifest, port=port)
     missing = [(digest, size, file) for digest, size, file in blobs if seen.blobs.get(digest) != size]
