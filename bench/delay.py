@@ -24,7 +24,7 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
         inventories = {"0 ms": _inventory(bench, work / "near", near), "50 ms": _inventory(bench, work / "far", far)}
 
         found = side_by_side(
-            runs, {name: partial(bench.unchanging, inventory) for name, inventory in inventories.items()}
+            runs, {name: partial(bench.unchanging, inventory, "deploy.py") for name, inventory in inventories.items()}
         )
     return [ratio("no-op run at 50 ms round trip against 0 ms", found["50 ms"], found["0 ms"], 3)]
 

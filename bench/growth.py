@@ -22,7 +22,7 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
     bench.pyinfra(bench.inventory, "deploy.py")
     bench.ssh("laptop", f"echo {MAX_STARTUPS} > /etc/ssh/sshd_config.d/bench.conf && systemctl reload ssh")
     recording = str(work / "laptop.json")
-    bench.unchanging(_inventory(work / "recorded.py", f"record('laptop', {recording!r})", []))
+    bench.unchanging(_inventory(work / "recorded.py", f"record('laptop', {recording!r})", []), "deploy.py")
     found: dict[str, Figure] = {}
     clients: Instead = {}
     for size in SIZES:
@@ -31,11 +31,11 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
         for over_ssh, name in ((False, f"{size} clients"), (True, f"{size} over SSH")):
             says = f"replay({clients!r}, 'laptop', {recording!r}, {str(work / f'answers_{size}.json')!r}, {over_ssh})"
             inventory = _inventory(work / f"clients_{size}_{int(over_ssh)}.py", says, list(clients))
-            sides[name] = partial(bench.unchanging, inventory)
+            sides[name] = partial(bench.unchanging, inventory, "deploy.py")
         # The coordinator knows the clients by name: its part of the house is deployed before it is measured. The first
         # run is not: it makes the clients' answers up.
         bench.pyinfra(inventory, "deploy.py", "--limit", "home", "--limit", "laptop")
-        bench.unchanging(inventory)
+        bench.unchanging(inventory, "deploy.py")
         found |= side_by_side(runs, sides)
     peak = bench.peak_mib(inventory, "deploy.py")
     growth = ratio("no-op run with 50 clients against 5", found["50 clients"], found["5 clients"], 2)

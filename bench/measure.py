@@ -133,9 +133,9 @@ class Bench:
     def pyinfra(self, *arguments: str, **env: str) -> tuple[float, subprocess.CompletedProcess[str]]:
         return self.timed(PYINFRA, "-y", *arguments, **env)
 
-    def unchanging(self, inventory: str = "", *arguments: str) -> float:
-        """Seconds of a deployment that changes nothing. Raises BenchError when it changes something."""
-        seconds, done = self.pyinfra(inventory or self.inventory, "deploy.py", *arguments)
+    def unchanging(self, *arguments: str, **env: str) -> float:
+        """Seconds of a run that changes nothing. Raises BenchError when it changes something."""
+        seconds, done = self.pyinfra(*arguments, **env)
         nothing_changed(done.stderr)
         return seconds
 
@@ -154,10 +154,9 @@ class Bench:
         """A host's IPv4 address on the lab's LAN."""
         return str(current_lab(self.lab).place(host).v4)
 
-    def up(self) -> float:
-        """Bring the lab up; seconds."""
+    def up(self) -> None:
         told.print(f"lab {self.lab} comes up")
-        return self.timed(sys.executable, "-m", "lab", "up")[0]
+        self.run(sys.executable, "-m", "lab", "up")
 
     def down(self) -> None:
         self.run(sys.executable, "-m", "lab", "down")

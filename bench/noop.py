@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from bench.measure import REPO, Bench, BenchError, Figure, Row, nothing_changed, ratio, side_by_side
+from lab.state import State
 
 HOSTS = ("home", "laptop")
 TOOLS = REPO / "bench" / ".venv"
@@ -25,11 +26,6 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
     ansible = ansible_command(bench, work)
     stock = ("--config", "none", bench.inventory)
 
-    def builtin() -> float:
-        seconds, done = bench.pyinfra(*stock, "bench/builtin.py", BENCH_WANTED=str(wanted))
-        nothing_changed(done.stderr)
-        return seconds
-
     def by_ansible() -> float:
         seconds, done = bench.timed(*ansible, BENCH_WANTED=str(wanted), ANSIBLE_CONFIG=str(ANSIBLE / "ansible.cfg"))
         if re.findall(r"changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout) != [("0",) * 3] * len(HOSTS):
@@ -39,9 +35,9 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
     found = side_by_side(
         runs,
         {
-            "no-op run": bench.unchanging,
+            "no-op run": lambda: bench.unchanging(bench.inventory, "deploy.py"),
             "floor": lambda: bench.pyinfra(*stock, "bench/floor.py")[0],
-            "pyinfra's own operations": builtin,
+            "pyinfra's own operations": lambda: bench.unchanging(*stock, "bench/builtin.py", BENCH_WANTED=str(wanted)),
             "Ansible": by_ansible,
         },
     )
@@ -80,7 +76,7 @@ def ansible_command(bench: Bench, work: Path) -> list[str]:
         subprocess.run([*pip, "-r", str(REPO / "bench" / "requirements.txt")], check=True)
     inventory = work / "hosts.ini"
     # The lab's SSH configuration shares connections, as Ansible does by itself.
-    arguments = f"-F {REPO}/.lab/{bench.lab}/ssh_config"
+    arguments = f"-F {State.of(bench.lab).ssh_config}"
     inventory.write_text(
         "".join(f"{host} ansible_user=root ansible_ssh_common_args='{arguments}'\n" for host in HOSTS), encoding="utf-8"
     )

@@ -22,11 +22,11 @@ from operations.script import into_place
 from plan.difference import Change
 from plan.house import House
 from plan.nodes import RECORD, Record, Standing, Tidy, leaving, record_text, standing, tidy
+from plan.openclaw import ACCOUNT
 from plan.pairings import Pairing, orphans, parse_pairings
 
 #: On the controller; ignored by git, since pages hold secrets.
 PAGES = Path(__file__).parent.parent / "enrolment"
-ACCOUNT = "openclaw"
 CLI = through_manager(ACCOUNT, "podman exec openclaw openclaw devices {}")
 #: Seconds that the gateway's tailscaled is given to learn that a node is gone.
 LEARN_SECONDS = 20
