@@ -17,6 +17,10 @@ from operations.differs import differs
 from operations.script import into_place
 from plan.difference import Change
 
+#: How long the model stays in memory after the deployment has loaded it: ten years. Not for ever, as after a message of
+#: OpenClaw, so that the gateway can tell that the model has not read the system prompt yet (templates/openclaw).
+LOADED_FOR = "87600h"
+
 
 def asks(manifest: str, port: int) -> None:
     """Say in advance that both operations below are going to ask for this model's state."""
@@ -87,7 +91,7 @@ def answers(model_name: str, manifest: str, context: int, port: int) -> Generato
         "model": model_name,
         "prompt": "Hello",
         "stream": False,
-        "keep_alive": -1,
+        "keep_alive": LOADED_FOR,
         "options": {"num_ctx": context, "num_predict": 1},
     }
     yield StringCommand(

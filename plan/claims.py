@@ -85,6 +85,7 @@ CLAIMS = (
         "to keep it, give the role gateway to another host. Else stop it and move its folders away: "
         "mv /var/lib/openclaw /var/lib/openclaw.before, likewise /etc/openclaw",
         folders=("/etc/openclaw", "/var/lib/openclaw"),
+        files=("/etc/systemd/user/openclaw-warm.service", "/etc/systemd/user/openclaw-warm.timer"),
     ),
 )
 

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 
 from pyinfra import host
 
 from artifacts.store import Program
-from facts.have import ComponentState
+from facts.have import ComponentState, unit_call
 from operations.asked import NotYet, ask
 from operations.certificate import server_certificate
 from operations.component import component
 from operations.openclaw import image
 from plan.house import House, Member
+from plan.models import Choice
 from plan.openclaw import ACCOUNT, IMAGE_RECORD, MEMORY_GIB, PIDS, WHO, model_servers, ollama_host, openclaw_config
 from plan.want import Component, Directory, File, Secret, Unit
 from tasks.ca import certificate_path
-from tasks.render import render
+from tasks.render import render, static
 from tasks.this import This, choice_of, program, vpn_of
 
 CONFIG = "/etc/openclaw/openclaw.json"
 TOKEN = "/etc/openclaw/token"
 TLS = "/etc/openclaw/tls"
+#: What sends the first message, and when. The units are for every account's manager; they refuse all but OpenClaw's.
+FIRST_MESSAGE = "/etc/openclaw/first-message.mjs"
+WARM_PROGRAM = "/etc/openclaw/openclaw-warm"
+WARM_SERVICE = "/etc/systemd/user/openclaw-warm.service"
+WARM_TIMER = "/etc/systemd/user/openclaw-warm.timer"
 SECRET = Secret(TOKEN, ACCOUNT, ACCOUNT)
 
 
@@ -95,8 +103,37 @@ def _container(this: This, image_name: str, port: int) -> Component:
         files=(
             File(CONFIG, json.dumps(config, indent=2) + "\n", ACCOUNT, ACCOUNT, "0400"),
             File(quadlet, container),
+            *(warming := _first_message(this, choices)),
         ),
-        units=(service(house, this.member, uid),),
+        units=(
+            service(house, this.member, uid),
+            # The first message is sent at once.
+            Unit(
+                Path(WARM_TIMER).name,
+                inputs=tuple(file.path for file in warming),
+                ready=unit_call(ACCOUNT, f"start {Path(WARM_SERVICE).name}"),
+                enable=False,
+                user=ACCOUNT,
+            ),
+        ),
+    )
+
+
+def _first_message(this: This, choices: Mapping[str, Choice]) -> tuple[File, ...]:
+    """What sends the gateway's first message, so that no person's message is the first."""
+    # OpenClaw asks the first model host, and the others only when that one fails.
+    server, *_ = this.house.with_role("model_hosts")
+    address = "127.0.0.1" if server == this.member else vpn_of(server).addresses[0]
+    program = render(
+        "openclaw/openclaw-warm.j2",
+        host=ollama_host(this.member, server),
+        address=f"{address}:{this.house.port('ollama')}",
+        model=choices[server.name].entry.name,
+    )
+    return (
+        File(FIRST_MESSAGE, static("openclaw/first-message.mjs")),
+        File(WARM_PROGRAM, program, mode="0755", check="sh -n {}"),
+        *(File(path, static(f"openclaw/{Path(path).name}")) for path in (WARM_SERVICE, WARM_TIMER)),
     )
 
 

@@ -1,0 +1,59 @@
+// Runs in the gateway's container: one message to the gateway, as a client sends it, whose answer is one token. After that
+// the gateway has all it needs at hand, and the model has read the system prompt, with which every conversation begins.
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { request } from "node:https";
+
+const READY_SECONDS = 240;
+// As agents.defaults.timeoutSeconds in openclaw.json.
+const ANSWER_SECONDS = 900;
+
+const config = JSON.parse(readFileSync(process.env.OPENCLAW_CONFIG_PATH, "utf8"));
+const token = readFileSync(config.secrets.providers.token.path, "utf8").trim();
+const gateway = {
+  host: "127.0.0.1",
+  port: config.gateway.port,
+  // The gateway's own certificate, and no other.
+  ca: readFileSync(config.gateway.tls.certPath),
+  allowPartialTrustChain: true,
+  servername: new URL(config.gateway.controlUi.allowedOrigins[0]).hostname,
+};
+
+function ask(path, options, body) {
+  return new Promise((resolve, reject) => {
+    const asked = request({ ...gateway, path, ...options }, (answer) => {
+      let said = "";
+      answer.setEncoding("utf8");
+      answer.on("data", (part) => (said += part));
+      answer.on("error", reject);
+      answer.on("end", () => resolve({ status: answer.statusCode, said }));
+    });
+    asked.on("timeout", () => asked.destroy(new Error(`no answer to ${path}`)));
+    asked.on("error", reject);
+    asked.end(body);
+  });
+}
+
+async function ready() {
+  const { said } = await ask("/readyz", { timeout: 5000 });
+  return JSON.parse(said).ready === true;
+}
+
+const end = Date.now() + READY_SECONDS * 1000;
+while (!(await ready().catch(() => false))) {
+  if (Date.now() > end) throw new Error(`the gateway was not ready within ${READY_SECONDS} s`);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+}
+const headers = {
+  Authorization: `Bearer ${token}`,
+  "Content-Type": "application/json",
+  // A conversation of this name is kept in memory only, and shown nowhere.
+  "x-openclaw-session-key": `agent:main:dashboard:incognito-${randomUUID()}`,
+};
+const message = { model: "openclaw/default", max_tokens: 1, messages: [{ role: "user", content: "Hello" }] };
+const { status, said } = await ask(
+  "/v1/chat/completions",
+  { method: "POST", headers, timeout: ANSWER_SECONDS * 1000 },
+  JSON.stringify(message),
+);
+if (status !== 200) throw new Error(`the gateway answered the first message with ${status}: ${said.slice(0, 500)}`);
