@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
@@ -17,6 +18,9 @@ STAMPS = "/var/lib/private-ai/stamps"
 
 #: A host starts ever so many of these: what the shell can do by itself costs nothing.
 _DIGEST = 'sha256sum | { read -r digest _ && echo "$digest"; }'
+
+#: A line of `systemctl show`.
+_PROPERTY = re.compile(r"[A-Za-z]+=[a-z-]*")
 
 
 def unit_call(unit_user: str, verb: str) -> str:
@@ -41,10 +45,11 @@ def looking(account: str, command: str) -> str:
     return f'{become} env --chdir=/ XDG_RUNTIME_DIR="/run/user/$(id -u {name})" {command}'
 
 
-def unit_shown(unit: Unit) -> str:
-    """A command that prints how systemd sees a unit."""
-    shown = f"show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload {shlex.quote(unit.name)}"
-    return looking(unit.user, f"systemctl --user {shown}") if unit.user else f"systemctl {shown}"
+def units_shown(user: str, names: Sequence[str]) -> str:
+    """A command that prints how an account's systemd, or the system's, sees units: lines NAME=VALUE, and an empty one
+    between two units."""
+    shown = f"show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload -- {' '.join(map(shlex.quote, names))}"
+    return looking(user, f"systemctl --user {shown}") if user else f"systemctl {shown}"
 
 
 def inputs_digest(unit: Unit, as_account: Callable[[str, str], str] = looking) -> str:
@@ -110,12 +115,14 @@ class ComponentState(FactBase[Have]):
         for effect in component.effects:
             path = shlex.quote(effect.path)
             lines.append(f"if {effect.check}; then printf 'effect %s\\n' {path}; fi")
+        for user in dict.fromkeys(unit.user for unit in component.units):
+            of_user = [unit.name for unit in component.units if unit.user == user]
+            lines.append(f"echo units {' '.join(map(shlex.quote, of_user))}")
+            lines.append(f"{units_shown(user, of_user)} 2>/dev/null")
         for unit in component.units:
-            name = shlex.quote(unit.name)
             stamp = shlex.quote(f"{STAMPS}/{unit.name}")
             lines.append(
-                f"printf 'unit %s|%s|%s|%s\\n' {name}"
-                f' "$(echo $({unit_shown(unit)} 2>/dev/null))" "$({inputs_digest(unit)})"'
+                f"printf 'unit %s|%s|%s\\n' {shlex.quote(unit.name)} \"$({inputs_digest(unit)})\""
                 f' "$(stamp=; {{ read -r stamp <{stamp}; }} 2>/dev/null; echo "$stamp")"'
             )
         lines.append("echo end")
@@ -143,6 +150,8 @@ def _have(output: list[str]) -> Have:
     effects: set[str] = set()
     blocks: dict[tuple[str, str], str] = {}
     units: dict[str, SeenUnit] = {}
+    shown: dict[str, dict[str, str]] = {}
+    being_shown: list[str] = []
     for line in output:
         word, _, rest = line.partition(" ")
         if word == "package":
@@ -176,9 +185,16 @@ def _have(output: list[str]) -> Have:
         elif word == "block":
             path, name, digest = rest.split("|")
             blocks[path, name] = digest
+        elif word == "units":
+            being_shown = rest.split(" ")
+        elif not line:
+            being_shown = being_shown[1:]
+        elif _PROPERTY.fullmatch(line):
+            name, _, value = line.partition("=")
+            shown.setdefault(being_shown[0], {})[name] = value
         elif word == "unit":
-            name, said, digest, stamp = rest.split("|")
-            shows = dict(pair.split("=", 1) for pair in said.split() if "=" in pair)
+            name, digest, stamp = rest.split("|")
+            shows = shown.get(name, {})
             units[name] = SeenUnit(
                 load=shows.get("LoadState", ""),
                 active=shows.get("ActiveState", ""),

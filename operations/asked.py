@@ -11,7 +11,7 @@ from pyinfra.api import FactBase, Host
 
 from facts.have import ComponentState
 from facts.together import UNTOLD, Question, Together, question
-from plan.want import Component, Have
+from plan.want import Component, Have, covers, in_parts, merged, united
 
 T = TypeVar("T")
 Want = Callable[[], Component]
@@ -86,14 +86,24 @@ def ask(of: Host, fact: type[FactBase[T]], **arguments: Any) -> T:
 
 
 def ask_together(of: Host, questions: Iterable[Question]) -> None:
-    """Have the answers to some questions at hand, for one remote command. What a host does not tell is not."""
+    """Have the answers to some questions at hand, for one remote command. What a host does not tell is not.
+
+    What components want is asked as if it were one component's: a process of the host for each is what takes its time.
+    """
     itself, now = _itself(of), _RUN.time
-    open_ones = tuple(each for each in dict.fromkeys(questions) if (itself, each) not in _RUN.answers)
-    found: tuple[Any, ...] = of.get_fact(Together, questions=open_ones) if open_ones else ()
-    if _RUN.time == now:
-        for each, answer in zip(open_ones, found, strict=False):
-            if answer is not UNTOLD:
-                _RUN.answers[itself, each] = answer
+    open_ones = [each for each in dict.fromkeys(questions) if (itself, each) not in _RUN.answers]
+    components = {each: dict(each[1])["component"] for each in open_ones if each[0] is ComponentState}
+    whole = merged(components.values())
+    parts = [question(ComponentState, {"component": part}) for part in in_parts(whole)]
+    asked = (*(each for each in open_ones if each not in components), *parts)
+    found: tuple[Any, ...] = of.get_fact(Together, questions=asked) if asked else ()
+    if _RUN.time != now:
+        return
+    told = {each: answer for each, answer in zip(asked, found, strict=False) if answer is not UNTOLD}
+    if told.keys() >= set(parts):
+        have = united(told.pop(part) for part in parts)
+        told |= {each: have for each, component in components.items() if covers(whole, component)}
+    _RUN.answers |= {(itself, each): answer for each, answer in told.items() if each in open_ones}
 
 
 def have_of(of: Host, wanted: Component) -> Have:

@@ -7,7 +7,8 @@ Nothing here knows a host. `facts.have` reports what a host has, `plan.differenc
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 #: Bit of a file's mode.
@@ -185,6 +186,41 @@ class Component:
     units: tuple[Unit, ...] = ()
 
 
+def merged(components: Iterable[Component]) -> Component:
+    """One component that wants what all of some want. Of two that want one unit, block or effect in two ways the first
+    counts; `covers` tells the other."""
+    every, found = tuple(components), {}
+    for each in fields(Component):
+        things: dict[object, object] = {}
+        for component in every:
+            for thing in getattr(component, each.name):
+                things.setdefault(_known_by(thing), thing)
+        found[each.name] = tuple(things.values())
+    return Component(**found)  # type: ignore[arg-type]
+
+
+def covers(wide: Component, narrow: Component) -> bool:
+    """Whether all that the narrow component wants is wanted by the wide one in the same way."""
+    return all(set(getattr(narrow, each.name)) <= set(getattr(wide, each.name)) for each in fields(Component))
+
+
+def in_parts(component: Component) -> list[Component]:
+    """A component in parts that are worth asking side by side: the system's units, each account's, and all else."""
+    users = dict.fromkeys(unit.user for unit in component.units)
+    units = [Component(units=tuple(unit for unit in component.units if unit.user == user)) for user in users]
+    rest = replace(component, units=())
+    return [rest, *units] if rest != Component() else units
+
+
+def _known_by(thing: object) -> object:
+    """What a host tells a thing by; of the others it tells everything by the path or name, whatever is wanted there."""
+    if isinstance(thing, Block):
+        return thing.path, thing.name
+    if isinstance(thing, Effect):
+        return thing.path
+    return thing.name if isinstance(thing, Unit) else thing
+
+
 @dataclass(frozen=True)
 class SeenPath:
     """A path as it is: `kind` as `stat -c %F` says it, `mode` as four octal digits."""
@@ -233,3 +269,11 @@ class Have:
     #: Path and name of a block -> digest of it with its markers.
     blocks: dict[tuple[str, str], str] = field(default_factory=dict)
     units: dict[str, SeenUnit] = field(default_factory=dict)
+
+
+def united(haves: Iterable[Have]) -> Have:
+    """What a host has, told in parts."""
+    found = Have()
+    for have in haves:
+        found = Have(**{each.name: getattr(found, each.name) | getattr(have, each.name) for each in fields(Have)})
+    return found

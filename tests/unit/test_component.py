@@ -28,7 +28,12 @@ from plan.want import (
     ProgramPart,
     Secret,
     SeenPath,
+    SeenUnit,
     Unit,
+    covers,
+    in_parts,
+    merged,
+    united,
 )
 
 PART = ProgramPart("bin/tool", Path("/nowhere"), "a" * 64, 5, "0755")
@@ -61,7 +66,12 @@ link /usr/local/bin/tool|{PROGRAM.prefix}/bin/tool
 sha256 {WANT.files[0].sha256}  /etc/svc/conf
 effect /etc/svc/conf
 block /etc/hosts|names|{WANT.blocks[0].sha256}
-unit svc.service|LoadState=loaded ActiveState=active UnitFileState=enabled NeedDaemonReload=no |{"b" * 64}|{"b" * 64}
+units svc.service
+LoadState=loaded
+ActiveState=active
+UnitFileState=enabled
+NeedDaemonReload=no
+unit svc.service|{"b" * 64}|{"b" * 64}
 end"""
 
 
@@ -217,6 +227,41 @@ def test_the_digest_of_inputs_is_the_same_in_a_script_that_stops_at_errors(tmp_p
         )
     )
     assert plain == strict != other
+
+
+def test_what_several_components_want_is_asked_as_one_and_told_in_parts() -> None:
+    other = Component(
+        packages=("curl", "jq"),
+        files=WANT.files,
+        units=(Unit("timer.timer"), Unit("cage.service", user="svc"), Unit("cage.timer", user="svc")),
+    )
+    whole = merged((WANT, other))
+    assert whole.packages == ("curl", "jq") and whole.files == WANT.files and len(whole.units) == 4
+    assert covers(whole, WANT) and covers(whole, other) and not covers(WANT, other)
+    # One unit in two ways: a host tells only one of both.
+    twice = Component(units=(Unit("svc.service", inputs=("/etc/other",)),))
+    assert merged((WANT, twice)) == WANT and not covers(WANT, twice)
+    rest, system, account = in_parts(whole)
+    assert not rest.units and rest.files == whole.files
+    assert [unit.name for unit in system.units] == ["svc.service", "timer.timer"]
+    assert [unit.name for unit in account.units] == ["cage.service", "cage.timer"]
+    assert in_parts(Component()) == [] and in_parts(Component(units=WANT.units)) == [Component(units=WANT.units)]
+    told = united((have(), Have(packages=frozenset({"jq"}), units={"timer.timer": have().units["svc.service"]})))
+    assert told.packages == {"curl", "jq"} and set(told.units) == {"svc.service", "timer.timer"}
+    assert told.paths == have().paths
+
+
+def test_each_unit_is_told_what_systemd_says_of_it() -> None:
+    said = "units a.service b.timer\nLoadState=loaded\nActiveState=active\nUnitFileState=\nNeedDaemonReload=yes\n\n"
+    said += "LoadState=not-found\nActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no\n"
+    seen = have(f"{said}unit a.service|{'a' * 64}|\nunit b.timer|none|none\nend").units
+    assert seen["a.service"] == SeenUnit("loaded", "active", "", True, "a" * 64, "")
+    assert seen["b.timer"] == SeenUnit("not-found", "inactive", "", False, "none", "none")
+    # Where systemd cannot be asked, it says nothing.
+    assert have("units a.service\nunit a.service|none|\nend").units["a.service"].active == ""
+    for strange in ("LoadState=loaded\nend", "units a.service\n\n\nLoadState=loaded\nend"):
+        with pytest.raises(FactProcessError):
+            have(strange)
 
 
 def test_files_travel_with_owner_and_mode_under_a_name_beside_the_old_one() -> None:
