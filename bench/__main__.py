@@ -8,11 +8,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import delay, growth, noop, verify
+from bench import delay, demo, first, growth, message, noop, verify
 from bench.measure import Bench, BenchError, Row, show, told, write
 
 Part = Callable[[Bench, int, Path], list[Row]]
-PARTS: dict[str, Part] = {"noop": noop.rows, "delay": delay.rows, "verify": verify.rows, "growth": growth.rows}
+PARTS: dict[str, Part] = {
+    "noop": noop.rows,
+    "delay": delay.rows,
+    "verify": verify.rows,
+    "growth": growth.rows,
+    "message": message.rows,
+    "first": first.rows,
+    "demo": demo.rows,
+}
 
 
 def main() -> int:

@@ -1,0 +1,148 @@
+"""A first deployment onto empty hosts, beside the sum of what it cannot do without, each measured alone there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+from artifacts.store import find_program
+from bench.measure import Bench, BenchError, Figure, Row, ratio, told
+from bench.message import GATEWAY, first_answers
+
+#: A host of the lab that nothing is deployed to.
+BARE = "stranger"
+NOISE_MIB = 200
+#: Of a first deployment, on the host that is coordinator, gateway and model host at once.
+PARTS = (
+    "packages",
+    "bytes sent at the link's speed",
+    "starts of the services",
+    "model load",
+    "image load",
+    "start of the gateway",
+    "its first message",
+)
+#: Prints the milliseconds that a command takes.
+TIMER = 't() { s=$(date +%s%N); eval "$1" >/dev/null || exit 1; echo $(( ($(date +%s%N) - s) / 1000000 )); }\n'
+AS_ACCOUNT = "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect"
+MANAGER = "systemctl --user --machine=openclaw@"
+
+
+def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
+    """First deployments of `single`, half as many as runs, and the first answers after them."""
+    deployed: list[float] = []
+    parts: list[list[float]] = []
+    archive = _archive()
+
+    def empty_and_deployed() -> None:
+        bench.down()
+        bench.up()
+        before = _received(bench)
+        deployed.append(bench.pyinfra(bench.inventory, "deploy.py")[0])
+        sent.append(_received(bench) - before - _fetched(bench))
+
+    sent: list[float] = []
+    answers = []
+    for _ in range(max(1, runs // 2)):
+        answers += first_answers("a deployment", bench, 1, empty_and_deployed)
+        parts.append(_parts(bench, sent[-1], archive, work))
+        told.print(
+            f"deployed in {deployed[-1]:.1f} s; {dict(zip(PARTS, map('{:.1f}'.format, parts[-1]), strict=True))}"
+        )
+    path = Figure("sum of its parts", "s", tuple(sum(each) for each in parts))
+    of_parts = tuple(Figure(name, "s", tuple(each[at] for each in parts)) for at, name in enumerate(PARTS))
+    deployment = ratio(
+        "first deployment against the sum of its parts", Figure("deployment", "s", tuple(deployed)), path, 1.5
+    )
+    loads = of_parts[PARTS.index("image load")]
+    megabytes = archive.stat().st_size / 1e6
+    return [
+        replace(deployment, figures=(*deployment.figures, *of_parts)),
+        Row("image to send", megabytes, " MB", 300, (Figure("archive", "MB", (megabytes,)),)),
+        Row("image load", loads.median, " s", 15, (loads,)),
+        _together(answers),
+    ]
+
+
+def _together(answers: list[Row]) -> Row:
+    """One row of several of one run each."""
+    figures = [
+        Figure(each.what, each.unit, tuple(value for row in answers for value in row.figures[at].values))
+        for at, each in enumerate(answers[0].figures)
+    ]
+    return replace(answers[0], value=figures[0].median / figures[1].median, figures=tuple(figures))
+
+
+def _archive() -> Path:
+    found = find_program("openclaw", "amd64", "build")
+    if found is None:
+        raise BenchError("the image of OpenClaw is not in the cache")
+    return found.directory / found.files[0].path
+
+
+def _received(bench: Bench) -> float:
+    """Bytes that the gateway's host has received on its LAN."""
+    return float(bench.ssh(GATEWAY, "cat /sys/class/net/host0/statistics/rx_bytes"))
+
+
+def _fetched(bench: Bench) -> float:
+    """Bytes of the packages that it has fetched itself."""
+    return float(bench.ssh(GATEWAY, "cat /var/cache/apt/archives/*.deb | wc -c"))
+
+
+def _parts(bench: Bench, sent: float, archive: Path, work: Path) -> list[float]:
+    """Seconds of PARTS, one after the other, on a house that has just been deployed."""
+    seconds = {"packages": _packages(bench), "bytes sent at the link's speed": sent / _speed(bench, work)}
+    services = (
+        "systemctl restart private-ai-firewall",
+        "systemctl restart headscale; until headscale users list; do sleep 0.1; done",
+        "systemctl restart tailscaled; until tailscale ip -4; do sleep 0.1; done",
+        "systemctl restart ollama; until curl -sf http://127.0.0.1:11434/api/version; do sleep 0.1; done",
+    )
+    seconds["starts of the services"] = sum(_timed(bench, command) for command in services)
+    model = bench.ssh(GATEWAY, "ollama list | awk 'NR==2 {print $1}'").strip()
+    asked = f'curl -sf http://127.0.0.1:11434/api/generate -d \'{{"model": "{model}", "prompt": ""}}\''
+    seconds["model load"] = _timed(bench, asked)
+
+    there = "/var/tmp/bench-image"
+    with archive.open("rb") as file:
+        subprocess.run(["lab/ssh", GATEWAY, f"cat >{there}"], stdin=file, env=bench.env, check=True)
+    image = bench.ssh(GATEWAY, f"{AS_ACCOUNT} podman ps --format '{{{{.Image}}}}'").strip()
+    bench.ssh(GATEWAY, f"{MANAGER} stop openclaw.service; {AS_ACCOUNT} podman image rm --all --force >/dev/null")
+    seconds["image load"] = _timed(bench, f"{AS_ACCOUNT} podman load --quiet <{there}")
+    loaded = bench.ssh(GATEWAY, f"{AS_ACCOUNT} podman images --format '{{{{.Repository}}}}:{{{{.Tag}}}}'").split()[0]
+    bench.ssh(GATEWAY, f"{AS_ACCOUNT} podman tag {shlex.quote(loaded)} {shlex.quote(image)}; rm {there}")
+    ready = "curl -s --resolve home.vpn.house.internal:18789:127.0.0.1 https://home.vpn.house.internal:18789/readyz"
+    seconds["start of the gateway"] = _timed(
+        bench, f"{MANAGER} start openclaw.service; until {ready} | grep -q '\"ready\":true'; do sleep 0.1; done"
+    )
+    seconds["its first message"] = _timed(bench, f"{MANAGER} start openclaw-warm.service")
+    return [seconds[part] for part in PARTS]
+
+
+def _timed(bench: Bench, command: str) -> float:
+    return float(bench.ssh(GATEWAY, f"{TIMER}t {shlex.quote(command)}")) / 1000
+
+
+def _packages(bench: Bench) -> float:
+    """Seconds for the packages that the deployment has installed, on a host without them."""
+    lines = bench.ssh(GATEWAY, "sed -n 's/^Commandline: //p' /var/log/apt/history.log").splitlines()
+    installs = [line for line in lines if " install " in line and "--no-install-recommends" in line]
+    if not installs:
+        raise BenchError(f"no packages were installed on {GATEWAY}")
+    script = "apt-get -qq update >/dev/null; " + "; ".join(
+        f"DEBIAN_FRONTEND=noninteractive {line}" for line in installs
+    )
+    return bench.timed("lab/ssh", BARE, f"{{ {script}; }} >/dev/null 2>&1")[0]
+
+
+def _speed(bench: Bench, work: Path) -> float:
+    """Bytes in a second, over SSH to the gateway's host, of what cannot be packed."""
+    noise = work / "noise"
+    noise.write_bytes(os.urandom(NOISE_MIB * 2**20))
+    seconds, _ = bench.timed("sh", "-c", f"lab/ssh {GATEWAY} 'cat >/dev/null' <{shlex.quote(str(noise))}")
+    noise.unlink()
+    return NOISE_MIB * 2**20 / seconds

@@ -1,0 +1,134 @@
+"""A message: what the gateway adds to the model's own time, what a new conversation has the model read, and how much
+longer than the second answer the first one after a reboot takes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+from bench.measure import Bench, BenchError, Figure, Row, ratio, told
+
+GATEWAY, CLIENT = "home", "laptop"
+#: The gateway's host keeps this from its first message to its next start.
+FIRST_SENT = "/run/user/$(id -u openclaw)/openclaw-warm"
+#: What was measured by hand before any of this was thought of.
+EVALUATED_BY_HAND = 230
+#: Another question each time: the model server keeps what it has read.
+_numbers = count(1)
+_PART = re.compile(r"([0-9.]+)(h|ms|m|s|µs)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One message: `seconds` as the client has waited, `model` as Ollama says it took for the same request; tokens of
+    the whole prompt, and of it those that the model had to read."""
+
+    seconds: float
+    model: float
+    prompt: int
+    evaluated: int
+
+
+def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
+    """New conversations from a client over the VPN, and the first ones after restarts of the gateway's host."""
+    bench.pyinfra(bench.inventory, "deploy.py")
+    wait_for_first(bench)
+    ask(bench)
+    warm = []
+    for number in range(runs):
+        warm.append(ask(bench))
+        told.print(f"{number + 1}/{runs} message: {warm[-1]}")
+    waited, model = (
+        Figure(what, "s", tuple(getattr(each, name) for each in warm))
+        for what, name in (("the client waits", "seconds"), ("of it for Ollama", "model"))
+    )
+    evaluated = Figure("new conversation", "tokens", tuple(float(each.evaluated) for each in warm))
+    whole = Figure("its whole prompt", "tokens", tuple(float(each.prompt) for each in warm))
+    return [
+        ratio("gateway's cost per message", waited, model, 1.2),
+        Row(
+            "prompt tokens evaluated per new conversation", evaluated.median, "", EVALUATED_BY_HAND, (evaluated, whole)
+        ),
+        *first_answers("a reboot", bench, max(1, runs // 2), lambda: _reboot(bench)),
+    ]
+
+
+def first_answers(after: str, bench: Bench, runs: int, happens: Callable[[], None]) -> list[Row]:
+    """How much longer than the second answer the first one takes, after something that `happens`."""
+    first, second, ready = [], [], []
+    for number in range(runs):
+        happens()
+        begun = time.monotonic()
+        wait_for_first(bench)
+        ready.append(time.monotonic() - begun)
+        first.append(ask(bench).seconds)
+        second.append(ask(bench).seconds)
+        told.print(
+            f"{number + 1}/{runs} after {after}: ready {ready[-1]:.1f} s, then {first[-1]:.2f} and {second[-1]:.2f} s"
+        )
+    one, two = Figure("first", "s", tuple(first)), Figure("second", "s", tuple(second))
+    row = ratio(f"first answer after {after} against the second", one, two, 1.5)
+    return [
+        replace(row, figures=(one, two, Figure("until the gateway has sent its own first message", "s", tuple(ready))))
+    ]
+
+
+def wait_for_first(bench: Bench) -> None:
+    """Wait until the gateway has sent its own first message since it was started."""
+    bench.ssh(GATEWAY, f"for i in $(seq 300); do test -s {FIRST_SENT} && exit; sleep 1; done; exit 1")
+
+
+def ask(bench: Bench) -> Answered:
+    """One message in a conversation of its own, from the client."""
+    token = bench.ssh(GATEWAY, "cat /etc/openclaw/token").strip()
+    mark = bench.ssh(GATEWAY, "journalctl -u ollama -n 0 --show-cursor -q").rpartition("-- cursor: ")[2].strip()
+    question = f"How much is {next(_numbers)} and {int(time.time()) % 100000}?"
+    body = {"model": "openclaw/default", "messages": [{"role": "user", "content": question}]}
+    config = {
+        "url": "https://home.vpn.house.internal:18789/v1/chat/completions",
+        "header": f"Authorization: Bearer {token}",
+        "json": json.dumps(body),
+        "write-out": "\\n%{http_code} %{time_total}",
+        "max-time": "600",
+    }
+    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in config.items())
+    said = bench.run("lab/ssh", CLIENT, "curl --silent --show-error --config -", input=text).stdout
+    status, seconds = said.rsplit("\n", 1)[-1].split()
+    if status != "200":
+        raise BenchError(f"a message was answered with {said[-2000:]}")
+    for _ in range(20):
+        log = bench.ssh(GATEWAY, f"journalctl -u ollama -o cat -q --after-cursor={shlex.quote(mark)}")
+        if found := answered(log):
+            return Answered(float(seconds), *found)
+        time.sleep(0.5)
+    raise BenchError(f"Ollama's journal does not tell of the message:\n{log[-2000:]}")
+
+
+def answered(log: str) -> tuple[float, int, int] | None:
+    """What Ollama's journal says of one message: seconds, tokens of the prompt, and those that were evaluated. None while
+    it does not. Raises BenchError when it tells of more than one message."""
+    asked = re.findall(r"\[GIN\].*\| +200 \| +(\S+) \|.*\"/api/chat\"", log)
+    prompts = re.findall(r"task\.n_tokens = (\d+)", log)
+    read = re.findall(r"prompt eval time = .*?/\s*(\d+) tokens", log)
+    if not (asked and prompts and read):
+        return None
+    if not len(asked) == len(prompts) == len(read) == 1:
+        raise BenchError(f"somebody else has asked, too:\n{log[-3000:]}")
+    return _seconds(asked[0]), int(prompts[0]), int(read[0])
+
+
+def _seconds(text: str) -> float:
+    """From Go's way to write a duration: 1m2.5s."""
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+
+
+def _reboot(bench: Bench) -> None:
+    bench.run(sys.executable, "-m", "lab", "reboot", GATEWAY)
