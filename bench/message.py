@@ -113,8 +113,10 @@ def ask(bench: Bench) -> Answered:
 
 
 def answered(log: str) -> tuple[float, int, int] | None:
-    """What Ollama's journal says of one message: seconds, tokens of the prompt, and those that were evaluated. None while
-    it does not. Raises BenchError when it tells of more than one message."""
+    """What Ollama's journal says of one message: seconds, tokens of its prompt, and how many of them were evaluated.
+
+    None while it does not. Raises BenchError when it tells of more than one message.
+    """
     asked = re.findall(r"\[GIN\].*\| +200 \| +(\S+) \|.*\"/api/chat\"", log)
     prompts = re.findall(r"task\.n_tokens = (\d+)", log)
     read = re.findall(r"prompt eval time = .*?/\s*(\d+) tokens", log)
