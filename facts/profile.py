@@ -53,8 +53,8 @@ s gpu; command -v nvidia-smi >/dev/null &&
 timeout 10 nvidia-smi --query-gpu=memory.total,name --format=csv,noheader,nounits
 s proxy; apt-config dump | grep -E '^Acquire::[a-z]+::Proxy[ :]'
 s mirrors; cd /etc/apt && grep -hsE '^(deb|URIs:|https?:)' sources.list sources.list.d/* mirrors/*.list
-s ssh; p=$$; while [ "${p:-0}" -gt 1 ]; do
-c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c" && break
+s ssh; c=$SSH_CONNECTION; [ -n "$c" ] && echo "$c"; p=$$; while [ -z "$c" ] && [ "${p:-0}" -gt 1 ]; do
+c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c"
 p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done
 s machine-id; cat /etc/machine-id
 s reboot; [ -e /run/reboot-required ] && echo yes

@@ -216,6 +216,8 @@ def start_unit(unit: Unit) -> str:
             f"{said} >&2; {log} exit 1; fi; sleep 0.3; done"
         )
     lines.append(unit_call(unit.user, f"is-active --quiet {name}"))
+    if unit.then:
+        lines.append(f"{unit.then} || :")
     lines.append(f"install -d -m 0755 {STAMPS}; {{ {inputs_digest(unit)}; }} > {stamp}")
     return "\n".join(lines)
 

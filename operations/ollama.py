@@ -92,6 +92,9 @@ def answers(model_name: str, manifest: str, context: int, port: int) -> Generato
         "prompt": "Hello",
         "stream": False,
         "keep_alive": LOADED_FOR,
+        # As OpenClaw asks: the way to treat a full context is one of those with which a model is loaded, and with
+        # another one its first message would have it loaded again.
+        "shift": False,
         "options": {"num_ctx": context, "num_predict": 1},
     }
     yield StringCommand(

@@ -123,6 +123,8 @@ def openclaw_config(house: House, gateway: Member, servers: Sequence[ModelServer
         },
         "agents": {"defaults": defaults},
         "memory": {"search": {"enabled": False}},
+        # Else the main conversation is told of every other one that somebody begins, and its model has to read it.
+        "session": {"notifyOnCreate": False},
         "tools": {
             "profile": "minimal",
             "deny": ["group:runtime", "group:fs", "group:web", "group:ui", "group:automation", "group:nodes"],

@@ -152,7 +152,8 @@ class Unit:
 
     `inputs` are paths on the host. Their digest is kept in a stamp once the unit has started well, so a run that
     was interrupted between writing a file and restarting the unit is finished by the next one.
-    `ready` is a shell command tried until it succeeds, for `ready_seconds` at most. `user` names the account whose
+    `ready` is a shell command tried until it succeeds, for `ready_seconds` at most; `then` one that is run once after
+    that, whose failure is none of the unit. `user` names the account whose
     systemd manager owns the unit. Generated units (Quadlet) cannot be enabled: `enable=False`.
     """
 
@@ -160,6 +161,7 @@ class Unit:
     inputs: tuple[str, ...] = ()
     ready: str = ""
     ready_seconds: int = 60
+    then: str = ""
     enable: bool = True
     user: str = ""
     #: A shell command, run as `user`, whose output belongs to the inputs: what the unit has put in force, where that

@@ -30,6 +30,9 @@ FIRST_MESSAGE = "/etc/openclaw/first-message.mjs"
 WARM_PROGRAM = "/etc/openclaw/openclaw-warm"
 WARM_SERVICE = "/etc/systemd/user/openclaw-warm.service"
 WARM_TIMER = "/etc/systemd/user/openclaw-warm.timer"
+#: Waits until the message is answered, or until it is clear that it cannot be: the timer tries again, and the model's
+#: host may be one that is off.
+SEND_FIRST_MESSAGE = unit_call(ACCOUNT, f"start {Path(WARM_SERVICE).name}")
 SECRET = Secret(TOKEN, ACCOUNT, ACCOUNT)
 
 
@@ -107,11 +110,10 @@ def _container(this: This, image_name: str, port: int) -> Component:
         ),
         units=(
             service(house, this.member, uid),
-            # The first message is sent at once.
             Unit(
                 Path(WARM_TIMER).name,
                 inputs=tuple(file.path for file in warming),
-                ready=unit_call(ACCOUNT, f"start {Path(WARM_SERVICE).name}"),
+                then=SEND_FIRST_MESSAGE,
                 enable=False,
                 user=ACCOUNT,
             ),
@@ -166,6 +168,7 @@ def service(house: House, gateway: Member, uid: int) -> Unit:
         # It says ready:false with status 200 at first, and the web page answers any unknown path.
         ready=f"{from_itself(house, gateway)}/readyz | grep -q '\"ready\":true'",
         ready_seconds=240,
+        then=SEND_FIRST_MESSAGE,
         enable=False,
         user=ACCOUNT,
     )

@@ -1,12 +1,15 @@
 // Runs in the gateway's container: one message to the gateway, as a client sends it, whose answer is one token. After that
 // the gateway has all it needs at hand, and the model has read the system prompt, with which every conversation begins.
-import { randomUUID } from "node:crypto";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { request } from "node:https";
 
 const READY_SECONDS = 240;
 // As agents.defaults.timeoutSeconds in openclaw.json.
 const ANSWER_SECONDS = 900;
+// A conversation like those of the Control UI, but for its name. One that is kept in memory only ("incognito") would have
+// another system prompt, and leave the gateway's way to its storage untried.
+const CONVERSATION = "agent:main:dashboard:first-message";
 
 const config = JSON.parse(readFileSync(process.env.OPENCLAW_CONFIG_PATH, "utf8"));
 const token = readFileSync(config.secrets.providers.token.path, "utf8").trim();
@@ -47,8 +50,7 @@ while (!(await ready().catch(() => false))) {
 const headers = {
   Authorization: `Bearer ${token}`,
   "Content-Type": "application/json",
-  // A conversation of this name is kept in memory only, and shown nowhere.
-  "x-openclaw-session-key": `agent:main:dashboard:incognito-${randomUUID()}`,
+  "x-openclaw-session-key": CONVERSATION,
 };
 const message = { model: "openclaw/default", max_tokens: 1, messages: [{ role: "user", content: "Hello" }] };
 const { status, said } = await ask(
@@ -57,3 +59,9 @@ const { status, said } = await ask(
   JSON.stringify(message),
 );
 if (status !== 200) throw new Error(`the gateway answered the first message with ${status}: ${said.slice(0, 500)}`);
+try {
+  execFileSync("openclaw", ["sessions", "delete", CONVERSATION, "--yes", "--json"], { stdio: "pipe", timeout: 60000 });
+} catch (error) {
+  // It has done its work; the next one is sent in the same conversation, and deletes that.
+  console.error(`the conversation ${CONVERSATION} was not deleted: ${error.message}\n${error.stdout ?? ""}`);
+}

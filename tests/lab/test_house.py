@@ -162,6 +162,32 @@ def test_what_was_stopped_or_edited_is_put_right_by_the_next_run(house: TestLab)
     assert changed(house) == {}
 
 
+def test_nobody_s_message_is_the_first_after_a_start(house: TestLab) -> None:
+    role = roles(house)
+    begun = house.ssh(role["model"], "date +%s; systemctl restart ollama")
+    # The gateway's host finds out by itself. It has not been restarted, so it sends nothing before it has looked.
+    logged = f"journalctl -q -o cat -u ollama --since @{begun}"
+    house.ssh(
+        role["model"],
+        f"for i in $(seq 150); do {logged} | grep -q 'POST .*/api/chat' && exit; sleep 1; done; exit 1",
+    )
+    assert _read(house.ssh(role["model"], logged)) == [(True, True)]
+    chat = house.run(".venv/bin/pyinfra", "-y", house.inventory, "playbooks/chat.py", "--data", "message=Hi")
+    assert chat.returncode == 0, chat.stderr[-3000:]
+    # Of a person's message only the end had to be read.
+    assert _read(house.ssh(role["model"], logged)) == [(True, True), (True, False)]
+    in_container = "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect podman exec openclaw"
+    kept = house.ssh(role["gateway"], f"cd /; {in_container} openclaw sessions --json")
+    assert '"key"' in kept and "first-message" not in kept
+
+
+def _read(log: str) -> list[tuple[bool, bool]]:
+    """Of each message: whether its prompt was OpenClaw's, and whether all of that had to be read."""
+    prompts = [int(number) for number in re.findall(r"task\.n_tokens = (\d+)", log)]
+    read = [int(number) for number in re.findall(r"prompt eval time = .*?/\s*(\d+) tokens", log)]
+    return [(whole > 2000, part > 2000) for whole, part in zip(prompts, read, strict=True)]
+
+
 def test_a_new_laptop_joins_with_limit_and_nothing_else_is_touched(house: TestLab) -> None:
     role = roles(house)
     # What a new machine is to the house: no state of its own, unknown to the control server.
