@@ -7,9 +7,9 @@ import { request } from "node:https";
 const READY_SECONDS = 240;
 // As agents.defaults.timeoutSeconds in openclaw.json.
 const ANSWER_SECONDS = 900;
-// A conversation like those of the Control UI, but for its name. One that is kept in memory only ("incognito") would have
-// another system prompt, and leave the gateway's way to its storage untried.
-const CONVERSATION = "agent:main:dashboard:first-message";
+// Like any conversation over HTTP, but for its name. One that is kept in memory only ("incognito") would have another
+// system prompt, and leave the gateway's way to its storage untried.
+const CONVERSATION = "agent:main:openai:first-message";
 
 const config = JSON.parse(readFileSync(process.env.OPENCLAW_CONFIG_PATH, "utf8"));
 const token = readFileSync(config.secrets.providers.token.path, "utf8").trim();
