@@ -115,16 +115,18 @@ class ComponentState(FactBase[Have]):
         for effect in component.effects:
             path = shlex.quote(effect.path)
             lines.append(f"if {effect.check}; then printf 'effect %s\\n' {path}; fi")
-        for user in dict.fromkeys(unit.user for unit in component.units):
-            of_user = [unit.name for unit in component.units if unit.user == user]
-            lines.append(f"echo units {' '.join(map(shlex.quote, of_user))}")
-            lines.append(f"{units_shown(user, of_user)} 2>/dev/null")
+        # Side by side: inputs may be large, and accounts slow. A line is written at once: none gets into another.
         for unit in component.units:
             stamp = shlex.quote(f"{STAMPS}/{unit.name}")
             lines.append(
                 f"printf 'unit %s|%s|%s\\n' {shlex.quote(unit.name)} \"$({inputs_digest(unit)})\""
-                f' "$(stamp=; {{ read -r stamp <{stamp}; }} 2>/dev/null; echo "$stamp")"'
+                f' "$(stamp=; {{ read -r stamp <{stamp}; }} 2>/dev/null; echo "$stamp")" &'
             )
+        for user in dict.fromkeys(unit.user for unit in component.units):
+            of_user = [unit.name for unit in component.units if unit.user == user]
+            lines.append(f"echo units {' '.join(map(shlex.quote, of_user))}")
+            lines.append(f"{units_shown(user, of_user)} 2>/dev/null")
+        lines.append("wait")
         lines.append("echo end")
         return "\n".join(lines)
 
@@ -149,7 +151,7 @@ def _have(output: list[str]) -> Have:
     filled: set[str] = set()
     effects: set[str] = set()
     blocks: dict[tuple[str, str], str] = {}
-    units: dict[str, SeenUnit] = {}
+    stamps: dict[str, tuple[str, str]] = {}
     shown: dict[str, dict[str, str]] = {}
     being_shown: list[str] = []
     for line in output:
@@ -194,15 +196,7 @@ def _have(output: list[str]) -> Have:
             shown.setdefault(being_shown[0], {})[name] = value
         elif word == "unit":
             name, digest, stamp = rest.split("|")
-            shows = shown.get(name, {})
-            units[name] = SeenUnit(
-                load=shows.get("LoadState", ""),
-                active=shows.get("ActiveState", ""),
-                enabled=shows.get("UnitFileState", ""),
-                needs_reload=shows.get("NeedDaemonReload") == "yes",
-                inputs_sha256=digest,
-                stamp=stamp,
-            )
+            stamps[name] = digest, stamp
         else:
             raise ValueError(f"the line {line!r}")
     paths = {
@@ -227,5 +221,16 @@ def _have(output: list[str]) -> Have:
         filled=frozenset(filled),
         effects=frozenset(effects),
         blocks=blocks,
-        units=units,
+        units={name: _unit(shown.get(name, {}), digest, stamp) for name, (digest, stamp) in stamps.items()},
+    )
+
+
+def _unit(shows: dict[str, str], digest: str, stamp: str) -> SeenUnit:
+    return SeenUnit(
+        load=shows.get("LoadState", ""),
+        active=shows.get("ActiveState", ""),
+        enabled=shows.get("UnitFileState", ""),
+        needs_reload=shows.get("NeedDaemonReload") == "yes",
+        inputs_sha256=digest,
+        stamp=stamp,
     )

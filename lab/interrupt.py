@@ -26,8 +26,8 @@ from typing import Any
 
 # isort: off
 # It makes Python's sockets gevent's, which has to be done before anything opens one.
-from pyinfra_cli.main import main as pyinfra_main  # type: ignore[import-untyped]
-import gevent  # type: ignore[import-untyped]
+from pyinfra_cli.main import main as pyinfra_main
+import gevent
 from pyinfra.connectors.ssh import SSHConnector
 # isort: on
 
