@@ -103,8 +103,8 @@ class ComponentState(FactBase[Have]):
             if directory.empty:
                 path = shlex.quote(directory.path)
                 lines.append(f"test -z \"$(ls -A {path} 2>/dev/null)\" || printf 'filled %s\\n' {path}")
-        links = [link for program in component.programs for link, _ in program.links]
-        lines.extend(f"printf 'link %s|%s\\n' {shlex.quote(p)} \"$(readlink -- {shlex.quote(p)})\"" for p in links)
+        if links := [shlex.quote(link) for program in component.programs for link, _ in program.links]:
+            lines.append(f"find {' '.join(links)} -maxdepth 0 -type l -printf 'link %p|%l\\n' 2>/dev/null")
         if component.files:
             quoted = " ".join(shlex.quote(f.path) for f in component.files)
             lines.append(f"sha256sum -- {quoted} 2>/dev/null | sed 's/^/sha256 /'")

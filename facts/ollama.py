@@ -45,7 +45,7 @@ class Ollama(FactBase[OllamaModels]):
         path = shlex.quote(f"{STORE}/manifests/{manifest}")
         return "\n".join(
             [
-                f'for f in {STORE}/blobs/sha256-*; do test -f "$f" && stat -c \'%n %s\' "$f"; done 2>/dev/null',
+                f"find {STORE}/blobs -maxdepth 1 -type f -name 'sha256-*' -printf '%p %s\\n' 2>/dev/null",
                 f'echo "--- $(sha256sum {path} 2>/dev/null | cut -c1-64)"',
                 f"curl --silent --max-time 5 http://127.0.0.1:{port}/api/ps || true",
             ]

@@ -30,18 +30,20 @@ SCRIPT = (
     r"""{
 LC_ALL=C; export LC_ALL
 s() { echo "@@ $1"; }
+f() { [ -e "$1" ] && while read -r l || [ -n "$l" ]; do printf '%s\n' "$l"; done <"$1"; }
 s clock; date +%s.%N
 s uid; id -u
-s hostname; uname -n
-s os; cat /etc/os-release
+s hostname; f /proc/sys/kernel/hostname
+s os; f /etc/os-release
 s machine; uname -m
-s kernel; uname -r
+s kernel; f /proc/sys/kernel/osrelease
 s cpus; nproc
-s memory; grep ^MemTotal: /proc/meminfo
-s disk; for d in /var/lib /opt; do [ -d "$d" ] || d=/; df -Pk "$d" | tail -n 1; done
-s init; cat /proc/1/comm
-s systemd; systemctl --version | head -n 1
-s cgroup; cat /sys/fs/cgroup/cgroup.controllers
+s memory; while read -r l; do case $l in MemTotal:*) echo "$l"; break ;; esac; done </proc/meminfo
+s disk; for d in /var/lib /opt; do [ -d "$d" ] || d=/; df -Pk "$d"; done | while read -r l; do
+case $l in Filesystem*) ;; *) echo "$l" ;; esac; done
+s init; f /proc/1/comm
+s systemd; systemctl --version | { read -r l; echo "$l"; }
+s cgroup; f /sys/fs/cgroup/cgroup.controllers
 s tun; [ -c /dev/net/tun ] && echo yes
 s addresses; ip -o addr show
 s routes; ip -4 route show default; ip -6 route show default
@@ -56,11 +58,11 @@ s mirrors; cd /etc/apt && grep -hsE '^(deb|URIs:|https?:)' sources.list sources.
 s ssh; c=$SSH_CONNECTION; [ -n "$c" ] && echo "$c"; p=$$; while [ -z "$c" ] && [ "${p:-0}" -gt 1 ]; do
 c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c"
 p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done
-s machine-id; cat /etc/machine-id
+s machine-id; f /etc/machine-id
 s reboot; [ -e /run/reboot-required ] && echo yes
 s firewall-tried; [ -e TRIED ] && echo yes
-s firewall-unconfirmed; cat UNCONFIRMED
-s firewall-taken-back; cat TAKEN_BACK
+s firewall-unconfirmed; f UNCONFIRMED
+s firewall-taken-back; f TAKEN_BACK
 s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 4096 STAMP; echo
 """.replace("TRIED", TRIED)
     .replace("UNCONFIRMED", UNCONFIRMED)

@@ -26,7 +26,7 @@ from typing import Any
 
 # isort: off
 # It makes Python's sockets gevent's, which has to be done before anything opens one.
-from pyinfra_cli.main import main as pyinfra_main
+from pyinfra_cli.main import main as pyinfra_main  # type: ignore[import-untyped]
 import gevent
 from pyinfra.connectors.ssh import SSHConnector
 # isort: on
