@@ -49,13 +49,16 @@ def place(frame: FrameType) -> Place:
     return Place(frame.f_code.co_filename, frame.f_lineno)
 
 
-def spare() -> None:
-    """Have pyinfra work out no more than once, or not at all, what does not change while it runs."""
-    # What is loaded by now stays until the end. Python would look through all of it for garbage several times, and once
-    # more before it exits.
+def collect_less() -> None:
+    """Have Python look for garbage less often, and not in what stays until the end: all that is loaded by now, and all
+    that is left when it exits."""
     gc.freeze()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     atexit.register(gc.freeze)
+
+
+def spare() -> None:
+    """Have pyinfra work out no more than once, or not at all, what does not change while it runs."""
     # The order of operations comes from line numbers in the stack. With them inspect reads the lines of source around
     # each frame, which nobody looks at, and searches all modules for those of pyinfra's own files.
     at: Any = util

@@ -23,7 +23,7 @@ from pyinfra.context import ctx_state
 
 from operations.asked import ask_early, forget, something_changes
 from plan.errors import SettingError
-from tasks.quick import NoDelay, spare
+from tasks.quick import NoDelay, collect_less, spare
 
 
 @dataclass
@@ -85,6 +85,7 @@ def begin() -> None:
     RUN.yes, RUN.dry = bool(context.params.get("yes")), bool(context.params.get("dry"))
     state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
     spare()
+    collect_less()
     set_stage = state.set_stage
     names = {Path(file).name for file in RUN.files}
     wanted: list[Host] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,8 @@ import pytest
 from pyinfra.api import arguments, util
 
 from tasks.quick import Place, frames, place, spare
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -57,3 +61,17 @@ def test_the_arguments_are_the_same_and_worked_out_once(spared: None) -> None:
     found = arguments.all_global_arguments()
     assert found is arguments.all_global_arguments()
     assert found == list(get_type_hints(arguments.AllArguments).items())
+
+
+def test_what_stays_is_not_searched_for_garbage() -> None:
+    script = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > before))
+from tasks.quick import OBJECTS_BETWEEN_COLLECTIONS, collect_less
+collect_less()
+before = gc.get_freeze_count()
+print(before > 1000, gc.isenabled(), gc.get_threshold()[0] == OBJECTS_BETWEEN_COLLECTIONS)
+more = [[number] for number in range(1000)]
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"] * 4
