@@ -1,5 +1,6 @@
-// Runs in the gateway's container: one message to the gateway, as a client sends it, whose answer is one token. After that
+// Runs in the gateway's container: one message to the gateway, as a client sends it, whose answer is a few tokens. After that
 // the gateway has all it needs at hand, and the model has read the system prompt, with which every conversation begins.
+// Ends with NO_ANSWER when the gateway has taken the message and has no answer.
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { request } from "node:https";
@@ -7,6 +8,7 @@ import { request } from "node:https";
 const READY_SECONDS = 240;
 // As agents.defaults.timeoutSeconds in openclaw.json.
 const ANSWER_SECONDS = 900;
+const NO_ANSWER = 75;
 // Like any conversation over HTTP, but for its name. One that is kept in memory only ("incognito") would have another
 // system prompt, and leave the gateway's way to its storage untried.
 const CONVERSATION = "agent:main:openai:first-message";
@@ -52,13 +54,16 @@ const headers = {
   "Content-Type": "application/json",
   "x-openclaw-session-key": CONVERSATION,
 };
-const message = { model: "openclaw/default", max_tokens: 1, messages: [{ role: "user", content: "Hello" }] };
+const message = { model: "openclaw/default", max_tokens: 8, messages: [{ role: "user", content: "Hello" }] };
 const { status, said } = await ask(
   "/v1/chat/completions",
   { method: "POST", headers, timeout: ANSWER_SECONDS * 1000 },
   JSON.stringify(message),
 );
-if (status !== 200) throw new Error(`the gateway answered the first message with ${status}: ${said.slice(0, 500)}`);
+if (status !== 200) {
+  console.error(`the gateway answered the first message with ${status}: ${said.slice(0, 500)}`);
+  process.exitCode = NO_ANSWER;
+}
 try {
   execFileSync("openclaw", ["sessions", "delete", CONVERSATION, "--yes", "--json"], { stdio: "pipe", timeout: 60000 });
 } catch (error) {

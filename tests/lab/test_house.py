@@ -169,7 +169,7 @@ def test_nobody_s_message_is_the_first_after_a_start(house: TestLab) -> None:
     logged = f"journalctl -q -o cat -u ollama --since @{begun}"
     house.ssh(
         role["model"],
-        f"for i in $(seq 150); do {logged} | grep -q 'POST .*/api/chat' && exit; sleep 1; done; exit 1",
+        f"for i in $(seq 150); do {logged} | grep -q '200 .*POST .*/api/chat' && exit; sleep 1; done; exit 1",
     )
     assert _read(house.ssh(role["model"], logged)) == [(True, True)]
     chat = house.run(".venv/bin/pyinfra", "-y", house.inventory, "playbooks/chat.py", "--data", "message=Hi")
