@@ -63,11 +63,11 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
         replace(deployment, figures=(*deployment.figures, *of_parts)),
         Row("image to send", megabytes, " MB", 300, (Figure("archive", "MB", (megabytes,)),)),
         Row("image load", loads.median, " s", 15, (loads,)),
-        _together(answers),
+        together(answers),
     ]
 
 
-def _together(answers: list[Row]) -> Row:
+def together(answers: list[Row]) -> Row:
     """One row of several of one run each."""
     figures = [
         Figure(each.what, each.unit, tuple(value for row in answers for value in row.figures[at].values))

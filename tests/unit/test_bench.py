@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import PARTS
 from bench.delay import forwarders
+from bench.first import together
 from bench.measure import BenchError, Figure, Row, markdown, nothing_changed, ratio, rows_of, side_by_side
+from bench.message import answered
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -62,6 +65,41 @@ def test_a_distance_is_one_both_ways_and_for_the_first_words() -> None:
         server.shutdown()
     # Three times over the line for TCP's own hello, once there and once back.
     assert taken >= 5 * 0.02
+
+
+#: From Ollama 0.32.15's journal.
+LOGGED = """\
+slot   operator(): id  0 | task 4 | new prompt, n_ctx_slot = 8192, n_keep = 4, task.n_tokens = 2348
+slot   operator(): id  0 | task 4 | cached n_tokens = 2136, memory_seq_rm [2136, end)
+slot print_timing: id  0 | task 4 | prompt eval time =    1380.61 ms /   212 tokens (    6.51 ms per token)
+[GIN] 2026/11/27 - 06:49:42 | 200 |      70.075µs |       127.0.0.1 | GET      "/api/ps"
+slot print_timing: id  0 | task 4 |        eval time =    2604.02 ms /    78 tokens (   33.82 ms per token)
+[GIN] 2026/11/27 - 06:49:48 | 200 |  1m3.999113793s |       127.0.0.1 | POST     "/api/chat"
+"""
+
+
+def test_what_ollama_says_of_a_message() -> None:
+    for written, seconds in (("1m3.999113793s", 63.999113793), ("523.5ms", 0.5235), ("70.5µs", 70.5e-6)):
+        found = answered(LOGGED.replace("1m3.999113793s", written))
+        assert found is not None
+        assert found[0] == pytest.approx(seconds) and found[1:] == (2348, 212)
+    assert answered(LOGGED.rpartition("[GIN]")[0]) is None and answered("") is None
+    with pytest.raises(BenchError, match="somebody else"):
+        answered(LOGGED + LOGGED)
+
+
+def test_rows_of_one_run_each_become_one() -> None:
+    def one(first: float, second: float) -> Row:
+        return ratio("first against second", Figure("first", "s", (first,)), Figure("second", "s", (second,)), 1.5)
+
+    row = together([one(5.0, 4.0), one(6.0, 4.0), one(4.0, 2.0)])
+    assert (row.value, row.met) == (1.25, True)
+    assert [each.values for each in row.figures] == [(5.0, 6.0, 4.0), (4.0, 4.0, 2.0)]
+
+
+def test_the_page_names_every_part() -> None:
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in PARTS)
 
 
 def test_the_page_says_what_was_measured() -> None:
