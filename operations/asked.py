@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import gevent
 from pyinfra import host, inventory, state
 from pyinfra.api import FactBase, Host
 
@@ -35,8 +33,6 @@ class _Run:
     later: dict[Host, list[Question]] = field(default_factory=dict)
     #: Hosts whose wants are being called, which may ask, too.
     gathering: set[Host] = field(default_factory=set)
-    #: What asks a host already, before anybody has wanted to know.
-    early: dict[Host, gevent.Greenlet[..., None]] = field(default_factory=dict)
 
 
 _RUN = _Run()
@@ -76,7 +72,6 @@ def ask(of: Host, fact: type[FactBase[T]], **arguments: Any) -> T:
     finds everything as it should be costs one remote command for all of a host's operations.
     """
     itself, asked = _itself(of), question(fact, arguments)
-    _await_early(itself)
     if (itself, asked) not in _RUN.answers and _may_gather(itself):
         rest = _expected(itself)
         if set(rest) - {asked}:
@@ -95,36 +90,13 @@ def ask_together(of: Host, questions: Iterable[Question]) -> None:
 
     What components want is asked as if it were one component's: a process of the host for each is what takes its time.
     """
-    _await_early(_itself(of))
-    _ask_together(_itself(of), questions)
-
-
-def ask_early(of: Host, questions: Iterable[Question]) -> None:
-    """Begin to ask, and go on: a host works on its answers while the run still loads what it needs.
-
-    Whatever goes wrong leaves the questions open, so that it is found when they are asked in their turn.
-    """
-
-    def asking() -> None:
-        with suppress(Exception):
-            _ask_together(of, questions, _ignore_errors=True)
-
-    _RUN.early[of] = gevent.spawn(asking)
-
-
-def _await_early(of: Host) -> None:
-    if asking := _RUN.early.pop(of, None):
-        asking.join()
-
-
-def _ask_together(itself: Host, questions: Iterable[Question], **how: Any) -> None:
-    now = _RUN.time
+    itself, now = _itself(of), _RUN.time
     open_ones = [each for each in dict.fromkeys(questions) if (itself, each) not in _RUN.answers]
     components = {each: dict(each[1])["component"] for each in open_ones if each[0] is ComponentState}
     whole = merged(components.values())
     parts = [question(ComponentState, {"component": part}) for part in in_parts(whole)]
     asked = (*(each for each in open_ones if each not in components), *parts)
-    found: tuple[Any, ...] = itself.get_fact(Together, questions=asked, **how) if asked else ()
+    found: tuple[Any, ...] = of.get_fact(Together, questions=asked) if asked else ()
     if _RUN.time != now:
         return
     told = {each: answer for each, answer in zip(asked, found, strict=False) if answer is not UNTOLD}

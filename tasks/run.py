@@ -10,18 +10,16 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import gevent
 from pyinfra.api import Host, State
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.context import ctx_state
 
-from operations.asked import ask_early, forget, something_changes
+from operations.asked import forget, something_changes
 from plan.errors import SettingError
 from tasks.quick import NoDelay, collect_less, spare
 
@@ -59,8 +57,6 @@ ASKING = frozenset({"status.py"})
 LOOKS_ONLY = "diff.py"
 #: Its status when it did not come to an answer: 0 and 1 are answers.
 NO_ANSWER = 2
-#: Playbooks that ask each of their hosts what it is.
-ASKS_ALL = frozenset({"deploy.py", LOOKS_ONLY})
 
 
 class Changes(BaseStateCallback):
@@ -116,8 +112,6 @@ def begin() -> None:
             # In the name of one of them; nothing is sent to it for that.
             state.limit_hosts = wanted
             state.activate_host(wanted[0])
-        elif stage == StateStage.Prepare and names & ASKS_ALL:
-            _ask_while_loading(state)
         elif stage == StateStage.Execute and not (looks_only or RUN.yes):
             # Somebody was asked, and may have taken long to answer.
             forget()
@@ -126,19 +120,6 @@ def begin() -> None:
         set_stage(stage)
 
     state.set_stage = set_stage_with_hosts
-
-
-def _ask_while_loading(state: State) -> None:
-    """Ask the hosts what they are asked in any case, and load the modules while they work on it."""
-    from tasks.first import at_first
-
-    for host in state.inventory.get_active_hosts():
-        ask_early(host, at_first(host.groups))
-    # Imports do not give way by themselves.
-    for folder in ("plan", "tasks"):
-        for file in sorted((Path(__file__).parent.parent / folder).glob("*.py")):
-            gevent.sleep(0)
-            import_module(f"{folder}.{file.stem}")
 
 
 def leave(status: int = 0) -> NoReturn:

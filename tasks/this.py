@@ -12,23 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra import host, inventory, logger, state
-from pyinfra.api import Host
+from pyinfra.api import FactBase, Host
 from pyinfra.api.exceptions import PyinfraError
 
 from artifacts.errors import ArtifactError
 from artifacts.models import registry_reachable
 from artifacts.store import Model, Program, find_model, find_program, known_model
+from facts.certificate import CaCertificate, CaKeyAccess
+from facts.have import ComponentState
+from facts.headscale import Headscale
 from facts.ollama import ModelStores, SoundBlobs, Stores
 from facts.profile import HostProfile
 from facts.tailscale import Tailscale, TailscaleState
+from facts.together import Question, question
 from operations.asked import NotYet, ask, ask_together
 from plan.access import ROLES
 from plan.errors import SettingError
 from plan.house import HostEntry, House, Member, build_house
 from plan.models import Choice, Hardware, choose
+from plan.openclaw import WHO
 from plan.profile import Profile
 from plan.terminal import line
-from tasks.first import at_first
 from tasks.run import RUN
 
 
@@ -124,9 +128,19 @@ def profile_of(name: str) -> Profile:
     """What a host is, asked once per run, also of one outside --limit; with it goes what else can be asked at first."""
     if name not in _profiles:
         here = inventory.get_host(name)
-        ask_together(here, at_first(the_house().member(name).roles))
+        ask_together(here, _at_first(the_house().member(name)))
         _profiles[name] = ask(here, HostProfile)
     return _profiles[name]
+
+
+def _at_first(member: Member) -> list[Question]:
+    facts: list[type[FactBase[Any]]] = [HostProfile, Tailscale]
+    if "coordinator" in member.roles:
+        facts += [CaCertificate, CaKeyAccess, Headscale]
+    if "model_hosts" in member.roles:
+        facts.append(ModelStores)
+    questions = [question(fact, {}) for fact in facts]
+    return [*questions, question(ComponentState, {"component": WHO})] if "gateway" in member.roles else questions
 
 
 def this() -> This:

@@ -97,8 +97,6 @@ class Fake:
     data: Mapping[str, object] = field(default_factory=dict)
 
     def get_fact(self, fact: type, **arguments: Any) -> Any:
-        # pyinfra's own arguments say how it is asked.
-        arguments = {name: value for name, value in arguments.items() if not name.startswith("_")}
         self.commands.append(str(fact().command(**arguments)))
         questions = arguments["questions"] if fact is Together else (question(fact, arguments),)
         for _, more in questions:

@@ -13,14 +13,12 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.context import ctx_host
 
 from facts.certificate import CaCertificate
-from facts.profile import HostProfile
 from facts.tailscale import Tailscale
 from facts.together import UNTOLD, Together, question
 from operations import asked
 from operations.asked import (
     NotYet,
     ask,
-    ask_early,
     ask_together,
     forget,
     have_of,
@@ -28,10 +26,8 @@ from operations.asked import (
     something_changes,
     will_ask,
 )
-from plan.access import ROLES
 from plan.want import Component
-from tasks.first import at_first
-from tests.unit.fakes import PROFILE, Fake, bare, context
+from tests.unit.fakes import Fake, bare, context
 
 BASE, TOOL = Component(packages=("curl",)), Component(packages=("tool",))
 
@@ -125,36 +121,6 @@ def test_what_a_host_did_not_tell_is_asked_alone(hosts: dict[str, Fake]) -> None
     ask(host, Tailscale)
     assert ask(host, CaCertificate) == "pem"
     assert len(hosts["home"].commands) == 2
-
-
-def test_what_is_asked_early_is_at_hand_later(hosts: dict[str, Fake]) -> None:
-    for name in hosts:
-        ask_early(inventory.get_host(name), at_first({"clients"}))
-    hosts["home"].facts[HostProfile] = hosts["laptop"].facts[HostProfile] = PROFILE
-    # Nobody has given way yet, so the hosts have not been asked.
-    assert not hosts["home"].commands
-    assert ask(host, Tailscale).addresses[0] == "100.64.0.1"
-    assert ask(host, HostProfile) is PROFILE
-    assert [len(each.commands) for each in hosts.values()] == [1, 1]
-
-
-def test_what_went_wrong_early_is_asked_again_and_told_then(hosts: dict[str, Fake]) -> None:
-    class Lost(Fake):
-        def get_fact(self, fact: type, **arguments: object) -> object:
-            self.commands.append("")
-            raise OSError(f"the connection is lost; {arguments.get('_ignore_errors')}")
-
-    hosts["home"] = Lost("home", bare("100.64.0.1"))
-    ask_early(inventory.get_host("home"), at_first({"clients"}))
-    with ctx_host.use(hosts["home"]), pytest.raises(OSError, match="lost; None"):
-        ask(host, Tailscale)
-    assert len(hosts["home"].commands) == 2
-
-
-def test_each_role_has_its_first_questions() -> None:
-    asked = {role: {fact for fact, _ in at_first({role})} for role in ROLES}
-    assert asked["clients"] == {HostProfile, Tailscale}
-    assert all(asked["clients"] < each for role, each in asked.items() if role != "clients")
 
 
 class Says(FactBase[list[str]]):
