@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+from artifacts.packages import this_cpu
 from artifacts.store import find_program
 from bench.measure import Bench, BenchError, Figure, Row, ratio, told
 from bench.message import GATEWAY, first_answers
@@ -77,7 +78,7 @@ def together(answers: list[Row]) -> Row:
 
 
 def _archive() -> Path:
-    found = find_program("openclaw", "amd64", "build")
+    found = find_program("openclaw", this_cpu())
     if found is None:
         raise BenchError("the image of OpenClaw is not in the cache")
     return found.directory / found.files[0].path
