@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from plan.models import Hardware, choose, gateway_limits
 from plan.openclaw import ModelServer, ollama_host, openclaw_config
+from tasks.render import render
 from tests.unit import houses
 
 SMALL = choose(Hardware(ram_gib=4, disk_free_gib=20), wanted_context=None, named=None, registry_reachable=False)
@@ -89,3 +95,57 @@ def test_nothing_phones_home_and_nothing_runs_commands() -> None:
     assert made["plugins"]["allow"] == ["ollama"] and "ollama" not in made["plugins"]["deny"]
     assert made["gateway"]["auth"]["token"]["source"] == "file", "the token must not stand in the configuration"
     assert made["gateway"]["tls"]["enabled"] is True
+
+
+#: Ollama's answer about what it has in memory: by the deployment, and by a message of OpenClaw.
+BY_DEPLOYMENT, BY_MESSAGE = (
+    f'{{"models":[{{"name":"other:1b","expires_at":"2318-01-01T00:00:00Z"}},{{"name":"m:7b","expires_at":"{year}"}}]}}'
+    for year in ("2036-11-24T07:00:00Z", "2319-03-09T05:47:49Z")
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "loaded", "ends", "sent", "after"),
+    [
+        # The gateway was started since, or nothing was ever sent.
+        ("another", BY_MESSAGE, 0, True, "this"),
+        ("", '{"models":[]}', 0, True, "this"),
+        # Nothing has happened since the last message.
+        ("this", BY_MESSAGE, 0, False, "this"),
+        # The model was loaded anew since: by the deployment, or not yet.
+        ("this", BY_DEPLOYMENT, 0, True, "this"),
+        ("this", '{"models":[]}', 0, True, "this"),
+        # Ollama does not answer.
+        ("this", "", 0, False, "this"),
+        ("another", "", 1, True, "another"),
+        # It was answered without a word; or the model could not be asked.
+        ("another", BY_MESSAGE, 75, True, "this"),
+        ("another", BY_DEPLOYMENT, 75, True, "another"),
+        ("another", "", 75, True, "another"),
+        # The gateway was not ready in time.
+        ("another", BY_MESSAGE, 1, True, "another"),
+    ],
+)
+def test_when_the_first_message_is_sent(
+    tmp_path: Path, before: str, loaded: str, ends: int, sent: bool, after: str
+) -> None:
+    script = render("openclaw/openclaw-warm.j2", host="127.0.0.1", address="127.0.0.1:11434", model="m:7b")
+    mark, calls = tmp_path / "openclaw-warm", tmp_path / "calls"
+    for name, body in {
+        "systemctl": 'case "$*" in *InvocationID*) echo this ;; esac',
+        "curl": f"test -n '{loaded}' && echo '{loaded}'",
+        "podman": f"echo sent >>{calls}; exit {ends}",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    if before:
+        mark.write_text(f"{before}\n")
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "XDG_RUNTIME_DIR": str(tmp_path)}
+    subprocess.run(["sh", "-c", script], env=env, check=False)
+    assert calls.exists() is sent
+    assert mark.read_text() == f"{after}\n"
+    # A gateway that is down is not asked.
+    (tmp_path / "systemctl").write_text('#!/bin/sh\ncase "$*" in *InvocationID*) echo ;; *is-active*) exit 3 ;; esac\n')
+    calls.unlink(missing_ok=True)
+    subprocess.run(["sh", "-c", script], env=env, check=False)
+    assert not calls.exists()
