@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.measure import Bench, Row, side_by_side
+from bench.measure import Bench, Row, fewer, side_by_side
 
 
 def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
@@ -14,5 +14,5 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
         bench.down()
         return bench.timed("make", "--no-print-directory", "demo")[0]
 
-    taken = side_by_side(max(1, runs // 2), {"make demo": demo})["make demo"]
+    taken = side_by_side(fewer(runs), {"make demo": demo})["make demo"]
     return [Row("make demo with the cache", taken.median, " s", 240, (taken,))]

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from artifacts.packages import this_cpu
 from artifacts.store import find_program
-from bench.measure import Bench, BenchError, Figure, Row, ratio, told
-from bench.message import GATEWAY, first_answers
+from bench.measure import Bench, BenchError, Figure, Row, fewer, ratio, told
+from bench.message import GATEWAY, Answers, answers_after, first_answers
+from facts.have import through_manager, unit_call
+from plan.openclaw import ACCOUNT
 
 #: A host of the lab that nothing is deployed to.
 BARE = "stranger"
@@ -28,28 +30,22 @@ PARTS = (
 )
 #: Prints the milliseconds that a command takes.
 TIMER = 't() { s=$(date +%s%N); eval "$1" >/dev/null || exit 1; echo $(( ($(date +%s%N) - s) / 1000000 )); }\n'
-AS_ACCOUNT = "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect"
-MANAGER = "systemctl --user --machine=openclaw@"
 
 
 def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
     """First deployments of `single`, half as many as runs, and the first answers after them."""
     deployed: list[float] = []
+    answers: list[Answers] = []
     parts: list[list[float]] = []
     archive = _archive()
-
-    def empty_and_deployed() -> None:
+    for _ in range(fewer(runs)):
         bench.down()
         bench.up()
         before = _received(bench)
         deployed.append(bench.pyinfra(bench.inventory, "deploy.py")[0])
-        sent.append(_received(bench) - before - _fetched(bench))
-
-    sent: list[float] = []
-    answers = []
-    for _ in range(max(1, runs // 2)):
-        answers += first_answers("a deployment", bench, 1, empty_and_deployed)
-        parts.append(_parts(bench, sent[-1], archive, work))
+        sent = _received(bench) - before - _fetched(bench)
+        answers.append(answers_after(bench))
+        parts.append(_parts(bench, sent, archive, work))
         told.print(
             f"deployed in {deployed[-1]:.1f} s; {dict(zip(PARTS, map('{:.1f}'.format, parts[-1]), strict=True))}"
         )
@@ -64,17 +60,8 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
         replace(deployment, figures=(*deployment.figures, *of_parts)),
         Row("image to send", megabytes, " MB", 300, (Figure("archive", "MB", (megabytes,)),)),
         Row("image load", loads.median, " s", 15, (loads,)),
-        together(answers),
+        first_answers("a deployment", answers),
     ]
-
-
-def together(answers: list[Row]) -> Row:
-    """One row of several of one run each."""
-    figures = [
-        Figure(each.what, each.unit, tuple(value for row in answers for value in row.figures[at].values))
-        for at, each in enumerate(answers[0].figures)
-    ]
-    return replace(answers[0], value=figures[0].median / figures[1].median, figures=tuple(figures))
 
 
 def _archive() -> Path:
@@ -111,17 +98,23 @@ def _parts(bench: Bench, sent: float, archive: Path, work: Path) -> list[float]:
     there = "/var/tmp/bench-image"
     with archive.open("rb") as file:
         subprocess.run(["lab/ssh", GATEWAY, f"cat >{there}"], stdin=file, env=bench.env, check=True)
-    image = bench.ssh(GATEWAY, f"{AS_ACCOUNT} podman ps --format '{{{{.Image}}}}'").strip()
-    bench.ssh(GATEWAY, f"{MANAGER} stop openclaw.service; {AS_ACCOUNT} podman image rm --all --force >/dev/null")
-    seconds["image load"] = _timed(bench, f"{AS_ACCOUNT} podman load --quiet <{there}")
-    loaded = bench.ssh(GATEWAY, f"{AS_ACCOUNT} podman images --format '{{{{.Repository}}}}:{{{{.Tag}}}}'").split()[0]
-    bench.ssh(GATEWAY, f"{AS_ACCOUNT} podman tag {shlex.quote(loaded)} {shlex.quote(image)}; rm {there}")
+    image = bench.ssh(GATEWAY, _podman("ps --format '{{.Image}}'")).strip()
+    stop = unit_call(ACCOUNT, "stop openclaw.service")
+    bench.ssh(GATEWAY, f"{stop}; {_podman('image rm --all --force')} >/dev/null")
+    seconds["image load"] = _timed(bench, f"{_podman('load --quiet')} <{there}")
+    loaded = bench.ssh(GATEWAY, _podman("images --format '{{.Repository}}:{{.Tag}}'")).split()[0]
+    bench.ssh(GATEWAY, f"{_podman(f'tag {shlex.quote(loaded)} {shlex.quote(image)}')}; rm {there}")
     ready = "curl -s --resolve home.vpn.house.internal:18789:127.0.0.1 https://home.vpn.house.internal:18789/readyz"
+    start = unit_call(ACCOUNT, "start openclaw.service")
     seconds["start of the gateway"] = _timed(
-        bench, f"{MANAGER} start openclaw.service; until {ready} | grep -q '\"ready\":true'; do sleep 0.1; done"
+        bench, f"{start}; until {ready} | grep -q '\"ready\":true'; do sleep 0.1; done"
     )
-    seconds["its first message"] = _timed(bench, f"{MANAGER} start openclaw-warm.service")
+    seconds["its first message"] = _timed(bench, unit_call(ACCOUNT, "start openclaw-warm.service"))
     return [seconds[part] for part in PARTS]
+
+
+def _podman(words: str) -> str:
+    return through_manager(ACCOUNT, f"podman {words}")
 
 
 def _timed(bench: Bench, command: str) -> float:

@@ -8,12 +8,12 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from bench.measure import Bench, BenchError, Figure, Row, ratio, told
+from bench.measure import Bench, BenchError, Figure, Row, fewer, ratio, told
 
 GATEWAY, CLIENT = "home", "laptop"
 #: The gateway's host keeps this from its first message to its next start.
@@ -37,6 +37,15 @@ class Answered:
     evaluated: int
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Seconds until the gateway has sent its own first message, and those of a person's first and second answer."""
+
+    ready: float
+    first: float
+    second: float
+
+
 def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
     """New conversations from a client over the VPN, and the first ones after restarts of the gateway's host."""
     bench.pyinfra(bench.inventory, "deploy.py")
@@ -46,6 +55,10 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
     for number in range(runs):
         warm.append(ask(bench))
         told.print(f"{number + 1}/{runs} message: {warm[-1]}")
+    rebooted = []
+    for _ in range(fewer(runs)):
+        bench.run(sys.executable, "-m", "lab", "reboot", GATEWAY)
+        rebooted.append(answers_after(bench))
     waited, model = (
         Figure(what, "s", tuple(getattr(each, name) for each in warm))
         for what, name in (("the client waits", "seconds"), ("of it for Ollama", "model"))
@@ -57,28 +70,31 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
         Row(
             "prompt tokens evaluated per new conversation", evaluated.median, "", EVALUATED_BY_HAND, (evaluated, whole)
         ),
-        *first_answers("a reboot", bench, max(1, runs // 2), lambda: _reboot(bench)),
+        first_answers("a reboot", rebooted),
     ]
 
 
-def first_answers(after: str, bench: Bench, runs: int, happens: Callable[[], None]) -> list[Row]:
-    """How much longer than the second answer the first one takes, after something that `happens`."""
-    first, second, ready = [], [], []
-    for number in range(runs):
-        happens()
-        begun = time.monotonic()
-        wait_for_first(bench)
-        ready.append(time.monotonic() - begun)
-        first.append(ask(bench).seconds)
-        second.append(ask(bench).seconds)
-        told.print(
-            f"{number + 1}/{runs} after {after}: ready {ready[-1]:.1f} s, then {first[-1]:.2f} and {second[-1]:.2f} s"
+def answers_after(bench: Bench) -> Answers:
+    """The first two answers of a person, after the gateway's own first message."""
+    begun = time.monotonic()
+    wait_for_first(bench)
+    found = Answers(time.monotonic() - begun, ask(bench).seconds, ask(bench).seconds)
+    told.print(str(found))
+    return found
+
+
+def first_answers(after: str, found: Sequence[Answers]) -> Row:
+    """How much longer than the second answer the first one takes after something."""
+    first, second, ready = (
+        Figure(what, "s", tuple(getattr(each, name) for each in found))
+        for what, name in (
+            ("first", "first"),
+            ("second", "second"),
+            ("until the gateway has sent its own first message", "ready"),
         )
-    one, two = Figure("first", "s", tuple(first)), Figure("second", "s", tuple(second))
-    row = ratio(f"first answer after {after} against the second", one, two, 1.5)
-    return [
-        replace(row, figures=(one, two, Figure("until the gateway has sent its own first message", "s", tuple(ready))))
-    ]
+    )
+    row = ratio(f"first answer after {after} against the second", first, second, 1.5)
+    return replace(row, figures=(first, second, ready))
 
 
 def wait_for_first(bench: Bench) -> None:
@@ -130,7 +146,3 @@ def answered(log: str) -> tuple[float, int, int] | None:
 def _seconds(text: str) -> float:
     """From Go's way to write a duration: 1m2.5s."""
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
-
-
-def _reboot(bench: Bench) -> None:
-    bench.run(sys.executable, "-m", "lab", "reboot", GATEWAY)

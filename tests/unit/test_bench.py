@@ -12,9 +12,8 @@ import pytest
 
 from bench.__main__ import PARTS
 from bench.delay import forwarders
-from bench.first import together
 from bench.measure import BenchError, Figure, Row, markdown, nothing_changed, ratio, rows_of, side_by_side
-from bench.message import answered
+from bench.message import Answers, answered, first_answers
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -88,13 +87,10 @@ def test_what_ollama_says_of_a_message() -> None:
         answered(LOGGED + LOGGED)
 
 
-def test_rows_of_one_run_each_become_one() -> None:
-    def one(first: float, second: float) -> Row:
-        return ratio("first against second", Figure("first", "s", (first,)), Figure("second", "s", (second,)), 1.5)
-
-    row = together([one(5.0, 4.0), one(6.0, 4.0), one(4.0, 2.0)])
+def test_first_answers_are_set_against_second_ones() -> None:
+    row = first_answers("a reboot", [Answers(30.0, 5.0, 4.0), Answers(31.0, 6.0, 4.0), Answers(32.0, 4.0, 2.0)])
     assert (row.value, row.met) == (1.25, True)
-    assert [each.values for each in row.figures] == [(5.0, 6.0, 4.0), (4.0, 4.0, 2.0)]
+    assert [each.values for each in row.figures] == [(5.0, 6.0, 4.0), (4.0, 4.0, 2.0), (30.0, 31.0, 32.0)]
 
 
 def test_the_page_names_every_part() -> None:
