@@ -18,6 +18,8 @@ barrier(name="Checked")
 
 base.deploy(here)
 firewall.deploy(here)
+if here.has("gateway"):
+    openclaw.send_image(here)
 barrier(name="Prepared")
 
 if here.has("coordinator"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 
-from pyinfra import host
+from pyinfra import host, state
 from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 
 from facts.have import looking, through_manager
@@ -15,19 +16,37 @@ from operations.component import INCOMING
 from operations.differs import differs
 from operations.script import into_place
 from plan.difference import Change
-from plan.openclaw import IMAGE_RECORD
+from plan.openclaw import IMAGE_RECORD, USER_NAMESPACE
+
+#: The unit that loads an image, and the file that systemd has of it for as long as it is at work.
+LOADING = "private-ai-openclaw-image.service"
+AT_WORK = f"/run/systemd/transient/{LOADING}"
+#: Seconds after which a loading is taken for one that hangs.
+PATIENCE = 1800
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image `name` that `account` is to have, from an OCI archive with this SHA-256 that calls it `archived_as`."""
+
+    name: str
+    archived_as: str
+    archive: Path
+    sha256: str
+    account: str
 
 
 class ImagePresent(FactBase[bool]):
     """Whether an image is in the account's storage, with the id that was recorded when it was laid down.
 
-    False when there is no account yet. Cost: one remote command.
+    False when there is no account yet. One that is being loaded is waited for. Cost: one remote command.
     """
 
     def command(self, image: str, account: str) -> str:
         # Podman is not called before it has been as its own manager runs it, which is when there is a record.
         same = f'test "$({image_id(image, account)} 2>/dev/null)" = "$(cat {IMAGE_RECORD})"'
-        return f"if test -s {IMAGE_RECORD} && {same}; then echo yes; else echo no; fi"
+        there = f"test -s {IMAGE_RECORD} && {same}"
+        return f"while test -e {AT_WORK}; do sleep 0.3; done; if {there}; then echo yes; else echo no; fi"
 
     def process(self, output: list[str]) -> bool:
         return output[-1:] == ["yes"]
@@ -38,34 +57,58 @@ def image_id(image: str, account: str) -> str:
     return looking(account, f"podman image inspect --format '{{{{.Id}}}}' {shlex.quote(image)}")
 
 
-def image(name: str, image_name: str, archived_as: str, archive: Path, sha256: str, account: str) -> None:
-    """Have an image in the storage of `account`: the operation `loaded`, whose question is said in advance."""
-    will_ask(host, ImagePresent, image=image_name, account=account)
-    loaded(name=name, image_name=image_name, archived_as=archived_as, archive=archive, sha256=sha256, account=account)
+def image(name: str, image: Image) -> None:
+    """Send an image and begin to load it: the operation `sent`, whose question is said in advance."""
+    will_ask(host, ImagePresent, image=image.name, account=image.account)
+    sent(name=name, image=image)
 
 
 @operation()
-def loaded(
-    image_name: str, archived_as: str, archive: Path, sha256: str, account: str
-) -> Generator[StringCommand | FileUploadCommand, None, None]:
-    """Own the image `image_name` in the storage of `account`, loaded from an OCI archive that calls it `archived_as`.
+def sent(image: Image) -> Generator[StringCommand | FileUploadCommand, None, None]:
+    """Have the image's archive on the host and begin to load it, while the run goes on; `loaded` waits for the end.
 
     The name holds a digest, so another image has another name. The id of what was loaded is kept on the host: an image
     that somebody gave this name is replaced. Others that no container is made from are removed then: the version before
     the last one, and what an interrupted run has left.
     """
-    if ask(host, ImagePresent, image=image_name, account=account):
-        host.noop(f"{image_name} is loaded")
+    if ask(host, ImagePresent, image=image.name, account=image.account):
+        host.noop(f"{image.name} is loaded")
         return
-    differs(Change(f"image {image_name}", "loaded", "it is missing, or another image has its name"))
-    uploaded = f"{INCOMING}/{sha256}"
-    load = through_manager(account, "podman load --quiet")
-    tag = through_manager(account, f"podman tag {shlex.quote(archived_as)} {shlex.quote(image_name)}")
-    prune = through_manager(account, "podman image prune --all --force")
+    differs(Change(f"image {image.name}", "loaded", "it is missing, or another image has its name"))
+    yield from _load(image)
+
+
+@operation()
+def loaded(image: Image) -> Generator[StringCommand | FileUploadCommand, None, None]:
+    """Own the image that `sent` has begun to load. What did not end well there is done again, aloud."""
+    # What there is to do, `sent` has said.
+    if not state.is_executing or ask(host, ImagePresent, image=image.name, account=image.account):
+        host.noop(f"{image.name} is loaded")
+        return
+    differs(Change(f"image {image.name}", "loaded", "it was not loaded well beside the rest of the run"))
+    yield from _load(image, "--pipe --wait")
+
+
+def _load(image: Image, how: str = "") -> Generator[StringCommand | FileUploadCommand, None, None]:
+    """Send and load an image, in a unit of its own that also outlives a controller. `how`: options of systemd-run."""
+    prune = through_manager(image.account, "podman image prune --all --force")
     yield StringCommand(f"install -d -m 0700 {INCOMING}; {prune} >/dev/null")
-    yield FileUploadCommand(str(archive), uploaded)
-    yield StringCommand(
-        f"set -e; echo {sha256} {uploaded} | sha256sum --check --quiet; "
-        f"{load} < {uploaded} >/dev/null; {tag}; rm {uploaded}; "
-        f"{image_id(image_name, account)} > {IMAGE_RECORD}.new; {into_place(f'{IMAGE_RECORD}.new', IMAGE_RECORD)}"
+    uploaded = f"{INCOMING}/{image.sha256}"
+    yield FileUploadCommand(str(image.archive), uploaded)
+    unit = f"systemd-run --quiet --collect --unit={LOADING} --property=RuntimeMaxSec={PATIENCE}"
+    yield StringCommand(f"{unit} {how} sh -c {shlex.quote(_loading(image, uploaded))}")
+
+
+def _loading(image: Image, uploaded: str) -> str:
+    """A script that loads an archive on the host, and records the id of what it has loaded at its end."""
+    name = shlex.quote(image.name)
+    # Podman copies an image's files for a container whose user is another one inside. With the first container that is
+    # made from it, they are there for all others.
+    made = f"podman create --quiet --replace --name first --network none --userns {USER_NAMESPACE} {name}"
+    steps = f"podman load --quiet && podman tag {shlex.quote(image.archived_as)} {name} && {made} && podman rm first"
+    load = through_manager(image.account, f"sh -c {shlex.quote(steps)}")
+    return (
+        f"set -e; echo {image.sha256} {uploaded} | sha256sum --check --quiet; {load} <{uploaded} >/dev/null; "
+        f"rm -f {uploaded}; {image_id(image.name, image.account)} >{IMAGE_RECORD}.new; "
+        f"{into_place(f'{IMAGE_RECORD}.new', IMAGE_RECORD)}"
     )

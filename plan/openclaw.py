@@ -58,6 +58,8 @@ DENIED_PLUGINS = (
 #: What the container may use at most. Node's heap limit is 1.5 GiB; the rest is buffers and native code.
 MEMORY_GIB = 2
 PIDS = 512
+#: Inside the container OpenClaw's account is the image's user, which is no administrator there either.
+USER_NAMESPACE = "keep-id:uid=1000,gid=1000"
 #: Where the gateway's host keeps the id of the image that was laid down.
 IMAGE_RECORD = "/var/lib/private-ai/openclaw.image"
 

@@ -13,10 +13,20 @@ from facts.have import ComponentState, unit_call
 from operations.asked import NotYet, ask
 from operations.certificate import server_certificate
 from operations.component import component
-from operations.openclaw import image
+from operations.openclaw import Image, image, loaded
 from plan.house import House, Member
 from plan.models import Choice
-from plan.openclaw import ACCOUNT, IMAGE_RECORD, MEMORY_GIB, PIDS, WHO, model_servers, ollama_host, openclaw_config
+from plan.openclaw import (
+    ACCOUNT,
+    IMAGE_RECORD,
+    MEMORY_GIB,
+    PIDS,
+    USER_NAMESPACE,
+    WHO,
+    model_servers,
+    ollama_host,
+    openclaw_config,
+)
 from plan.want import Component, Directory, File, Secret, Unit
 from tasks.ca import certificate_path
 from tasks.render import render, static
@@ -36,19 +46,16 @@ SEND_FIRST_MESSAGE = unit_call(ACCOUNT, f"start {Path(WARM_SERVICE).name}")
 SECRET = Secret(TOKEN, ACCOUNT, ACCOUNT)
 
 
+def send_image(this: This) -> None:
+    """The image, which takes longest: it is loaded while the rest of the house is deployed."""
+    image(name="OpenClaw | Image", image=_image(this))
+
+
 def deploy(this: This) -> None:
     """Image, token, certificate, configuration, container."""
     house, port = this.house, this.house.port("openclaw")
-    found = program("openclaw", this.profile.cpu, house)
-    archive, name = found.files[0], image_name(found)
-    image(
-        name="OpenClaw | Image",
-        image_name=name,
-        archived_as=f"localhost/openclaw:{found.version}",
-        archive=found.directory / archive.path,
-        sha256=archive.sha256,
-        account=ACCOUNT,
-    )
+    found = _image(this)
+    loaded(name="OpenClaw | Image loaded", image=found)
     secrets = Component(
         directories=(
             Directory("/etc/openclaw", group=ACCOUNT, mode="0750"),
@@ -65,7 +72,19 @@ def deploy(this: This) -> None:
         coordinator=house.coordinator.name,
         authority_file=certificate_path(house),
     )
-    component(name="OpenClaw | Configuration, container", want=lambda: _container(this, name, port))
+    component(name="OpenClaw | Configuration, container", want=lambda: _container(this, found.name, port))
+
+
+def _image(this: This) -> Image:
+    found = program("openclaw", this.profile.cpu, this.house)
+    archive = found.files[0]
+    return Image(
+        name=image_name(found),
+        archived_as=f"localhost/openclaw:{found.version}",
+        archive=found.directory / archive.path,
+        sha256=archive.sha256,
+        account=ACCOUNT,
+    )
 
 
 def image_name(found: Program) -> str:
@@ -91,6 +110,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
     container = render(
         "openclaw/openclaw.container.j2",
         image=image_name,
+        user_namespace=USER_NAMESPACE,
         port=port,
         forward=house.port("ollama") if this.has("model_hosts") else "none",
         hosts=hosts,

@@ -179,6 +179,7 @@ def deployed(house: House) -> dict[str, Fake]:
     stage(
         ("", base.deploy),
         ("", firewall.deploy),
+        ("gateway", openclaw.send_image),
         ("coordinator", ca.deploy_authority),
         ("coordinator", headscale.deploy),
     )
@@ -203,7 +204,7 @@ def _tasks(here: Fake) -> Iterator[None]:
     }
     operations = (
         *("claimed", "component", "firewall", "authority", "certified", "users", "joined", "nodes"),
-        *("lay_down", "answers", "loaded"),
+        *("lay_down", "answers", "sent", "loaded"),
     )
 
     carriers: dict[str, Any] = {"component": brought, "firewall": guarded}
