@@ -162,6 +162,19 @@ def test_what_was_stopped_or_edited_is_put_right_by_the_next_run(house: TestLab)
     assert changed(house) == {}
 
 
+def test_an_image_that_was_not_loaded_well_beside_the_run_is_loaded_again(house: TestLab) -> None:
+    gateway = roles(house)["gateway"]
+    # As before the image was there; and what is sent does not stay whole.
+    house.ssh(gateway, "rm /var/lib/private-ai/openclaw.image")
+    unit, incoming = "/run/systemd/transient/private-ai-openclaw-image.service", "/var/lib/private-ai/incoming"
+    spoil = f"until test -e {unit}; do sleep 0.01; done; truncate --size 1000 {incoming}/*"
+    house.ssh(gateway, f"systemd-run --quiet --collect --unit=spoil sh -c '{spoil}'")
+    assert set(changed(house)) - {STAMP} == {"OpenClaw | Image", "OpenClaw | Image loaded"}
+    assert "spoil" not in house.ssh(gateway, "systemctl list-units --plain --no-legend spoil.service")
+    assert house.ssh(gateway, f"ls {incoming}") == ""
+    assert changed(house) == {}
+
+
 def test_nobody_s_message_is_the_first_after_a_start(house: TestLab) -> None:
     role = roles(house)
     begun = house.ssh(role["model"], "date +%s; systemctl restart ollama")

@@ -94,6 +94,7 @@ class Fake:
     files: dict[str, str] = field(default_factory=dict)
     connected: bool = True
     print_prefix: str = ""
+    current_op_hash: str = ""
     data: Mapping[str, object] = field(default_factory=dict)
 
     def get_fact(self, fact: type, **arguments: Any) -> Any:
@@ -153,10 +154,10 @@ def bare(address: str) -> dict[type, object]:
 
 
 @contextmanager
-def context(here: Fake, others: Mapping[str, Fake]) -> Iterator[None]:
+def context(here: Fake, others: Mapping[str, Fake], executing: bool = True) -> Iterator[None]:
     """pyinfra's `host`, `inventory` and `state` are these."""
     inventory = SimpleNamespace(get_host=lambda name: others[name])
-    state = SimpleNamespace(is_executing=True, is_host_in_limit=lambda host: True, inventory=inventory)
+    state = SimpleNamespace(is_executing=executing, is_host_in_limit=lambda host: True, inventory=inventory)
     with ctx_host.use(here), ctx_inventory.use(inventory), ctx_state.use(state):
         yield
 

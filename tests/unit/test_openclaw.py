@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from operations import asked
+from operations.openclaw import Image, ImagePresent, loaded, sent
 from plan.models import Hardware, choose, gateway_limits
 from plan.openclaw import ModelServer, ollama_host, openclaw_config
 from tasks.render import render
 from tests.unit import houses
+from tests.unit.fakes import Fake, context
 
 SMALL = choose(Hardware(ram_gib=4, disk_free_gib=20), wanted_context=None, named=None, registry_reachable=False)
 LARGE = choose(Hardware(ram_gib=16, disk_free_gib=99), wanted_context=None, named=None, registry_reachable=True)
@@ -149,3 +152,52 @@ def test_when_the_first_message_is_sent(
     calls.unlink(missing_ok=True)
     subprocess.run(["sh", "-c", script], env=env, check=False)
     assert not calls.exists()
+
+
+IMAGE = Image("localhost/openclaw:1-abc", "localhost/openclaw:1", Path("/cache/image.tar"), "a" * 64, "openclaw")
+
+
+def _carried_out(operation: Any, there: bool, executing: bool = True) -> list[str]:
+    """Commands of an operation on a host that has the image, or has not, but for the question."""
+    home = Fake("home", {ImagePresent: there})
+    asked.forget()
+    with context(home, {"home": home}, executing):
+        home.do(operation, image=IMAGE)
+    return [command for command in home.commands if "while test -e" not in command]
+
+
+def test_an_image_is_loaded_while_the_run_goes_on_and_aloud_when_that_failed() -> None:
+    *_, begun = _carried_out(sent, there=False)
+    *_, again = _carried_out(loaded, there=False)
+    assert "--wait" not in begun.split(" sh -c ")[0]
+    # The same work, but waited for, and with its errors shown.
+    assert again.split(" sh -c ")[0].endswith("--pipe --wait")
+    assert again.split(" sh -c ")[1] == begun.split(" sh -c ")[1]
+    for operation in (sent, loaded):
+        assert not _carried_out(operation, there=True)
+    # Before a run one of the two says that there is something to do.
+    assert _carried_out(sent, there=False, executing=False)
+    assert not _carried_out(loaded, there=False, executing=False)
+
+
+def test_an_image_that_is_being_loaded_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, record = tmp_path / "unit", tmp_path / "record"
+    monkeypatch.setattr("operations.openclaw.AT_WORK", str(at_work))
+    monkeypatch.setattr("operations.openclaw.IMAGE_RECORD", str(record))
+    monkeypatch.setattr("operations.openclaw.image_id", lambda image, account: "echo 0123abcd")
+    command = ImagePresent().command(image=IMAGE.name, account="openclaw")
+
+    def answer() -> bool:
+        return ImagePresent().process(
+            subprocess.run(["sh", "-c", command], capture_output=True, text=True).stdout.split()
+        )
+
+    assert not answer()
+    at_work.touch()
+    asking = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, text=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        asking.wait(0.5)
+    record.write_text("0123abcd\n")
+    at_work.unlink()
+    assert asking.communicate(timeout=10)[0] == "yes\n"
+    assert answer()
