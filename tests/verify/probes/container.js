@@ -69,8 +69,9 @@ async function main() {
     Promise.all(job.lookup.map(lookup)),
     Promise.all(job.dns.map(question)),
   ]);
-  // proc(5): the start of a process in ticks of 1/100 s after boot is field 22, and names may hold blanks.
-  const boot = Number(/^btime (\d+)/m.exec(fs.readFileSync("/proc/stat", "utf8"))[1]);
+  // proc(5): the start of a process in ticks of 1/100 s after boot is field 22, and names may hold blanks. The boot by
+  // btime would be in whole seconds, cut off: a gateway that started at once would be older than its configuration.
+  const boot = Date.now() / 1000 - Number(fs.readFileSync("/proc/uptime", "utf8").split(" ")[0]);
   const ticks = Number(fs.readFileSync("/proc/1/stat", "utf8").split(") ")[1].split(" ")[19]);
   const [written, started] = [fs.statSync(process.env.OPENCLAW_CONFIG_PATH).mtimeMs, (boot + ticks / 100) * 1000];
   const answer = {
