@@ -81,8 +81,10 @@ def sent(image: Image) -> Generator[StringCommand | FileUploadCommand, None, Non
 @operation()
 def loaded(image: Image) -> Generator[StringCommand | FileUploadCommand, None, None]:
     """Own the image that `sent` has begun to load. What did not end well there is done again, aloud."""
-    # What there is to do, `sent` has said.
-    if not state.is_executing or ask(host, ImagePresent, image=image.name, account=image.account):
+    if not state.is_executing:
+        host.noop("the operation that sends the image has said what there is to do")
+        return
+    if ask(host, ImagePresent, image=image.name, account=image.account):
         host.noop(f"{image.name} is loaded")
         return
     differs(Change(f"image {image.name}", "loaded", "it was not loaded well beside the rest of the run"))
