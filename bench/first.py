@@ -10,7 +10,7 @@ from pathlib import Path
 
 from artifacts.packages import this_cpu
 from artifacts.store import find_program
-from bench.measure import Bench, BenchError, Figure, Row, fewer, ratio, told
+from bench.measure import Bench, BenchError, Figure, Row, ratio, told
 from bench.message import GATEWAY, Answers, answers_after, first_answers
 from facts.have import through_manager, unit_call
 from plan.openclaw import ACCOUNT
@@ -33,12 +33,12 @@ TIMER = 't() { s=$(date +%s%N); eval "$1" >/dev/null || exit 1; echo $(( ($(date
 
 
 def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
-    """First deployments of `single`, half as many as runs, and the first answers after them."""
+    """First deployments of `single`, and the first answers after them."""
     deployed: list[float] = []
     answers: list[Answers] = []
     parts: list[list[float]] = []
     archive = _archive()
-    for _ in range(fewer(runs)):
+    for _ in range(runs):
         bench.down()
         bench.up()
         before = _received(bench)
@@ -100,7 +100,8 @@ def _parts(bench: Bench, sent: float, archive: Path, work: Path) -> list[float]:
         subprocess.run(["lab/ssh", GATEWAY, f"cat >{there}"], stdin=file, env=bench.env, check=True)
     image = bench.ssh(GATEWAY, _podman("ps --format '{{.Image}}'")).strip()
     stop = unit_call(ACCOUNT, "stop openclaw.service")
-    bench.ssh(GATEWAY, f"{stop}; {_podman('image rm --all --force')} >/dev/null")
+    # What is removed is off the disk before the loading begins: the deployment did not wait for that either.
+    bench.ssh(GATEWAY, f"{stop}; {_podman('image rm --all --force')} >/dev/null; sync")
     seconds["image load"] = _timed(bench, f"{_podman('load --quiet')} <{there}")
     loaded = bench.ssh(GATEWAY, _podman("images --format '{{.Repository}}:{{.Tag}}'")).split()[0]
     bench.ssh(GATEWAY, f"{_podman(f'tag {shlex.quote(loaded)} {shlex.quote(image)}')}; rm {there}")

@@ -78,11 +78,6 @@ def ratio(what: str, over: Figure, under: Figure, target: float, at_least: bool 
     return Row(what, over.median / under.median, "x", target, (over, under), at_least)
 
 
-def fewer(runs: int) -> int:
-    """How often what takes minutes is measured."""
-    return max(1, runs // 2)
-
-
 def side_by_side(runs: int, sides: Mapping[str, Callable[[], float]], unit: str = "s") -> dict[str, Figure]:
     """Each side measured `runs` times, in turns, so that what else the machine does meets all of them alike."""
     values: dict[str, list[float]] = {name: [] for name in sides}

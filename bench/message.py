@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from bench.measure import Bench, BenchError, Figure, Row, fewer, ratio, told
+from bench.measure import Bench, BenchError, Figure, Row, ratio, told
 
 GATEWAY, CLIENT = "home", "laptop"
 #: The gateway's host keeps this from its first message to its next start.
@@ -56,7 +56,7 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
         warm.append(ask(bench))
         told.print(f"{number + 1}/{runs} message: {warm[-1]}")
     rebooted = []
-    for _ in range(fewer(runs)):
+    for _ in range(runs):
         bench.run(sys.executable, "-m", "lab", "reboot", GATEWAY)
         rebooted.append(answers_after(bench))
     waited, model = (

@@ -151,7 +151,7 @@ def end_at_gateway(coordinator: Host, house: House, addresses: Collection[str], 
     kept = [address for node in coordinator.get_fact(Headscale).nodes for address in node.addresses]
     found = orphans(house, pairings(gateway), kept)
     revoke(gateway, found)
-    return f"{gateway.name}: {len(ended)} connections cut, {len(found)} browser pairings revoked"
+    return f"{gateway.name}: connections cut: {len(ended)}, browser pairings revoked: {len(found)}"
 
 
 def cut_script(addresses: Collection[str]) -> str:

@@ -108,9 +108,10 @@ def test_a_program_that_hangs_is_ended(house: TestLab) -> None:
 
 def test_a_host_that_does_not_look_any_more_is_bad_whatever_it_said(house: TestLab) -> None:
     long_ago = 's/^  "time": .*/  "time": 1700000000,/'
-    house.ssh("laptop", f"systemctl stop {TIMER}; sed -i '{long_ago}' {FOLDER}/state.json")
+    # A look that has begun would write over it.
+    house.ssh("laptop", f"systemctl stop {TIMER} {SERVICE}; sed -i '{long_ago}' {FOLDER}/state.json")
     found, hosts = status(house)
-    assert found == 1
+    assert found == 1, hosts
     assert (hosts["laptop"]["state"], hosts["home"]["state"]) == ("old", "ok")
     assert TIMER in hosts["laptop"]["not_well"][0]
     done = house.deploy()
@@ -122,7 +123,7 @@ def test_a_host_that_does_not_look_any_more_is_bad_whatever_it_said(house: TestL
 
 
 def test_a_host_that_has_no_state_is_not_well(house: TestLab) -> None:
-    house.ssh("laptop", f"systemctl stop {TIMER}; rm {FOLDER}/state.json")
+    house.ssh("laptop", f"systemctl stop {TIMER} {SERVICE}; rm {FOLDER}/state.json")
     found, hosts = status(house)
     assert (found, hosts["laptop"]["state"]) == (1, "unknown")
     assert "has not looked at itself" in hosts["laptop"]["not_well"][0]
