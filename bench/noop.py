@@ -42,14 +42,15 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
         },
     )
     ours = found["no-op run"]
-    commands = remote_commands(bench)
+    counted = [remote_commands(bench) for _ in range(runs)]
+    commands = {host: Figure(host, "commands", tuple(each[host] for each in counted)) for host in HOSTS}
     return [
         ratio("no-op run faster than Ansible", found["Ansible"], ours, 20, at_least=True),
         ratio("no-op run faster than pyinfra's own operations", found["pyinfra's own operations"], ours, 5, True),
         ratio("no-op run against the floor", ours, found["floor"], 2.5),
         *(
-            Row(f"remote commands of a no-op run, {host}", count, "", limit, (Figure(host, "commands", (count,)),))
-            for host, limit, count in (("home", 20, commands["home"]), ("laptop", 8, commands["laptop"]))
+            Row(f"remote commands of a no-op run, {host}", max(commands[host].values), "", limit, (commands[host],))
+            for host, limit in (("home", 20), ("laptop", 8))
         ),
     ]
 
