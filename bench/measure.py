@@ -45,8 +45,13 @@ class Figure:
         return statistics.median(self.values)
 
     def __str__(self) -> str:
-        spread = "" if len(self.values) == 1 else f" ({min(self.values):.3g} to {max(self.values):.3g})"
-        return f"{self.what} {self.median:.3g} {self.unit}".rstrip() + spread
+        spread = "" if len(self.values) == 1 else f" ({_digits(min(self.values))} to {_digits(max(self.values))})"
+        return f"{self.what} {_digits(self.median)} {self.unit}".rstrip() + spread
+
+
+def _digits(value: float) -> str:
+    """Three of them, or all before the point."""
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ def test_a_ratio_is_one_of_medians() -> None:
     assert (row.value, row.met, row.measured, row.wanted) == (2.0, True, "2x", "at most 2x")
     assert not ratio("slow against fast", slow, fast, 2.5, at_least=True).met
     assert str(slow) == "slow 4 s (1 to 9)" and str(Figure("home", "", (1.0,))) == "home 1"
+    assert str(Figure("prompt", "tokens", (2290.0, 2288.0))) == "prompt 2289 tokens (2288 to 2290)"
 
 
 def test_sides_are_measured_in_turns() -> None:
