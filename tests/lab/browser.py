@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Error, Page, sync_playwright
 
 from lab.access import leader
 from tests.lab.conftest import REPO, TestLab
@@ -78,7 +78,15 @@ class HostBrowser:
 
 def shot(page: Page, name: str) -> None:
     """Keep what the page looks like now, in reports/browser."""
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    for left in (2, 1, 0):
+        try:
+            page.screenshot(path=SCREENSHOTS / f"{name}.png")
+            return
+        except Error as error:
+            # So says Chromium while the page is being changed for another, such as its own for an error.
+            if not left or "Unable to capture screenshot" not in str(error):
+                raise
+            page.wait_for_timeout(500)
 
 
 @contextmanager
