@@ -21,7 +21,6 @@ from tests.lab.breakages.results import RESULTS, Result
 from tests.lab.breakages.shell import until
 from tests.lab.conftest import STAMP, TestLab
 
-
 HEADSCALE = "Headscale | Configuration, policy, service"
 ALL_ONLINE = (
     "nodes=$(headscale nodes list -o json); "
