@@ -52,7 +52,7 @@ class Bench:
 
     def make_whole(self) -> None:
         """Deploy, and see that all is green; what is broken next is then the only thing that is."""
-        self.lab.deploy()
+        self.deploy()
         self.before = self.verify()
         assert not not_whole(self.before), "\n".join(not_whole(self.before))
         self.sure = True
@@ -62,8 +62,8 @@ class Bench:
         operations = self.lab.deploy()["operations"]
         changed = {each["name"]: each["success"] for each in operations if each["success"]}
         if HEADSCALE in changed:
-            # Nodes come back to a control server that was restarted within seconds, and have the policy from before
-            # until then. Whether they did is for the verification to say.
+            # Within seconds nodes come back to a control server that was restarted; until then they have the policy
+            # from before. Whether they did is for the verification to say.
             self.lab.ssh(HOSTS[self.topology]["coordinator"], until(ALL_ONLINE, seconds=30), check=False)
         return changed
 
