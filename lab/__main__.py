@@ -14,8 +14,11 @@ from lab import access, lifecycle
 from lab.machine import BROWSER_PACKAGES
 from lab.progress import console
 from lab.state import LabError, State, chosen_name, current_lab
-from lab.topology import DEFAULT_NET, DEFAULT_TOPOLOGY, TOPOLOGIES, Lab, parse_net
+from lab.topology import DEFAULT_NET, DEFAULT_TOPOLOGY, FRESH, TOPOLOGIES, Lab, parse_net, parse_profile
 from plan.errors import SettingError
+
+#: Instead of a number: one that nothing on this machine uses, chosen while no other lab chooses.
+ANY_NET = "free"
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -34,8 +37,11 @@ def arguments() -> argparse.ArgumentParser:
             command.add_argument("--name", default=chosen_name(), help="name of the lab (default: LAB, or demo)")
         if name == "prepare":
             command.add_argument("--browser", action="store_true", help="also the browser of the tests")
+        if name in ("prepare", "up"):
+            profile = "fresh, lived-in, or names of habits with commas between (default: LAB_PROFILE, or fresh)"
+            command.add_argument("--profile", help=profile)
         if name == "up":
-            command.add_argument("--net", help="its subnet number N: 10.N.0.0/24 (default: LAB_NET, or 77)")
+            command.add_argument("--net", help="its subnet number N: 10.N.0.0/24, or `free` (default: LAB_NET, or 77)")
             command.add_argument("--topology", help=" or ".join(TOPOLOGIES) + " (default: TOPOLOGY, or single)")
             command.add_argument("--phone", action="store_true", help="also a person's device that is in no inventory")
         if name in ("ssh", "reboot"):
@@ -65,10 +71,12 @@ def _do(options: argparse.Namespace) -> int:
         Lab(options.name)  # refuses a name that is none, before it becomes a path
     match options.command:
         case "prepare":
-            _, root = lifecycle.prepare(*(BROWSER_PACKAGES if options.browser else ()))
+            more = BROWSER_PACKAGES if options.browser else ()
+            _, root = lifecycle.prepare(*more, habits=parse_profile(_profile(options) or FRESH))
             console.print(f"ready: {root}", soft_wrap=True)
         case "up":
-            lifecycle.up(_wanted(options))
+            there = State.of(options.name).read_lab()
+            lifecycle.up(_wanted(options, there), any_net=options.net == ANY_NET and there is None)
         case "down":
             left = lifecycle.down(Lab(options.name).name)
             for line in left:
@@ -84,13 +92,22 @@ def _do(options: argparse.Namespace) -> int:
     return 0
 
 
-def _wanted(options: argparse.Namespace) -> Lab:
+def _wanted(options: argparse.Namespace, there: Lab | None) -> Lab:
     # What is not said is as it is: `up` without words repairs a lab, whatever its topology.
-    there = State.of(options.name).read_lab()
-    net = options.net or os.environ.get("LAB_NET") or str(there.net if there else DEFAULT_NET)
+    net = (options.net if options.net != ANY_NET else "") or os.environ.get("LAB_NET")
     topology = options.topology or os.environ.get("TOPOLOGY")
-    topology = topology or (there.topology if there else DEFAULT_TOPOLOGY)
-    return Lab(options.name, parse_net(net), topology, phone=options.phone or bool(there and there.phone))
+    profile = _profile(options)
+    return Lab(
+        options.name,
+        parse_net(net) if net else there.net if there else DEFAULT_NET,
+        topology or (there.topology if there else DEFAULT_TOPOLOGY),
+        phone=options.phone or bool(there and there.phone),
+        habits=parse_profile(profile) if profile else there.habits if there else (),
+    )
+
+
+def _profile(options: argparse.Namespace) -> str | None:
+    return options.profile or os.environ.get("LAB_PROFILE")
 
 
 def _status(lab: Lab) -> int:
@@ -103,7 +120,7 @@ def _status(lab: Lab) -> int:
         try:
             pid = access.leader(host.name, lab.name)
             said = access.run_on(host.name, "systemctl is-system-running", name=lab.name, timeout=15)
-            text = said.stdout.strip() or said.stderr.strip()
+            text = said.stdout.strip().rpartition("\n")[2] or said.stderr.strip()
         except LabError:
             pid, text = 0, "stopped"
         healthy &= text == "running"

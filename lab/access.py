@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from lab.lived_in import way
 from lab.state import LabError, State, chosen_name, write_whole
 from lab.topology import Lab
 from plan.errors import SettingError
@@ -23,7 +24,7 @@ def run_on(
     name: str | None = None,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a shell text or an argument list on a host as root, over SSH.
+    """Run a shell text or an argument list on a host over SSH, as root, or as the account of a lived-in host.
 
     The lab is `name`, by default the one named by LAB. Returns exit status and both outputs, whatever the
     status (255 when SSH itself failed). Raises SettingError if that lab is not up, TimeoutExpired after
@@ -72,7 +73,10 @@ def make_keys(lab: Lab, state: State) -> None:
         key = state.host_keys / host.name
         _make_key(key, host.name)
         kind, public, *_ = key.with_suffix(".pub").read_text().split()
-        lines.append(f"{host.name},{host.v4},{host.v6} {kind} {public}\n")
+        port = way(lab, host).port
+        # As sshd(8) wants it: a port of its own stands with each name.
+        names = [name if port == 22 else f"[{name}]:{port}" for name in (host.name, str(host.v4), str(host.v6))]
+        lines.append(f"{','.join(names)} {kind} {public}\n")
     write_whole(state.known_hosts, "".join(lines))
 
 
@@ -89,10 +93,13 @@ def write_ssh_config(lab: Lab, state: State) -> None:
     if sockets is None or not sockets.is_dir():
         # Not in TMPDIR, which may be long and hold anything.
         sockets = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
-    lines = [f"Host {host.name}\n  HostName {host.v4}\n" for host in lab.hosts]
+    lines = []
+    for host in lab.hosts:
+        into = way(lab, host)
+        lines.append(f"Host {host.name}\n  HostName {host.v4}\n  User {into.user}\n  Port {into.port}\n")
+        lines.append(f"  ProxyJump {into.jump}\n" if into.jump else "")
     lines.append(
         f"""Host *
-  User root
   IdentityFile {path_word(PLACE, str(state.ssh_key))}
   IdentitiesOnly yes
   IdentityAgent none

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import phone
+from lab import lived_in, phone
 from lab.network import PROXY_PORT
 from lab.topology import PHONE, WORLD_V4, WORLD_V6, Host, Lab
 
@@ -136,6 +137,7 @@ def guest(lab: Lab, host: Host, machine_id: str, host_key: tuple[str, str], logi
     if host.name == PHONE:
         texts |= phone.TEXTS
         links |= phone.LINKS
+    lived_in.furnish(lab, host, login, proxy, texts, links)
     return Guest(texts, links)
 
 
@@ -168,4 +170,10 @@ def write_guest(root: Path, files: Guest) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.symlink_to(target)
-    (root / "root/.ssh").chmod(0o700)
+    for home in (root / "home").iterdir():
+        owner = home.stat()
+        for path in (home, *home.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    for folder in (root / "root/.ssh", *(root / "home").glob("*/.ssh")):
+        if folder.is_dir():
+            folder.chmod(0o700)

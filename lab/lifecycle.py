@@ -12,17 +12,17 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from lab import access, cgroups, limits, machine, network, phone, proxy
+from lab import access, cgroups, limits, lived_in, machine, network, phone, proxy
 from lab.guest import guest, write_guest
 from lab.progress import console, stage
 from lab.state import REPOSITORY, LabError, Process, State
-from lab.topology import PHONE, Host, Lab
+from lab.topology import FRESH, HABITS, LIVED_IN, PHONE, Host, Lab
 from plan.errors import SettingError
 
 BOOT_SECONDS = 90
@@ -39,14 +39,18 @@ def only_one(state: State) -> Iterator[None]:
         yield
 
 
-def prepare(*more: str) -> tuple[machine.Mirrors, Path]:
-    """Debian packages of the machine, `more` among them, and the packed root; returns mirrors and root."""
+def prepare(*more: str, habits: Collection[str] = ()) -> tuple[machine.Mirrors, Path]:
+    """Debian packages of the machine, `more` among them, and the packed root for hosts with these habits; returns
+    mirrors and root."""
     missing = machine.missing_packages((*machine.MACHINE_PACKAGES, *more))
     if missing:
         with stage(f"Debian packages of this machine: {', '.join(missing)}"):
             machine.install(missing)
     mirrors = machine.find_mirrors()
     recipe = machine.Recipe(machine.ROOT_SUITE, machine.ROOT_PACKAGES, mirrors.sources(machine.ROOT_SUITE))
+    if habits:
+        packages = (*recipe.packages, *lived_in.PACKAGES)
+        recipe = replace(recipe, packages=packages, included=lived_in.INCLUDED, hooks=lived_in.HOOKS)
     root = machine.cache() / recipe.name
     if not root.exists():
         with stage(f"packed root of Debian {machine.ROOT_SUITE}") as tell:
@@ -54,19 +58,24 @@ def prepare(*more: str) -> tuple[machine.Mirrors, Path]:
     return mirrors, root
 
 
-def up(lab: Lab) -> None:
-    """Bring a lab up, or whatever is missing of it; returns when every host is `running` and answers SSH."""
+def up(lab: Lab, any_net: bool = False) -> None:
+    """Bring a lab up, or whatever is missing of it; returns when every host is `running` and answers SSH.
+
+    With `any_net` the lab's number does not count: it gets one that nothing on this machine uses.
+    """
     state = State.of(lab.name)
     with only_one(state):
         _refuse_other(lab, state)
-        mirrors, packed = prepare()
-        network.refuse_clash(lab, state)
+        mirrors, packed = prepare(habits=lab.habits)
         state.directory.mkdir(mode=0o700, exist_ok=True)
-        state.write_lab(lab)
         limits.raise_limit()
+        with network.one_at_a_time():
+            lab = replace(lab, net=network.free_net()) if any_net else lab
+            network.refuse_clash(lab, state)
+            state.write_lab(lab)
+            network.bring_up(lab, state)
         access.make_keys(lab, state)
         access.write_ssh_config(lab, state)
-        network.bring_up(lab, state)
         _make_devices(state)
         proxy.start(lab, state, mirrors)
         cgroups.clear(state.label, UNPACK)
@@ -89,10 +98,15 @@ def _refuse_other(lab: Lab, state: State) -> None:
         name = "" if lab.name == "demo" else f"LAB={lab.name} "
         raise SettingError(
             f"lab {lab.name}",
-            f"topology {lab.topology}, subnet {lab.net}",
-            f"what it was brought up with: topology {there.topology}, subnet {there.net}",
+            _shape(lab),
+            f"what it was brought up with: {_shape(there)}",
             f"take it down first with `{name}make down`, or choose another name and number for a second lab",
         )
+
+
+def _shape(lab: Lab) -> str:
+    profile = LIVED_IN if lab.habits == tuple(HABITS) else ",".join(lab.habits) or FRESH
+    return f"topology {lab.topology}, subnet {lab.net}, profile {profile}"
 
 
 def _make_devices(state: State) -> None:
@@ -169,7 +183,8 @@ def wait_running(state: State, host: Host, seconds: float = BOOT_SECONDS) -> Non
             text=True,
             timeout=seconds,
         )
-        said = done.stdout.strip() or done.stderr.strip()
+        # Some shells greet before they answer.
+        said = done.stdout.strip().rpartition("\n")[2] or done.stderr.strip()
         if said == "running":
             return
         if said == "degraded":
@@ -200,7 +215,7 @@ def reboot(lab: Lab, name: str) -> None:
     if before is None or not before.alive():
         raise LabError(f"host {name} does not run; `python -m lab up` starts it")
     with stage(f"reboot of {name}"):
-        access.run_on(name, "systemctl reboot", name=lab.name)
+        access.run_on(name, "sudo systemctl reboot", name=lab.name)
         access.close_connections(state, name)
         end = time.monotonic() + STOP_SECONDS
         while state.processes(name).get("nspawn") == before:

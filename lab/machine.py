@@ -144,12 +144,15 @@ class Recipe:
     sources: tuple[str, ...]
     # Nobody reads manuals in a virtual host: half the size, so half the time to unpack.
     excluded: tuple[str, ...] = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+    included: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
     # Every host gets its own keys and its own identity.
     removed: tuple[str, ...] = ("/etc/ssh/ssh_host_*", "/etc/machine-id", "/etc/hostname", "/etc/resolv.conf")
 
     @property
     def name(self) -> str:
-        digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
+        said = {what: value for what, value in asdict(self).items() if value}
+        digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()
         return f"{self.suite}-{digest[:16]}.tar"
 
     def command(self, target: Path) -> list[str]:
@@ -163,6 +166,9 @@ class Recipe:
             "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
             f"--include={','.join(self.packages)}",
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in self.excluded),
+            # The last rule that fits is the one that counts (dpkg(1)).
+            *(f"--dpkgopt=path-include={pattern}" for pattern in self.included),
+            *(f"--customize-hook={hook}" for hook in self.hooks),
             f"--customize-hook=rm -f {remove}",
             self.suite,
             str(target),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import subprocess
-from ipaddress import ip_network
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from lab.state import LabError, State
@@ -15,6 +18,11 @@ from plan.errors import SettingError
 BRIDGE = "lab0"
 CONTROLLER_PORT = "ctl"  # the bridge's end of the controller's leg
 PROXY_PORT = 8888
+ROUTES = ("route", "show", "table", "all")
+#: Where a lab that asks for any free network looks; DEFAULT_NET and its neighbours are left to people.
+FREE = range(81, 200)
+#: Under /run, and so the same for every checkout on this machine, and gone with its labs at a restart.
+LOCK = Path("/run/private-ai-lab.networks")
 
 
 def rules(lab: Lab) -> str:
@@ -109,21 +117,51 @@ def _add_leg(lab: Lab, state: State) -> None:
     _run(inside(state, "ip", "link", "set", CONTROLLER_PORT, "addrgenmode", "none", "up"))
 
 
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let one lab of this machine take its network at a time: two that look at the same moment both find it free."""
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def free_net() -> int:
+    """The first subnet number from FREE whose networks this machine does not use. LabError if there is none.
+
+    It stays free until it is taken only inside of one_at_a_time().
+    """
+    used = _routes()
+    for number in FREE:
+        lab = Lab(net=number)
+        if not any(network.overlaps(lan) for network, _ in used for lan in (lab.lan_v4, lab.lan_v6)):
+            return number
+    raise LabError(
+        f"no network 10.N.0.0/24 with N from {FREE[0]} to {FREE[-1]} is free: take labs down with `make down`"
+    )
+
+
+def _routes() -> list[tuple[IPv4Network | IPv6Network, str]]:
+    """The networks that this machine has routes to, and the device of each."""
+    shown = [route for family in ("-4", "-6") for route in json.loads(_run(["ip", "-j", family, *ROUTES]))]
+    return [
+        (ip_network(route["dst"], strict=False), str(route["dev"]))
+        for route in shown
+        if "/" in route["dst"] and route.get("dev", "lo") != "lo"
+    ]
+
+
 def refuse_clash(lab: Lab, state: State) -> None:
     """SettingError if the machine already uses the lab's network for something else."""
     if leg_exists(lab, state):
         return
-    for family, lan in (("-4", lab.lan_v4), ("-6", lab.lan_v6)):
-        for route in json.loads(_run(["ip", "-j", family, "route", "show", "table", "all"])):
-            if "/" not in route["dst"]:
-                continue
-            if route.get("dev") != "lo" and ip_network(route["dst"], strict=False).overlaps(lan):
-                raise SettingError(
-                    "LAB_NET (--net)",
-                    lab.net,
-                    f"a number whose network 10.N.0.0/24 is free (here {route['dst']} is on {route['dev']})",
-                    "choose another number, or end the lab that uses it with `make down`",
-                )
+    for network, device in _routes():
+        if network.overlaps(lab.lan_v4) or network.overlaps(lab.lan_v6):
+            raise SettingError(
+                "LAB_NET (--net)",
+                lab.net,
+                f"a number whose network 10.N.0.0/24 is free (here {network} is on {device}), or `free`",
+                "choose another number, or end the lab that uses it with `make down`",
+            )
 
 
 def take_down(lab: Lab, state: State) -> None:

@@ -129,7 +129,7 @@ class State:
             found: dict[str, Any] = json.loads((self.directory / "topology.json").read_text())
         except (FileNotFoundError, ValueError):
             return None
-        return Lab(**found)
+        return Lab(**{**found, "habits": tuple(found.get("habits", ()))})
 
 
 def write_whole(path: Path, text: str) -> None:

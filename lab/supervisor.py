@@ -13,9 +13,10 @@ import sys
 from types import FrameType
 
 from lab import cgroups
+from lab.lived_in import host_name, lives
 from lab.network import BRIDGE, inside
 from lab.state import LabError, Process, State
-from lab.topology import Host
+from lab.topology import Host, Lab
 
 REBOOT = 133
 
@@ -26,11 +27,12 @@ def machine(state: State, host: Host) -> str:
     return f"{host.name}-{state.label[-3:]}"
 
 
-def nspawn(state: State, host: Host) -> list[str]:
+def nspawn(lab: Lab, state: State, host: Host) -> list[str]:
     """The command line that runs a host.
 
-    All capabilities and system calls: the host is to be a whole server, with its own nftables, containers
-    and VPN. It is kept apart from the network by the namespace, not from its machine's root.
+    All capabilities but one, and all system calls: the host is to be a whole server, with its own nftables, containers
+    and VPN. It is kept apart from the network by the namespace, not from its machine's root. The clock is the
+    machine's: a host that sets its own time zone (`timedatectl set-timezone`) could shift it by hours for everybody.
     """
     return inside(
         state,
@@ -38,12 +40,13 @@ def nspawn(state: State, host: Host) -> list[str]:
         "--quiet",
         f"--directory={state.root(host)}",
         f"--machine={machine(state, host)}",
-        f"--hostname={host.name}",
+        f"--hostname={host_name(lab, host)}",
         "--register=no",
         "--keep-unit",
         "--boot",
         f"--network-bridge={BRIDGE}",
         "--capability=all",
+        "--drop-capability=CAP_SYS_TIME",
         "--system-call-filter=@known",
         # Nodes of the lab's own with the usual modes, where the machine's may be for root alone.
         f"--bind={state.devices}/tun:/dev/net/tun",
@@ -79,11 +82,16 @@ def main(lab_name: str, host_name: str) -> int:
     with state.console(host_name).open("ab", buffering=0) as console:
         while status == REBOOT and not stopping:
             child = subprocess.Popen(
-                nspawn(state, host),
+                nspawn(lab, state, host),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+                env={
+                    **os.environ,
+                    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+                    # Where /tmp is in the host's own fstab, nspawn leaves it to the host.
+                    "SYSTEMD_NSPAWN_TMPFS_TMP": str(int(not lives(lab, host, "small-tmp"))),
+                },
                 preexec_fn=lambda: cgroups.enter(state.label, host.name),
             )
             state.write_processes(host_name, {"supervisor": Process.of(os.getpid()), "nspawn": Process.of(child.pid)})

@@ -28,6 +28,25 @@ OUTSIDERS = ("stranger", "internet")
 # A person's device as it comes, in no inventory. It is brought up when it is asked for.
 PHONE = "phone"
 
+#: What people and hosters do to a host before the house comes (lab/lived_in.py): the habits of profile `lived-in`.
+HABITS = {
+    "admin": "root may not log in over SSH; `admin` and `berta` become root by a sudo that asks nothing and uses a pty",
+    "ssh-port": "sshd of the first server listens on another port",
+    "jump": "sshd of the laptop lets nobody in but from `stranger`",
+    "small-tmp": "/tmp is memory, and small",
+    "german": "programs speak German",
+    "greeting": "each shell says something first, which is never the same twice",
+    "hosts-file": "/etc/hosts is written anew at each boot",
+    "host-name": "hosts have other names than in the inventory",
+    "resolved": "the laptop asks names through systemd-resolved",
+    "dead-proxy": "the environment names an HTTP proxy that does not answer",
+    "apt-detect": "apt asks a program for its proxy",
+    "chrony": "chrony runs on the first server",
+    "fish": "the account on the laptop is `berta`, whose shell is fish",
+    "umask": "files that somebody makes are for nobody else",
+}
+FRESH, LIVED_IN = "fresh", "lived-in"
+
 # Last part of a host's addresses: decimal for IPv4, the same digits for IPv6 (the router is ::fe = 254).
 NUMBERS = {
     "home": 11,
@@ -66,6 +85,8 @@ class Lab:
     topology: str = DEFAULT_TOPOLOGY
     #: Whether it has a `phone`.
     phone: bool = False
+    #: Names of HABITS; none on fresh hosts.
+    habits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Names end up in paths, in nspawn machine names and in cgroup names.
@@ -90,6 +111,14 @@ class Lab:
                 " or ".join(TOPOLOGIES),
                 "correct the name",
             )
+        for habit in self.habits:
+            if habit not in HABITS:
+                raise SettingError(
+                    "LAB_PROFILE (--profile)",
+                    habit,
+                    f"{FRESH}, {LIVED_IN}, or some of {', '.join(HABITS)}, with commas between",
+                    "correct the name",
+                )
 
     @property
     def lan_v4(self) -> IPv4Network:
@@ -148,3 +177,8 @@ def parse_net(text: str) -> int:
         raise SettingError(
             "LAB_NET (--net)", text, "a number from 1 to 254, it becomes 10.N.0.0/24", "choose a free number"
         ) from None
+
+
+def parse_profile(text: str) -> tuple[str, ...]:
+    """The habits that a profile means, as typed: `fresh`, `lived-in`, or names with commas between."""
+    return {FRESH: (), LIVED_IN: tuple(HABITS)}.get(text, tuple(text.split(",")))

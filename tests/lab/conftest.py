@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.state import current_lab
 from lab.topology import TOPOLOGIES
 from tests.lab.breakages import results
 
@@ -111,20 +112,14 @@ class TestLab:
         return done.stdout.strip()
 
 
-def free_network() -> str:
-    """A lab's network number that nobody on this machine uses, not even a lab that another checkout left behind."""
-    shown = subprocess.run(["ip", "-o", "address"], capture_output=True, text=True, check=True).stdout
-    return next(str(number) for number in range(81, 200) if f" 10.{number}." not in shown)
-
-
 def bring_up(topology: str) -> TestLab:
     hosts = TOPOLOGIES[topology]
+    lab = TestLab(topology, hosts, "81")
     # Of an earlier run of this checkout that was ended half way.
-    TestLab(topology, hosts, "81").lab("down")
-    lab = TestLab(topology, hosts, free_network())
-    done = lab.lab("up")
+    lab.lab("down")
+    done = lab.lab("up", "--net", "free")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return lab
+    return replace(lab, net=str(current_lab(lab.name).net))
 
 
 @pytest.fixture(scope="session")

@@ -8,18 +8,34 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.lab.conftest import REPO, TestLab, free_network
+from lab.state import current_lab
+from tests.lab.conftest import REPO, TestLab
 
-NAME = "test-down"
+CAP_NET_ADMIN, CAP_SYS_TIME = 12, 25
+NAMES = ("test-down", "test-beside")
 
 
-def lab(net: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LAB": NAME, "LAB_NET": net, "TOPOLOGY": "single"}
+def lab(name: str, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "LAB": name, "TOPOLOGY": "single"}
     command = [sys.executable, "-m", "lab", *arguments]
-    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.Popen(
+        command,
+        cwd=REPO,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
-def traces(net: str) -> dict[str, set[str]]:
+def ended_well(*running: subprocess.Popen[str]) -> None:
+    for each in running:
+        said, _ = each.communicate(timeout=300)
+        assert each.returncode == 0, said
+
+
+def traces(name: str, net: int) -> dict[str, set[str]]:
     """What this machine shows of that lab: processes, mounts (one holds its network namespace), interfaces, files."""
     processes = set()
     for entry in Path("/proc").glob("[0-9]*"):
@@ -27,28 +43,38 @@ def traces(net: str) -> dict[str, set[str]]:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # ended meanwhile
             continue
-        if f".lab/{NAME}" in command or f"10.{net}.0." in command:
+        if f".lab/{name}/" in command or f"10.{net}.0." in command:
             processes.add(f"{entry.name} {command}")
     lists = {
         "mounts": Path("/proc/self/mountinfo").read_text(),
         "interfaces": subprocess.run(["ip", "-o", "address"], capture_output=True, text=True, check=True).stdout,
     }
     found = {
-        what: {line for line in text.splitlines() if re.search(rf"{NAME}|10\.{net}\.0\.", line)}
+        what: {line for line in text.splitlines() if re.search(rf"{name}|10\.{net}\.0\.", line)}
         for what, text in lists.items()
     }
-    folders = {str(path) for path in (REPO / ".lab").glob(f"{NAME}/roots/*")}
+    folders = {str(path) for path in (REPO / ".lab").glob(f"{name}/roots/*")}
     return {**found, "processes": processes, "folders": folders}
 
 
-def test_down_leaves_nothing_behind() -> None:
-    net = free_network()
-    assert lab(net, "up").returncode == 0
-    up = traces(net)
-    assert all(up[what] for what in ("processes", "mounts", "interfaces", "folders")), up
-    done = lab(net, "down")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not any(traces(net).values()), traces(net)
+def test_labs_that_come_at_once_keep_apart_and_down_leaves_nothing_behind() -> None:
+    ended_well(*(lab(name, "up", "--net", "free") for name in NAMES))
+    nets = {name: current_lab(name).net for name in NAMES}
+    assert len(set(nets.values())) == len(NAMES), nets
+    for name, net in nets.items():
+        up = traces(name, net)
+        assert all(up[what] for what in ("processes", "mounts", "interfaces", "folders")), up
+    ended_well(*(lab(name, "down") for name in NAMES))
+    for name, net in nets.items():
+        assert not any(traces(name, net).values()), traces(name, net)
+
+
+def test_no_host_can_set_the_clock_which_is_the_machines(single: TestLab) -> None:
+    """Read, never tried: a host that can would shift the time of everything that runs here."""
+    for host in ("home", "laptop", "stranger", "internet"):
+        allowed = int(single.ssh(host, "sed -n 's/^CapBnd:[[:space:]]*//p' /proc/1/status"), 16)
+        # Numbers of linux/capability.h.
+        assert allowed & 1 << CAP_NET_ADMIN and not allowed & 1 << CAP_SYS_TIME, f"{host}: {allowed:x}"
 
 
 def test_hosts_get_debian_packages_and_nothing_else_of_this_machine(single: TestLab) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from facts.certificate import RENEW_DAYS
 from facts.ollama import OTHER_STORES
+from lab.topology import HABITS
 from plan.access import Row, parse_access
 from plan.beside import ENGINES
 from plan.claims import ACCOUNTS, CLAIMS
@@ -121,6 +122,12 @@ def anchors_of(page: Path) -> set[str]:
 def test_every_setting_stands_in_the_page_with_its_default() -> None:
     written = {row[0].strip("`"): row[1].strip("`") for row in table_rows(ROOT / "docs/settings.md", "The list")}
     assert written == {name: repr(default) for name, default in SETTINGS.items()}
+
+
+def test_every_habit_of_a_lived_in_lab_stands_in_its_page() -> None:
+    assert dict(table_rows(ROOT / "docs/lab.md", "Lived-in hosts")) == {
+        f"`{name}`": what for name, what in HABITS.items()
+    }
 
 
 def test_limits_of_settings_stand_in_their_page() -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from ipaddress import IPv6Network, ip_network
+from pathlib import Path
 
 import pytest
 
-from lab.guest import guest
+from lab.guest import Guest, guest
 from lab.hosts import lab_host
+from lab.lived_in import lives, way
 from lab.machine import Mirrors, Recipe, parse_mirrors
 from lab.network import rules
 from lab.proxy import configuration, filters
-from lab.topology import NUMBERS, TOPOLOGIES, Lab, parse_net
+from lab.state import State
+from lab.supervisor import nspawn
+from lab.topology import HABITS, NUMBERS, TOPOLOGIES, Host, Lab, parse_net, parse_profile
 from plan.errors import SettingError
 
 MIRRORS = Mirrors("http://mirror.example/debian", "http://mirror.example/debian-security")
@@ -188,3 +192,57 @@ def test_a_phone_has_a_stock_tailscale_and_is_told_nothing_of_the_house() -> Non
     assert set(phone.links) - set(stranger.links) == {"etc/systemd/system/multi-user.target.wants/tailscaled.service"}
     for text in (*more.values(), phone.texts["etc/hosts"][0]):
         assert "house" not in text and "10.77.0.11" not in text and "login" not in text
+
+
+def test_no_host_may_set_the_clock_which_is_the_machines(tmp_path: Path) -> None:
+    lab = Lab()
+    for host in lab.hosts:
+        assert "--drop-capability=CAP_SYS_TIME" in nspawn(lab, State(tmp_path), host)
+
+
+def lived_in(topology: str = "single", without: str = "") -> Lab:
+    return Lab(topology=topology, habits=tuple(habit for habit in HABITS if habit != without))
+
+
+def files(lab: Lab, host: Host) -> Guest:
+    return guest(lab, host, "0" * 32, ("private", "public"), "login")
+
+
+def test_a_profile_is_fresh_or_lived_in_or_names_habits() -> None:
+    assert parse_profile("fresh") == () and set(parse_profile("lived-in")) == set(HABITS)
+    assert parse_profile("german,umask") == ("german", "umask")
+    with pytest.raises(SettingError, match="LAB_PROFILE.*'germna'.*german"):
+        Lab(habits=parse_profile("germna"))
+
+
+def test_people_come_into_lived_in_hosts_by_other_ways_than_into_fresh_ones() -> None:
+    lab = lived_in()
+    ways = {host.name: way(lab, host) for host in lab.hosts}
+    assert (ways["home"].user, ways["home"].port, ways["home"].jump) == ("admin", 2222, "")
+    assert (ways["laptop"].user, ways["laptop"].port, ways["laptop"].jump) == ("berta", 22, "stranger")
+    fresh = {way(Lab(), host) for host in Lab().hosts}
+    assert fresh == {ways["stranger"]} == {ways["internet"]} and ways["stranger"].user == "root"
+
+
+def shape(lab: Lab, host: Host) -> tuple[object, ...]:
+    """All that a habit may change of a host."""
+    return files(lab, host), way(lab, host), nspawn(lab, State(Path()), host)
+
+
+def test_each_habit_changes_some_host_of_the_house_and_no_other() -> None:
+    for topology, house in TOPOLOGIES.items():
+        lab = lived_in(topology)
+        for habit in HABITS:
+            without = lived_in(topology, without=habit)
+            changed = {host.name for host in lab.hosts if shape(lab, host) != shape(without, host)}
+            assert changed == {host.name for host in lab.hosts if lives(lab, host, habit)}, habit
+            assert changed and changed <= set(house), habit
+
+
+def test_a_lived_in_host_keeps_root_out_and_apts_proxy_in_a_program() -> None:
+    lab = lived_in()
+    texts = files(lab, lab.host("home")).texts
+    assert "root/.ssh/authorized_keys" not in texts and texts["home/admin/.ssh/authorized_keys"] == ("login", 0o600)
+    assert not any("Acquire::http::Proxy " in text for text, _ in texts.values())
+    assert texts["usr/local/bin/apt-proxy-detect"] == ("#!/bin/sh\necho http://10.77.0.1:8888/\n", 0o755)
+    assert "etc/resolv.conf" in texts and "etc/resolv.conf" not in files(lab, lab.host("laptop")).texts
