@@ -14,6 +14,7 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
 
+from facts import machine
 from facts.beside import SECTIONS, parse_beside
 from plan.addresses import address
 from plan.errors import STRANGE, shown
@@ -38,27 +39,20 @@ s os; f /etc/os-release
 s machine; uname -m
 s kernel; f /proc/sys/kernel/osrelease
 s cpus; nproc
-s memory; while read -r l; do case $l in MemTotal:*) echo "$l"; break ;; esac; done </proc/meminfo
-s disk; for d in /var/lib /opt; do [ -d "$d" ] || d=/; df -Pk "$d"; done | while read -r l; do
-case $l in Filesystem*) ;; *) echo "$l" ;; esac; done
 s init; f /proc/1/comm
 s systemd; systemctl --version | { read -r l; echo "$l"; }
 s cgroup; f /sys/fs/cgroup/cgroup.controllers
-s tun; [ -c /dev/net/tun ] && echo yes
 s addresses; ip -o addr show
 s routes; ip -4 route show default; ip -6 route show default
 l=$(ss -H -tulnp) && { s listeners; printf '%s\n' "$l"; }
 p=$(printf '%s\n' "$l" | grep -o 'pid=[0-9]*' | sort -u | sed 's,pid=\(.*\),/proc/\1/cgroup,')
 s groups; grep -H ^0:: $p /dev/null | sed 's,^/proc/\([0-9]*\)/cgroup:0::,\1 ,'
 s sockets; systemctl list-sockets --no-legend --no-pager --full
-s gpu; command -v nvidia-smi >/dev/null &&
-timeout 10 nvidia-smi --query-gpu=memory.total,name --format=csv,noheader,nounits
 s proxy; apt-config dump | grep -E '^Acquire::[a-z]+::Proxy[ :]'
 s mirrors; cd /etc/apt && grep -hsE '^(deb|URIs:|https?:)' sources.list sources.list.d/* mirrors/*.list
 s ssh; c=$SSH_CONNECTION; [ -n "$c" ] && echo "$c"; p=$$; while [ -z "$c" ] && [ "${p:-0}" -gt 1 ]; do
 c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c"
 p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done
-s machine-id; f /etc/machine-id
 s reboot; [ -e /run/reboot-required ] && echo yes
 s firewall-tried; [ -e TRIED ] && echo yes
 s firewall-unconfirmed; f UNCONFIRMED
@@ -68,6 +62,7 @@ s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 409
     .replace("UNCONFIRMED", UNCONFIRMED)
     .replace("TAKEN_BACK", TAKEN_BACK)
     .replace("STAMP", STAMP)
+    + machine.SECTIONS
     + SECTIONS
     + """s clock-end; date +%s.%N
 s end
@@ -111,34 +106,28 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
         if not math.isfinite(clock):
             raise ValueError("the clock is no number")
         os_release = dict(_assignments(sections["os"]))
-        free = [int(line.split()[3]) // 1024 for line in sections["disk"]]
-        if len(free) != 2:
-            raise FactProcessError("host profile: 'disk' is missing /var/lib or /opt")
         systemd = re.match(r"systemd (\d+)", " ".join(sections["systemd"]))
-        gpus = [line.split(",", 1) for line in sections["gpu"]]
-        machine = _line(sections, "machine")
+        gpus, vram_mib = machine.cards(sections)
+        cpu = _line(sections, "machine")
         return Profile(
             hostname=_line(sections, "hostname"),
             os_id=os_release["ID"],
             os_version_id=os_release.get("VERSION_ID", ""),
             os_pretty=os_release.get("PRETTY_NAME", os_release["ID"]),
-            cpu=_CPU.get(machine, machine),
+            cpu=_CPU.get(cpu, cpu),
             cpus=int(_line(sections, "cpus")),
-            ram_mib=int(_line(sections, "memory").split()[1]) // 1024,
-            var_lib_free_mib=free[0],
-            opt_free_mib=free[1],
+            ram_mib=machine.ram_mib(sections),
             clock=clock,
             clock_skew_s=clock - (sent + received) / 2,
             systemd=_line(sections, "init") == "systemd",
             systemd_version=int(systemd[1]) if systemd else 0,
             cgroup_controllers=frozenset(" ".join(sections["cgroup"]).split()),
             kernel=_line(sections, "kernel"),
-            tun=bool(sections["tun"]),
             addresses=tuple(_addresses(sections["addresses"])),
             default_routes=tuple(_default_routes(sections["routes"])),
             listeners=tuple(_listeners(sections)),
-            gpus=tuple(name.strip() for _, name in gpus),
-            vram_mib=sum(int(size) for size, _ in gpus),
+            gpus=gpus,
+            vram_mib=vram_mib,
             apt_proxies=tuple(_proxies(sections["proxy"])),
             apt_mirrors=tuple(dict.fromkeys(_mirrors(sections["mirrors"]))),
             ssh_client=sections["ssh"][0].split()[0] if sections["ssh"] else "",
@@ -149,6 +138,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             firewall_unconfirmed=" ".join(sections["firewall-unconfirmed"]),
             firewall_taken_back=" ".join(sections["firewall-taken-back"]),
             stamp="\n".join(sections["stamp"]),
+            machine=machine.parse_machine(sections),
             beside=parse_beside(sections),
         )
     except KeyError as error:

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+#: The VPN's own addresses, as Tailscale uses them everywhere.
+VPN_V4, VPN_V6 = "100.64.0.0/10", "fd7a:115c:a1e0::/48"
+
 
 def address(text: object) -> Address:
     """An IPv4 or IPv6 address without a zone. Raises ValueError."""
@@ -26,6 +29,23 @@ def network(text: object) -> Network:
 def node_addresses(found: Iterable[object] | None) -> tuple[str, ...]:
     """A node's addresses in the VPN as Headscale and Tailscale list them, IPv4 first. Raises ValueError."""
     return tuple(sorted((str(address(each)) for each in found or ()), key=lambda text: ":" in text))
+
+
+def of_no_use_on_lan(found: Address) -> str:
+    """Why other hosts cannot reach a host at this address on their network; "" when they may."""
+    for vpn in (VPN_V4, VPN_V6):
+        if found in ipaddress.ip_network(vpn):
+            return "an address in the VPN, which hosts reach only after they have reached the control server"
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
+        return "an IPv4 address written as IPv6"
+    reasons = {
+        "is_loopback": "every host's own loopback",
+        "is_unspecified": "no address of one host",
+        "is_multicast": "a multicast address",
+        "is_link_local": "a link-local address, which means nothing without an interface",
+        "is_reserved": "a reserved address",
+    }
+    return next((why for name, why in reasons.items() if getattr(found, name)), "")
 
 
 def _plain(text: object) -> str:

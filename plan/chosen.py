@@ -5,6 +5,7 @@ The choice itself also depends on what could be reached and how much disk was fr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,14 @@ def record(choice: Choice, manifest_sha256: str) -> dict[str, Any]:
         "budget_gib": round(choice.budget_gib, 2),
         "manifest_sha256": manifest_sha256,
     }
+
+
+def recorded_place(text: str) -> str:
+    """Where the model of a record runs, "VRAM" or "RAM"; "" for no record, and for one that is not understood."""
+    try:
+        return str(json.loads(text)["place"])
+    except STRANGE:
+        return ""
 
 
 def chosen(found: Mapping[str, Any]) -> Chosen:

@@ -9,6 +9,7 @@ from typing import Any
 
 from plan import values
 from plan.access import ROLES, SERVERS, Row, parse_access
+from plan.addresses import VPN_V4, VPN_V6
 from plan.devices import Device, parse_devices
 from plan.errors import SettingError, nearest, shown
 
@@ -35,6 +36,8 @@ HOST_SETTINGS = frozenset(
 )
 #: What playbooks take with `--data`; not settings.
 PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json", "now", "request", "pairings", "show"})
+#: For messages about two names of one machine.
+BOTH = "A machine that has several roles stands under one name in several groups"
 #: Read by pyinfra itself rather than by us.
 _PYINFRA = re.compile(r"_[a-z_]+|ssh_[a-z_]+")
 
@@ -52,6 +55,8 @@ class Member:
     shut_off: frozenset[str] = frozenset()
     #: Headscale users whose gateway this host is.
     openclaw_users: tuple[str, ...] = ()
+    #: Whether the addresses are those of lan_addresses; else they are ssh_hostname's.
+    lan_given: bool = True
 
     @property
     def is_server(self) -> bool:
@@ -76,8 +81,8 @@ class House:
     devices: tuple[Device, ...]
     node_expiry: str
     artifacts_source: str
-    vpn_v4: str = "100.64.0.0/10"
-    vpn_v6: str = "fd7a:115c:a1e0::/48"
+    vpn_v4: str = VPN_V4
+    vpn_v6: str = VPN_V6
 
     @property
     def vpn_domain(self) -> str:
@@ -193,7 +198,7 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
     """The house of an inventory. `groups` are the names of all groups that the inventory file defines.
 
     Raises SettingError for the first thing that is wrong: unknown or missing group, two coordinators, a host without
-    a role, a bad domain, address, user, device or setting name.
+    a role, a bad domain, address, user, device or setting name, two hosts with one address.
     """
     _check_groups(groups)
     for entry in entries:
@@ -207,10 +212,12 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
     source = settings["artifacts_source"]
     if source not in ("auto", "release", "build"):
         raise SettingError("group_data/all.py: artifacts_source", source, "auto, release or build", "correct it")
+    members = tuple(_member(entry, users, gateways.get(entry.name, ())) for entry in entries)
+    _check_addresses(members)
     return House(
         name=values.label("group_data/all.py: house_name", settings["house_name"], values.HOUSE_NAME_MOST),
         domain=values.domain(settings["house_domain"]),
-        members=tuple(_member(entry, users, gateways.get(entry.name, ())) for entry in entries),
+        members=members,
         access=parse_access(settings["access_table"], users),
         admin_networks=values.networks(settings["admin_networks"]),
         users=users,
@@ -257,6 +264,20 @@ def _check_roles(entries: Sequence[HostEntry]) -> None:
             )
 
 
+def _check_addresses(members: Sequence[Member]) -> None:
+    owners: dict[str, str] = {}
+    for member in members:
+        for address in member.addresses:
+            other = owners.setdefault(address, member.name)
+            if other != member.name:
+                raise SettingError(
+                    f"inventory: hosts {other} and {member.name}",
+                    address,
+                    "addresses of its own for each host",
+                    f"correct ssh_hostname or lan_addresses of one of them. {BOTH}",
+                )
+
+
 def _one_value(name: str, entries: Sequence[HostEntry]) -> Any:
     found = {entry.name: entry.data.get(name, SETTINGS[name]) for entry in entries}
     first = next(iter(found.values()), SETTINGS[name])
@@ -299,9 +320,8 @@ def _openclaw_users(entries: Sequence[HostEntry], users: tuple[str, ...]) -> dic
 
 def _member(entry: HostEntry, users: tuple[str, ...], openclaw_users: tuple[str, ...]) -> Member:
     where = f"inventory: host {entry.name}"
-    addresses = entry.data.get("lan_addresses")
-    if addresses is None:
-        addresses = [entry.data.get("ssh_hostname") or entry.name]
+    given = entry.data.get("lan_addresses")
+    addresses = [entry.data.get("ssh_hostname") or entry.name] if given is None else given
     user = entry.data.get("tailscale_user")
     if user is None:
         user = users[0]
@@ -314,4 +334,5 @@ def _member(entry: HostEntry, users: tuple[str, ...], openclaw_users: tuple[str,
         )
     roles = frozenset(entry.groups) & frozenset(ROLES)
     shut_off = values.ports(f"host {entry.name}: firewall_shut_off", entry.data.get("firewall_shut_off") or [])
-    return Member(entry.name, roles, values.lan_addresses(where, addresses), str(user), shut_off, openclaw_users)
+    lan = values.lan_addresses(where, addresses, "ssh_hostname" if given is None else "lan_addresses")
+    return Member(entry.name, roles, lan, str(user), shut_off, openclaw_users, given is not None)

@@ -164,6 +164,11 @@ def ram_budget_gib(ram_gib: float) -> float:
     return max(0.0, min(ram_gib - 2.0, 12.0)) if ram_gib < 16 else 0.75 * ram_gib
 
 
+def ram_for_budget_gib(budget_gib: float) -> float:
+    """GiB of RAM of which so much may be a model's."""
+    return budget_gib + 2.0 if budget_gib < 12 else budget_gib / 0.75
+
+
 def smallest_ram_gib(catalogue: Sequence[CatalogueEntry] = CATALOGUE) -> float:
     """GiB of RAM below which no model of the catalogue fits."""
     return min(entry.need_gib(MIN_CONTEXT, "RAM") for entry in catalogue) + 2.0

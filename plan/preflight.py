@@ -7,27 +7,17 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from plan.addresses import VPN_V4, VPN_V6
+from plan.chosen import recorded_place
 from plan.errors import SettingError
 from plan.firewall import apt_of
-from plan.models import smallest_ram_gib
 from plan.profile import Profile
+from plan.room import NOMINAL, disk_needs, ram_needed_mib, shortages
+from plan.sandboxes import sandbox_problems
+from plan.terminal import line
 
 CLOCK_LIMIT_S = 60.0
 """Join keys live minutes, and a certificate made on a fast clock is not valid yet on a slow one."""
-
-NOMINAL = 0.9
-"""Of its nominal RAM a kernel shows at least nine tenths, so a '2 GB' machine passes a minimum of 2 GiB."""
-
-RAM_MIB = {"coordinator": 512, "gateway": 1536}
-"""OpenClaw's process was measured at 585 to 930 MiB; Headscale with its relay stays under 200. They add up.
-A model host's minimum is that of the smallest model, whose 2 GiB for the rest already hold these."""
-
-VAR_LIB_MIB = {"coordinator": 1024, "gateway": 5120, "model_hosts": 2048}
-"""Headscale's database and packages; the gateway's image (about 1.5 GiB) as archive, unpacked and beside its
-predecessor; on a model host all but the model, which the model choice counts."""
-
-OPT_MIB = {"coordinator": 512, "gateway": 512, "model_hosts": 1024, "clients": 256}
-"""The programs, with room for the next version beside this one."""
 
 LIMITS = {
     "memory": "memory limits (MemoryMax)",
@@ -51,7 +41,7 @@ def check_host(
     profile: Profile,
     *,
     needed_ports: Sequence[NeededPort],
-    vpn_prefixes: Sequence[str] = ("100.64.0.0/10", "fd7a:115c:a1e0::/48"),
+    vpn_prefixes: Sequence[str] = (VPN_V4, VPN_V6),
 ) -> tuple[list[SettingError], list[str]]:
     """All problems of a host (any one stops the run) and warnings (printed, the run goes on).
 
@@ -75,15 +65,9 @@ def check_host(
         warn("arm64 was not tried by the project; amd64 was.")
     elif profile.cpu != "amd64":
         problem("cpu", profile.cpu, "amd64 or arm64", "use another machine for these roles")
-    if not profile.systemd:
-        problem(
-            "systemd",
-            "not PID 1",
-            "a host booted by systemd",
-            "use a machine or a virtual host, not a container",
-        )
-    if not profile.tun:
-        problem("/dev/net/tun", "missing", "present", "run 'modprobe tun'; in a container, pass the device in")
+    more, also = sandbox_problems(name, roles, profile)
+    problems += more
+    warnings += also
     for controller in sorted(LIMITS.keys() - profile.cgroup_controllers):
         warn(f"cgroup controller {controller!r} is missing: {LIMITS[controller]} cannot be enforced.")
     if profile.reboot_required:
@@ -107,7 +91,12 @@ def check_host(
             "switch time synchronisation on, on both: timedatectl set-ntp true",
         )
 
-    needed_ram = _needed_ram_mib(roles)
+    if "model_hosts" in roles:
+        card, told = _card(name, profile)
+        problems += [card] if card else []
+        warnings += [told] if told else []
+
+    needed_ram = ram_needed_mib(roles)
     if profile.ram_mib < NOMINAL * needed_ram:
         problem(
             "RAM",
@@ -115,22 +104,12 @@ def check_host(
             f"{needed_ram} MiB for {', '.join(sorted(roles))}",
             "add RAM, or move a role",
         )
-    for where, free, minimum in (
-        ("/var/lib", profile.var_lib_free_mib, _sum_over(VAR_LIB_MIB, roles)),
-        ("/opt", profile.opt_free_mib, _sum_over(OPT_MIB, roles)),
-    ):
-        if free >= minimum:
-            continue
+    for folders, free, minimum in shortages(profile.machine, disk_needs(roles)):
         if profile.beside.claimed:
             # What the first deployment took is no longer free; a second run must not fail over that.
-            warn(f"{free} MiB are free at {where}; a first deployment wants {minimum} MiB.")
+            warn(f"{free} MiB are free at {folders}; a first deployment wants {minimum} MiB.")
         else:
-            problem(
-                f"disk at {where}",
-                f"{free} MiB free",
-                f"{minimum} MiB",
-                "free disk space or enlarge the volume",
-            )
+            problem(f"disk at {folders}", f"{free} MiB free", f"{minimum} MiB", "free disk space or enlarge the volume")
 
     try:
         apt_of(name, profile.apt_proxies)
@@ -154,13 +133,29 @@ def check_host(
     return problems, warnings
 
 
-def _needed_ram_mib(roles: Collection[str]) -> int:
-    model = round(smallest_ram_gib() * 1024) if "model_hosts" in roles else 0
-    return max(_sum_over(RAM_MIB, roles), model)
-
-
-def _sum_over(minimum: dict[str, int], roles: Collection[str]) -> int:
-    return sum(minimum.get(role, 0) for role in set(roles))
+def _card(name: str, profile: Profile) -> tuple[SettingError | None, str]:
+    """A problem, or a warning, about a graphics card of a model host that cannot be used."""
+    machine = profile.machine
+    if machine.card_trouble:
+        if recorded_place(machine.model_record) == "VRAM":
+            # Without the card another model would be chosen, and sent.
+            return SettingError(
+                f"host {name}: nvidia-smi says",
+                line(machine.card_trouble),
+                "the graphics card, on which the host's model runs",
+                "reboot the host when its driver was updated, else repair the driver; nvidia-smi has to list the card. "
+                "Without a card for good: rm /etc/private-ai/model.json there, and run again",
+            ), ""
+        return None, (
+            f"host {name}: nvidia-smi lists no graphics card, it says {line(machine.card_trouble)!r}. The model is "
+            "chosen for the processor. If the host has a card: reboot it, or repair its driver, and run again."
+        )
+    if profile.gpus and not profile.vram_mib:
+        return None, (
+            f"host {name}: {line(', '.join(profile.gpus))} has no memory of its own that nvidia-smi tells. The model "
+            "is chosen for the processor."
+        )
+    return None, ""
 
 
 def _holders(profile: Profile, needed: NeededPort) -> list[str]:

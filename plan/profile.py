@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from plan.claims import Login
+from plan.machine import Machine
 from plan.tables import Chain
 
 
@@ -59,17 +60,19 @@ class Beside:
 class Profile:
     """One host at one moment. Units: MiB, seconds.
 
-    `cpu` is 'amd64', 'arm64' or the kernel's own word. The `*_free_mib` are what root may still write to the
-    file system that holds /var/lib and /opt. `clock` is the host's time (seconds since 1970) in the middle of
+    `cpu` is 'amd64', 'arm64' or the kernel's own word. `ram_mib` is what the kernel calls MemTotal, in a container that
+    is given less what it is given. `clock` is the host's time (seconds since 1970) in the middle of
     the reading; `clock_skew_s` is host minus controller, to within half the time the reading took. `systemd`
     says whether systemd is PID 1, `systemd_version` is 0 without it. `cgroup_controllers` are those of
     cgroup v2. `addresses` are (interface, address/prefix), `default_routes` (interface, gateway or '').
-    `vram_mib` is the sum over `gpus`, 0 without nvidia-smi. `apt_proxies` and `apt_mirrors` are URLs.
+    `vram_mib` is the sum over `gpus`, 0 without nvidia-smi and for cards that have no memory of their own.
+    `apt_proxies` and `apt_mirrors` are URLs.
     `ssh_client` is the controller's address as the host sees it, '' when not over SSH, and `ssh_port` the port of the
     host that it came in on, 0 then. Of an interrupted run, `firewall_tried` says whether its rules lie there, loaded or
     not, `firewall_unconfirmed` is since when they are in force, `firewall_taken_back` when they were taken back, both
     as the host wrote it, or ''. `stamp` is the text of the stamp (plan/stamp.py), '' when there is none that root wrote
-    and everybody may read. `beside` is what may be there that the house did not make.
+    and everybody may read. `machine` is what machine or container can do, `beside` what may be there that the house did
+    not make.
     """
 
     hostname: str
@@ -79,15 +82,12 @@ class Profile:
     cpu: str
     cpus: int
     ram_mib: int
-    var_lib_free_mib: int
-    opt_free_mib: int
     clock: float
     clock_skew_s: float
     systemd: bool
     systemd_version: int
     cgroup_controllers: frozenset[str]
     kernel: str
-    tun: bool
     addresses: tuple[tuple[str, str], ...]
     default_routes: tuple[tuple[str, str], ...]
     listeners: tuple[Listener, ...]
@@ -103,4 +103,5 @@ class Profile:
     firewall_unconfirmed: str
     firewall_taken_back: str
     stamp: str
+    machine: Machine = field(default_factory=Machine)
     beside: Beside = Beside()

@@ -19,11 +19,12 @@ UNKNOWN = "unknown"
 @dataclass(frozen=True)
 class Deployed:
     """`revision`: git commit, with "+" when files were changed after it. `settings`: their digest. `programs`: name ->
-    version, of those that the host has, and of pyinfra."""
+    version, of those that the host has, and of pyinfra. `host`: its name in the inventory, "" for an old one."""
 
     revision: str
     settings: str
     programs: Mapping[str, str]
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def parse_stamp(text: str) -> Stamp | None:
         when = datetime.fromisoformat(raw["when"])
         if when.tzinfo is None:
             return None
-        return Stamp(Deployed(str(raw["revision"]), str(raw["settings"]), programs), when)
+        return Stamp(Deployed(str(raw["revision"]), str(raw["settings"]), programs, str(raw.get("host", ""))), when)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

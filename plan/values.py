@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from plan.addresses import address, network
+from plan.addresses import address, network, of_no_use_on_lan
 from plan.errors import SettingError, nearest
 
 #: One label of a name (RFC 1123), lower case.
@@ -95,13 +95,19 @@ def networks(value: object) -> tuple[str, ...]:
     return _each(where, value, network, "networks in CIDR form such as 192.168.1.0/24", "correct it")
 
 
-def lan_addresses(host: str, value: object) -> tuple[str, ...]:
-    """A host's addresses on its local network, each once, IPv4 before IPv6. Raises SettingError."""
+def lan_addresses(host: str, value: object, setting: str = "lan_addresses") -> tuple[str, ...]:
+    """A host's addresses on its local network, each once, IPv4 before IPv6; `setting` is where they come from.
+
+    Raises SettingError, also for those at which no other host could reach it.
+    """
     where, accepted = f"{host}: lan_addresses", "IPv4 and IPv6 addresses of the host on its local network"
     add = "add 'lan_addresses': ['192.168.1.10'] to the host's data"
     if not isinstance(value, list) or not value:
         raise SettingError(where, value, f"a list of {accepted}", add)
     found = _each(where, value, address, accepted, add)
+    for text in value:
+        if why := of_no_use_on_lan(address(text)):
+            raise SettingError(f"{host}: {setting}", text, f"{accepted}; this is {why}", add)
     return tuple(sorted(dict.fromkeys(found), key=lambda text: ":" in text))
 
 

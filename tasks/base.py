@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyinfra import host, logger
 
 from operations.claims import claimed
 from operations.component import component
+from plan.authority import other_house
 from plan.beside import check_beside
 from plan.checks import OWNERS
 from plan.claims import accounts_of, claim_file
+from plan.errors import SettingError
 from plan.firewall import locked_out
 from plan.house import leads_to
+from plan.identity import another_name, foreign_addresses, twins
 from plan.preflight import NeededPort, check_host
 from plan.want import Account, Block, Component, Directory
-from tasks.this import This, WrongInput, choice_of, model_of, program
+from tasks.this import (
+    This,
+    WrongInput,
+    authority_seen,
+    choice_of,
+    known_profiles,
+    model_of,
+    program,
+    room_for,
+)
 
 #: Every host: to be reached, to be checked, to fetch over HTTPS.
 PACKAGES = ("ca-certificates", "curl", "nftables", "openssl")
@@ -28,27 +42,40 @@ def check(this: This) -> None:
         for row in this.house.access
         if row.id in OWNERS and row.id != "ssh" and leads_to(row, this.member)
     )
-    problems, warnings = check_host(this.member.name, this.member.roles, this.profile, needed_ports=needed)
+    name, roles, profile = this.member.name, this.member.roles, this.profile
+    problems, warnings = check_host(name, roles, profile, needed_ports=needed)
+    for found, said in (
+        twins(name, profile, known_profiles()),
+        foreign_addresses(this.member, profile),
+        check_beside(this.house, this.member, profile),
+    ):
+        problems += found
+        warnings += said
+    other = (another_name(name, profile), other_house(this.house, authority_seen(this.house)))
+    problems += [each for each in other if each]
     if this.profile.ssh_client:
         locked = locked_out(this.house, this.member, this.profile.ssh_client, this.profile.ssh_port)
         problems += [locked] if locked else []
-    more_problems, more_warnings = check_beside(this.house, this.member, this.profile)
-    problems += more_problems
-    for warning in warnings + more_warnings:
-        logger.warning(f"{host.print_prefix}{warning}")
-    if problems:
-        raise WrongInput("\n    ".join(["nothing was changed:", *map(str, problems)]))
+    _say(problems, warnings)
     cpu, house = this.profile.cpu, this.house
     program("tailscale", cpu, house)
     if this.has("coordinator"):
         program("headscale", cpu, house)
     if this.has("model_hosts"):
         choice = choice_of(this.member)
+        _say(*room_for(this.member, choice))
         host.log(f"{choice.why} {choice.next_larger}")
         program("ollama", cpu, house, gpu=choice.place == "VRAM")
         model_of(this.member)
     if this.has("gateway"):
         program("openclaw", cpu, house)
+
+
+def _say(problems: Sequence[SettingError], warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        logger.warning(f"{host.print_prefix}{warning}")
+    if problems:
+        raise WrongInput("\n    ".join(["nothing was changed:", *map(str, problems)]))
 
 
 def deploy(this: This) -> None:

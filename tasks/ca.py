@@ -10,6 +10,7 @@ from facts.certificate import CaCertificate
 from operations.asked import NotYet, ask
 from operations.certificate import authority
 from operations.component import component
+from plan.authority import authority_name
 from plan.house import House
 from plan.want import Component, Effect, File
 from tasks.this import This
@@ -35,7 +36,7 @@ def deploy_authority(this: This) -> None:
     addresses = [f"IP:{network.network_address}/{network.netmask}" for network in networks]
     authority(
         name="CA | Authority of the house",
-        common_name=f"Private AI {this.house.name} CA",
+        common_name=authority_name(this.house),
         permitted=(f"DNS:{this.house.domain}", *addresses),
     )
 

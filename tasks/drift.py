@@ -52,7 +52,7 @@ def deployed(this: This) -> Deployed:
     if this.has("gateway"):
         names.append(("openclaw", False))
     programs = {name: program(name, this.profile.cpu, this.house, gpu).version for name, gpu in names}
-    return Deployed(revision(), settings(), {**programs, "pyinfra": version("pyinfra")})
+    return Deployed(revision(), settings(), {**programs, "pyinfra": version("pyinfra")}, this.member.name)
 
 
 @cache

@@ -32,6 +32,7 @@ from plan.house import HostEntry, House, Member, build_house
 from plan.models import Choice, Hardware, choose
 from plan.openclaw import WHO
 from plan.profile import Profile
+from plan.room import MODELS, model_room
 from plan.terminal import line
 from tasks.run import RUN
 
@@ -133,6 +134,20 @@ def profile_of(name: str) -> Profile:
     return _profiles[name]
 
 
+def known_profiles() -> dict[str, Profile]:
+    """What is known of hosts by now, by name: of all that this run is about, when the last of them is checked."""
+    return dict(_profiles)
+
+
+def authority_seen(house: House) -> str:
+    """The certificate (PEM) of the house's authority, "" for none. Where the coordinator is in this run, only it is
+    told: it was asked at first."""
+    coordinator = inventory.get_host(house.coordinator.name)
+    if host.name != coordinator.name and state.is_host_in_limit(coordinator):
+        return ""
+    return ask(coordinator, CaCertificate)
+
+
 def _at_first(member: Member) -> list[Question]:
     facts: list[type[FactBase[Any]]] = [HostProfile, Tailscale]
     if "coordinator" in member.roles:
@@ -160,17 +175,10 @@ def vpn_of(member: Member) -> TailscaleState:
 def choice_of(member: Member) -> Choice:
     """The model of a model host, decided once per run. Raises WrongInput when none fits."""
     if member.name not in _choices:
-        profile = profile_of(member.name)
         here = inventory.get_host(member.name)
-        hardware = Hardware(
-            ram_gib=profile.ram_mib / 1024,
-            vram_gib=profile.vram_mib / 1024,
-            disk_free_gib=profile.var_lib_free_mib / 1024,
-            cpus=profile.cpus,
-        )
         asked = partial(
             choose,
-            hardware,
+            _hardware(member),
             wanted_context=here.data.get("ollama_context"),
             named=here.data.get("ollama_model"),
             present=_stores_of(member).installed,
@@ -184,6 +192,27 @@ def choice_of(member: Member) -> Choice:
         except (SettingError, ArtifactError) as error:
             raise WrongInput(f"host {member.name}: {error} (nothing was changed)") from error
     return _choices[member.name]
+
+
+def _hardware(member: Member) -> Hardware:
+    profile = profile_of(member.name)
+    return Hardware(
+        ram_gib=profile.ram_mib / 1024,
+        vram_gib=profile.vram_mib / 1024,
+        disk_free_gib=profile.machine.disk(MODELS).free_mib / 1024,
+        cpus=profile.cpus,
+    )
+
+
+def room_for(member: Member, choice: Choice) -> tuple[list[SettingError], list[str]]:
+    """Problems and warnings about the room for a model, on a host on which the house has none yet: a later run finds it
+    there, in memory and on disk, and must not be refused for that."""
+    profile = profile_of(member.name)
+    if MODELS in profile.beside.claimed:
+        return [], []
+    data = inventory.get_host(member.name).data
+    named, context = data.get("ollama_model"), data.get("ollama_context")
+    return model_room(member, profile, choice, _hardware(member), named, context)
 
 
 def program(name: str, cpu: str, house: House, gpu: bool = False) -> Program:

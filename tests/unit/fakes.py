@@ -32,6 +32,7 @@ from operations.component import brought
 from operations.firewall import guarded
 from operations.openclaw import ImagePresent
 from plan.house import House
+from plan.machine import FOLDERS, Disk, Machine
 from plan.models import Choice, Hardware, choose
 from plan.profile import Profile
 from plan.want import Component, Have
@@ -46,15 +47,12 @@ PROFILE = Profile(
     cpu="amd64",
     cpus=2,
     ram_mib=32768,
-    var_lib_free_mib=500_000,
-    opt_free_mib=500_000,
     clock=0.0,
     clock_skew_s=0.0,
     systemd=True,
     systemd_version=257,
     cgroup_controllers=frozenset({"memory", "pids"}),
     kernel="",
-    tun=True,
     addresses=(),
     default_routes=(),
     listeners=(),
@@ -70,6 +68,7 @@ PROFILE = Profile(
     firewall_unconfirmed="",
     firewall_taken_back="",
     stamp="",
+    machine=Machine(disks=tuple(Disk(folder, "/dev/sda", 500_000) for folder in FOLDERS)),
 )
 CHOICE: Choice = choose(Hardware(32, 500), wanted_context=None, named=None, registry_reachable=True)
 BLOB = Blob(f"sha256:{'d' * 64}", 5, Path("/cache/blob"))

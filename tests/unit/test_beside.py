@@ -312,7 +312,9 @@ def test_a_published_port_is_refused_until_the_table_has_it() -> None:
 
 def test_a_published_port_is_asked_of_ufw_only_where_it_is_not_passed_on() -> None:
     def said(addresses: list[str], *names: str) -> str:
-        house = single(lan_addresses=addresses, **with_row("8080/tcp"))
+        house = single(**with_row("8080/tcp"))
+        laptop = house.member("laptop")
+        house = replace(house, members=(replace(house.member("home"), addresses=tuple(addresses)), laptop))
         return look(house=house, chains=tuple(chain for name in names for chain in chains(name)))[0][0]
 
     assert "8080/tcp" in said(["10.77.0.11"], "ufw")

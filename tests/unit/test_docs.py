@@ -61,8 +61,6 @@ OTHER_PORTS = {
     80: "Debian mirrors, the lab's internet, the port that Tailscale's clients are kept from",
     8080: "an example of a program or a container (docs/health.md, docs/beside.md)",
     8888: "the lab's package proxy, on the controller (lab/network.py)",
-    9090: "Headscale's metrics, on loopback (templates/headscale/config.yaml.j2)",
-    50443: "Headscale's administration, on loopback (templates/headscale/config.yaml.j2)",
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from plan.machine import FOLDERS, Disk, Machine
 from plan.preflight import NeededPort, check_host
 from plan.profile import Beside, Listener, Profile
 
@@ -18,15 +19,12 @@ GOOD = Profile(
     cpu="amd64",
     cpus=4,
     ram_mib=15900,
-    var_lib_free_mib=50_000,
-    opt_free_mib=50_000,
     clock=1.8e9,
     clock_skew_s=0.4,
     systemd=True,
     systemd_version=257,
     cgroup_controllers=frozenset({"cpu", "memory", "pids"}),
     kernel="6.12.48+deb13-amd64",
-    tun=True,
     addresses=(("lo", "127.0.0.1/8"), ("host0", "192.168.1.10/24"), ("tailscale0", "100.64.0.1/32")),
     default_routes=(("host0", "192.168.1.1"),),
     listeners=(Listener("tcp", "*", 22, "sshd", "ssh.service"),),
@@ -42,6 +40,7 @@ GOOD = Profile(
     firewall_unconfirmed="",
     firewall_taken_back="",
     stamp="",
+    machine=Machine(disks=tuple(Disk(folder, "/dev/sda", 50_000) for folder in FOLDERS)),
 )
 ALL_ROLES = ("coordinator", "gateway", "model_hosts")
 PORTS = (
@@ -53,6 +52,20 @@ PORTS = (
 
 def held(proto: str, port: int, process: str, unit: str) -> dict[str, Any]:
     return {"listeners": (*GOOD.listeners, Listener(proto, "0.0.0.0", port, process, unit))}  # type: ignore[arg-type]
+
+
+def machine(**change: Any) -> dict[str, Any]:
+    return {"machine": replace(GOOD.machine, **change)}
+
+
+def disks(free_mib: int = 50_000, **other: int) -> dict[str, Any]:
+    """All folders on one disk with so much free, and some on disks of their own."""
+    own = {name.replace("_", "/"): free for name, free in other.items()}
+    return machine(
+        disks=tuple(
+            Disk(folder, folder if folder in own else "/dev/sda", own.get(folder, free_mib)) for folder in FOLDERS
+        )
+    )
 
 
 def check(roles: tuple[str, ...] = ALL_ROLES, **change: Any) -> tuple[list[str], list[str]]:
@@ -72,12 +85,22 @@ def test_a_good_host_passes_silently() -> None:
         ({"os_id": "ubuntu", "os_version_id": "22.04", "os_pretty": "Ubuntu 22.04"}, ["Ubuntu 22.04"]),
         ({"cpu": "riscv64"}, ["cpu", "riscv64", "amd64 or arm64"]),
         ({"systemd": False}, ["systemd", "PID 1"]),
-        ({"tun": False}, ["/dev/net/tun", "modprobe tun"]),
+        (machine(tun_trouble="missing"), ["/dev/net/tun", "'missing'", "modprobe tun"]),
+        (machine(tun_trouble="Operation not permitted"), ["/dev/net/tun", "not permitted", "pct set ID --dev0"]),
+        (machine(sandbox_trouble="unshare: Permission denied"), ["file systems", "unshare: Per", "nesting=1"]),
+        (machine(ids=((0, 65535),)), ["user numbers", "'0 to 65535'", "100000 to 165535", "lxc.idmap"]),
+        (machine(ids=((0, 99_999), (100_000, 165_534))), ["user numbers", "0 to 99999, 100000 to 165534"]),
+        (machine(switches={"user.max_user_namespaces": 0}), ["user.max_user_namespaces is 0", "sysctl -w"]),
+        (
+            machine(switches={"kernel.unprivileged_userns_clone": 0}),
+            ["kernel.unprivileged_userns_clone is 0", "unprivileged_userns_clone=1"],
+        ),
         ({"clock_skew_s": 61.0}, ["clock", "+61 s"]),
         ({"clock_skew_s": -3600.0}, ["clock", "-3600 s"]),
         ({"ram_mib": 1800}, ["RAM", "1800 MiB"]),
-        ({"var_lib_free_mib": 8191}, ["/var/lib", "8191 MiB", "8192 MiB"]),
-        ({"opt_free_mib": 100}, ["/opt", "100 MiB", "2048 MiB"]),
+        (disks(10_239), ["disk at /var/lib and /opt and /var/lib/openclaw", "10239 MiB free", "10240 MiB"]),
+        (disks(_opt=100), ["disk at /opt is", "100 MiB free", "2048 MiB"]),
+        (disks(_var_tmp=100), ["disk at /var/tmp is", "100 MiB free", "512 MiB"]),
         (held("tcp", 443, "nginx", "nginx.service"), ["port 443/tcp", "nginx (nginx.service)", "Headscale"]),
         (held("tcp", 443, "", ""), ["port 443/tcp", "does not name", "no unit"]),
         (held("udp", 3478, "coturn", "coturn.service"), ["port 3478/udp", "coturn"]),
@@ -105,6 +128,7 @@ def test_each_problem_names_value_and_remedy(change: dict[str, Any], words: list
         ({"cgroup_controllers": frozenset({"pids"})}, "MemoryMax"),
         ({"cgroup_controllers": frozenset({"memory"})}, "PidsLimit"),
         ({"reboot_required": True}, "reboot is pending"),
+        (machine(switches={"kernel.apparmor_restrict_unprivileged_userns": 1}), "AppArmor lets only programs"),
         ({"firewall_unconfirmed": "2026-11-24 12:00:00 UTC"}, "2026-11-24 12:00:00 UTC, which no new SSH"),
         ({"firewall_taken_back": "2026-11-24 12:00:45 UTC"}, "taken back on 2026-11-24 12:00:45 UTC"),
     ],
@@ -125,9 +149,43 @@ def test_ports_held_by_us_or_of_another_protocol_are_fine(proto: str, port: int,
     assert check(**held(proto, port, "x", unit)) == ([], [])
 
 
+NVIDIA = "Failed to initialize NVML: Driver/library version mismatch ended with 18"
+
+
+def test_a_card_that_nvidia_smi_does_not_tell_is_a_warning_on_model_hosts() -> None:
+    problems, warnings = check(**machine(card_trouble=NVIDIA))
+    assert problems == [] and len(warnings) == 1 and NVIDIA in warnings[0] and "reboot it" in warnings[0]
+    assert check(("clients",), **machine(card_trouble=NVIDIA)) == ([], [])
+    problems, warnings = check(gpus=("NVIDIA GB10",))
+    assert problems == [] and len(warnings) == 1 and "NVIDIA GB10 has no memory of its own" in warnings[0]
+
+
+def test_a_model_that_runs_on_the_card_is_not_replaced_because_the_card_is_not_seen() -> None:
+    record = '{"model": "qwen3:14b", "place": "PLACE"}'
+    problems, _ = check(**machine(card_trouble=NVIDIA, model_record=record.replace("PLACE", "VRAM")))
+    assert len(problems) == 1
+    for words in ("nvidia-smi says", NVIDIA, "reboot the host", "rm /etc/private-ai/model.json"):
+        assert words in problems[0]
+    for other in (record.replace("PLACE", "RAM"), "", "[]", "what?"):
+        assert check(**machine(card_trouble=NVIDIA, model_record=other))[0] == []
+
+
+def test_only_a_gateway_needs_user_namespaces() -> None:
+    shut = machine(
+        ids=((0, 65535),), switches={"user.max_user_namespaces": 0, "kernel.apparmor_restrict_unprivileged_userns": 1}
+    )
+    assert check(("coordinator", "model_hosts"), **shut) == ([], [])
+
+
+def test_a_disk_of_its_own_is_what_counts() -> None:
+    assert check(**disks(3072 + 512 + 2048 + 512, _var_lib_openclaw=4096)) == ([], [])
+    # Two parts of one disk, and two disks.
+    assert check(("clients",), **disks(256)) == ([], [])
+
+
 def test_a_second_run_is_not_refused_for_the_disk_the_first_one_took() -> None:
     deployed = Beside(claimed=frozenset({"/var/lib/headscale"}))
-    problems, warnings = check(var_lib_free_mib=3000, beside=deployed)
+    problems, warnings = check(**disks(3000), beside=deployed)
     assert problems == []
     assert "3000 MiB" in warnings[0]
 
@@ -151,5 +209,5 @@ def test_ram_by_role(roles: tuple[str, ...], ram_mib: int, passes: bool) -> None
 
 
 def test_all_problems_are_told_at_once() -> None:
-    problems, _ = check(cpu="riscv64", tun=False, clock_skew_s=900.0)
+    problems, _ = check(cpu="riscv64", clock_skew_s=900.0, **machine(tun_trouble="missing"))
     assert len(problems) == 3

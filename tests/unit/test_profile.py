@@ -9,6 +9,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from facts.profile import SCRIPT, HostProfile, parse_profile
 from plan.claims import Login
+from plan.machine import FOLDERS, Disk, Machine
 from plan.profile import Beside, Listener, Profile, Vpn
 from plan.tables import Chain
 
@@ -33,18 +34,11 @@ x86_64
 6.12.48+deb13-amd64
 @@ cpus
 2
-@@ memory
-MemTotal:       24684092 kB
-@@ disk
-/dev/vda         264212084 22176044  73325220      24% /
-/dev/vda         264212084 22176044  73325220      24% /
 @@ init
 systemd
 @@ systemd
 systemd 257 (257.13-1~deb13u1)
 @@ cgroup
-@@ tun
-yes
 @@ addresses
 1: lo    inet 127.0.0.1/8 scope host lo\       valid_lft forever preferred_lft forever
 1: lo    inet6 ::1/128 scope host noprefixroute \       valid_lft forever preferred_lft forever
@@ -66,7 +60,6 @@ tcp LISTEN 0      4096           *:22          *:* users:(("sshd",pid=92,fd=3),(
 127.0.0.1:11434                     ollama-vpn.socket               ollama-vpn.service
 [::]:22                             ssh.socket                      ssh.service
 route 1361                          systemd-networkd.socket         systemd-networkd.service
-@@ gpu
 @@ proxy
 Acquire::http::Proxy "http://10.77.0.1:8888";
 @@ mirrors
@@ -75,8 +68,6 @@ deb http://mirror.example/debian trixie-updates main
 deb http://security.mirror.example/debian-security trixie-security main
 @@ ssh
 10.77.0.1 50514 10.77.0.11 22
-@@ machine-id
-00112233445566778899aabbccddeeff
 @@ reboot
 @@ firewall-tried
 @@ firewall-unconfirmed
@@ -86,6 +77,34 @@ deb http://security.mirror.example/debian-security trixie-security main
   "revision": "0123456789ab"
 }
 
+@@ memory
+MemTotal:       24684092 kB
+MemAvailable:   22007312 kB
+limit max
+@@ disk
+Filesystem     1024-blocks     Used Available Capacity Mounted on
+/dev/vda         264212084 22176044  73325220      24% /
+/dev/vda         264212084 22176044  73325220      24% /
+/dev/vda         264212084 22176044  73325220      24% /
+/dev/vda         264212084 22176044  73325220      24% /
+/dev/vda         264212084 22176044  73325220      24% /
+/dev/vda         264212084 22176044  73325220      24% /
+@@ tun
+there
+@@ gpu
+@@ sandbox
+@@ ids
+         0          0 4294967295
+@@ switches
+user/max_user_namespaces:94117
+@@ machine-id
+00112233445566778899aabbccddeeff
+@@ boot
+c661a50f-110e-4506-9927-8fd6282c0e66
+1 (systemd (x) 1) S 0 1 1 0 -1 4194560 45092 1163420 127 4251 224 340 5108 7320 20 0 1 0 25 23158784 3367 1844674407370
+@@ host-keys
+ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== root@home
+@@ model
 @@ claimed
 @@ places
 @@ accounts
@@ -141,15 +160,12 @@ def test_recorded_host() -> None:
         cpu="amd64",
         cpus=2,
         ram_mib=24105,
-        var_lib_free_mib=71606,
-        opt_free_mib=71606,
         clock=profile.clock,
         clock_skew_s=profile.clock_skew_s,
         systemd=True,
         systemd_version=257,
         cgroup_controllers=frozenset(),
         kernel="6.12.48+deb13-amd64",
-        tun=True,
         addresses=(
             ("lo", "127.0.0.1/8"),
             ("lo", "::1/128"),
@@ -175,6 +191,13 @@ def test_recorded_host() -> None:
         firewall_unconfirmed="",
         firewall_taken_back="",
         stamp='{\n"revision": "0123456789ab"\n}',
+        machine=Machine(
+            boot="c661a50f-110e-4506-9927-8fd6282c0e66 25",
+            host_keys=frozenset({"AAAAC3NzaC1lZDI1NTE5AAAAIA=="}),
+            ram_available_mib=21491,
+            disks=tuple(Disk(folder, "/dev/vda", 71606) for folder in FOLDERS),
+            switches={"user.max_user_namespaces": 94117},
+        ),
     )
 
 
@@ -235,6 +258,66 @@ def test_what_is_beside_the_house() -> None:
     assert parse(RECORDED).beside == Beside()
 
 
+@pytest.mark.parametrize(
+    ("said", "gpus", "vram_mib", "trouble"),
+    [
+        ("24564, NVIDIA GeForce RTX 4090", ("NVIDIA GeForce RTX 4090",), 24564, ""),
+        # The machine's memory is the card's, too (DGX Spark).
+        ("[N/A], NVIDIA GB10", ("NVIDIA GB10",), 0, ""),
+        ("[Not Supported], NVIDIA T1", ("NVIDIA T1",), 0, ""),
+        ("[N/A], NVIDIA GB10\n8192, NVIDIA T1", ("NVIDIA GB10", "NVIDIA T1"), 8192, ""),
+        ("No devices were found\nended with 6", (), 0, "No devices were found ended with 6"),
+        (
+            "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 550.163\nended with 18",
+            (),
+            0,
+            "Failed to initialize NVML: Driver/library version mismatch NVML library version: 550.163 ended with 18",
+        ),
+        ("ended with 124", (), 0, "ended with 124"),
+        # A card that works counts, whatever is said about another.
+        ("8192, NVIDIA T1\nUnable to determine the device handle\nended with 15", ("NVIDIA T1",), 8192, ""),
+    ],
+)
+def test_whatever_nvidia_smi_says(said: str, gpus: tuple[str, ...], vram_mib: int, trouble: str) -> None:
+    profile = parse(with_section("gpu", said))
+    assert (profile.gpus, profile.vram_mib, profile.machine.card_trouble) == (gpus, vram_mib, trouble)
+
+
+def test_memory_of_a_container_and_with_a_cache_of_zfs() -> None:
+    told = "MemTotal: 16777216 kB\nMemAvailable: 4194304 kB\n"
+    profile = parse(with_section("memory", f"{told}limit max\nzfs c_min 1073741824\nzfs size 9663676416"))
+    assert (profile.ram_mib, profile.machine.ram_available_mib) == (16384, 4096 + 8192)
+    profile = parse(with_section("memory", f"{told}limit 2147483648"))
+    assert (profile.ram_mib, profile.machine.ram_available_mib) == (2048, 2048)
+    assert parse(with_section("memory", "MemTotal: 1048576 kB\nlimit")).machine.ram_available_mib is None
+
+
+def test_folders_on_disks_of_their_own() -> None:
+    rows = [f"/dev/vda 9 9 {2 * 1024 * 1024} 9% /"] * 2 + [f"/dev/vdb 9 9 {4 * 1024 * 1024} 9% /var/lib/ollama"]
+    rows += ["/dev/vda 9 9 2097152 9% /"] * 2 + ["tmpfs 9 9 102400 0% /var/tmp"]
+    machine = parse(with_section("disk", "\n".join(rows))).machine
+    assert machine.disk("/var/lib/ollama") == Disk("/var/lib/ollama", "/dev/vdb", 4096)
+    assert machine.disk("/var/tmp") == Disk("/var/tmp", "/var/tmp", 100)
+    assert machine.disk("/opt") == Disk("/opt", "/dev/vda", 2048)
+
+
+def test_a_container_without_privileges() -> None:
+    text = RECORDED
+    for name, body in {
+        "tun": "there\nOperation not permitted",
+        "sandbox": "unshare: cannot change root filesystem propagation: Permission denied",
+        "ids": "         0     100000      65536",
+        "switches": "user/max_user_namespaces:0\nkernel/unprivileged_userns_clone:0",
+    }.items():
+        text = with_section(name, body, text)
+    machine = parse(text).machine
+    assert machine.tun_trouble == "Operation not permitted"
+    assert machine.sandbox_trouble.endswith("Permission denied")
+    assert machine.ids == ((0, 65535),)
+    assert machine.switches == {"user.max_user_namespaces": 0, "kernel.unprivileged_userns_clone": 0}
+    assert parse(with_section("tun", "")).machine.tun_trouble == "missing"
+
+
 def test_the_script_is_good_shell() -> None:
     done = subprocess.run(["sh", "-n"], input=SCRIPT, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -264,12 +347,11 @@ def test_clock_behind() -> None:
         (RECORDED[: RECORDED.index("@@ routes")], "cut off after 'addresses'"),
         (RECORDED.replace("@@ listeners", "@@ other"), "'listeners' is missing"),
         (with_section("uid", "1000"), "as root"),
-        (with_section("memory", ""), "'memory' is missing"),
+        (with_section("memory", ""), "'MemTotal:' is missing"),
         (with_section("os", "NAME=x"), "'ID' is missing"),
-        (with_section("disk", "/dev/vda 1 1 2048 1% /"), "/var/lib or /opt"),
-        (with_section("disk", "df: error"), "cannot be read"),
+        (with_section("disk", "/dev/vda 1 1 2048 1% /"), "some of /var/lib, /opt"),
+        (with_section("disk", "df: error\n" * 6), "cannot be read"),
         (with_section("cpus", "many"), "cannot be read"),
-        (with_section("gpu", "[N/A], GPU"), "cannot be read"),
         (with_section("listeners", "tcp LISTEN 0"), "cannot be read"),
         (with_section("addresses", "1: lo inet 300.1.1.1/8"), "cannot be read"),
         (with_section("accounts", "ollama:x"), "cannot be read"),

@@ -142,10 +142,13 @@ def test_asking_prints_time_and_state_and_looks_first_when_the_state_is_older_th
 
 def status(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`make status` of a house of which nobody can be reached."""
-    at = '{"ssh_hostname": "127.0.0.1", "ssh_port": 1}'
+    at = {
+        name: f'{{"ssh_hostname": "127.0.0.1", "ssh_port": 1, "lan_addresses": ["{address}"]}}'
+        for name, address in (("home", "10.77.0.11"), ("laptop", "10.77.0.20"))
+    }
     file = folder / "inventory.py"
     groups = {"coordinator": "home", "gateway": "home", "model_hosts": "home", "clients": "laptop"}
-    file.write_text("".join(f'{group} = [("{name}", {at})]\n' for group, name in groups.items()))
+    file.write_text("".join(f'{group} = [("{name}", {at[name]})]\n' for group, name in groups.items()))
     pyinfra = str(Path(sys.executable).parent / "pyinfra")
     return subprocess.run(
         [pyinfra, "-y", str(file), "playbooks/status.py", *arguments],

@@ -38,7 +38,10 @@ def found(name: str, *groups: str, **data: Any) -> dict[str, Any]:
     return {"name": name, "groups": [*groups, "mine"], "data": {**SETTINGS, "ssh_hostname": "192.0.2.7", **data}}
 
 
-HOSTS = [found("hub", "coordinator", "gateway", "model_hosts"), found("laptop", "clients")]
+HOSTS = [
+    found("hub", "coordinator", "gateway", "model_hosts"),
+    found("laptop", "clients", ssh_hostname="192.0.2.20"),
+]
 
 
 def test_a_subject_leaves_out_pyinfra_s_own_groups() -> None:

@@ -80,6 +80,10 @@ class HostState:
         return dict(line.split("=", 1) for line in self[f"environment {unit}"].text.splitlines() if "=" in line)
 
 
+#: A script for sed: the TCP ports of Headscale, from the lines of ss.
+HEADSCALE_PORTS = r"s/^.*:\([0-9]*\) .*((\"headscale\",.*$/\1/p"
+
+
 def authority_path(house: House) -> str:
     """Where a host keeps the CA's certificate."""
     return f"/usr/local/share/ca-certificates/private-ai-{house.name}.crt"
@@ -129,7 +133,11 @@ def script(house: House, member: Member) -> str:
             "systemctl show --property=ExecMainStartTimestamp --value --timestamp=unix headscale"
         )
         parts["devices"] = f"cat {DEVICES} || true"
-        parts["headscale"] = "curl --silent --fail --max-time 10 http://127.0.0.1:9090/debug/config"
+        # Its port is another one after each start. At its other ports it speaks other protocols.
+        parts["headscale"] = (
+            f"for port in $(ss -Hltnp | sed -n '{HEADSCALE_PORTS}'); do "
+            "curl --silent --fail --max-time 10 http://127.0.0.1:$port/debug/config && exit; done; exit 1"
+        )
         parts["certificate headscale"] = _certificate(house, house.headscale_name, house.port("headscale"))
     if "model_hosts" in member.roles:
         url = f"http://127.0.0.1:{house.port('ollama')}/api"

@@ -1,0 +1,57 @@
+"""The part of a host's profile that says what its machine, or its container, can do. Read by facts/machine.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+#: The folders that a house fills, whatever file systems they lie on.
+FOLDERS = ("/var/lib", "/opt", "/var/lib/ollama", "/var/lib/openclaw", "/var/lib/private-ai", "/var/tmp")
+
+#: Ids of a user namespace, first and last.
+Ids = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What root may still write below `folder`, MiB. `system` is the same for folders that share one file system."""
+
+    folder: str
+    system: str
+    free_mib: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine, or container, as it is since it was started.
+
+    `boot` is another one for each start of each machine and container. `host_keys` are the public halves of its SSH
+    keys (base64). `ram_available_mib` is what programs can still have, memory that the kernel would give back included;
+    None where it is not known. `card_trouble` is what nvidia-smi said instead of telling the graphics cards.
+    `tun_trouble` is why the tunnel device cannot be opened, `sandbox_trouble` why a service of systemd's could not be
+    given file systems of its own; "" when all is well. `ids` are the user numbers that exist here. `switches` are
+    settings of the kernel about user namespaces, of those that it has. `model_record` is the text of the record that an
+    earlier run left of its choice of a model (plan/chosen.py), or "".
+    """
+
+    boot: str = ""
+    host_keys: frozenset[str] = frozenset()
+    ram_available_mib: int | None = None
+    disks: tuple[Disk, ...] = ()
+    card_trouble: str = ""
+    tun_trouble: str = ""
+    sandbox_trouble: str = ""
+    ids: tuple[Ids, ...] = ((0, 2**32 - 2),)
+    switches: dict[str, int] = field(default_factory=dict)
+    model_record: str = ""
+
+    def disk(self, folder: str) -> Disk:
+        """The file system that holds one of FOLDERS."""
+        return next(disk for disk in self.disks if disk.folder == folder)
+
+    def has_ids(self, first: int, count: int) -> bool:
+        """Whether all of these user numbers exist here."""
+        wanted = first
+        for begin, end in sorted(self.ids):
+            if begin <= wanted <= end:
+                wanted = end + 1
+        return wanted >= first + count

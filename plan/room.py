@@ -1,0 +1,112 @@
+"""What the house needs of a host's memory and disks, and whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+from plan.errors import SettingError
+from plan.house import Member
+from plan.machine import Disk, Machine
+from plan.models import DISK_RESERVE_GIB, Choice, Hardware, choose, ram_for_budget_gib, smallest_ram_gib
+from plan.profile import Profile
+
+MODELS = "/var/lib/ollama"
+AND = " and "
+
+NOMINAL = 0.9
+"""Of its nominal RAM a kernel shows at least nine tenths, so a '2 GB' machine passes a minimum of 2 GiB."""
+
+RAM_MIB = {"coordinator": 512, "gateway": 1536}
+"""OpenClaw's process was measured at 585 to 930 MiB; Headscale with its relay stays under 200. They add up.
+A model host's minimum is that of the smallest model, whose 2 GiB for the rest already hold these."""
+
+DISK_MIB: dict[str, dict[str, int]] = {
+    # Headscale's database, packages, logs.
+    "coordinator": {"/var/lib": 1024, "/opt": 512},
+    # The image (about 1.5 GiB) unpacked and beside its predecessor; its archive as it was sent, and the copy of it that
+    # Podman makes of what it reads from a pipe.
+    "gateway": {"/var/lib/openclaw": 4096, "/var/lib/private-ai": 512, "/var/tmp": 512, "/opt": 512},
+    # All but the model, which the model choice counts.
+    "model_hosts": {"/var/lib": 2048, "/opt": 1024},
+    "clients": {"/opt": 256},
+}
+"""What each role writes where. Of the programs in /opt there is room for the next version beside this one."""
+
+
+def ram_needed_mib(roles: Collection[str]) -> int:
+    """The least memory of a host with these roles, MiB."""
+    model = round(smallest_ram_gib() * 1024) if "model_hosts" in roles else 0
+    return max(sum(RAM_MIB.get(role, 0) for role in set(roles)), model)
+
+
+def disk_needs(roles: Collection[str]) -> dict[str, int]:
+    """Folder -> MiB that a first deployment of these roles wants below it."""
+    found: dict[str, int] = {}
+    for role in set(roles):
+        for folder, mib in DISK_MIB.get(role, {}).items():
+            found[folder] = found.get(folder, 0) + mib
+    return found
+
+
+def shortages(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+    """File systems that are too small for all that is to be written to them: folders, MiB free, MiB needed."""
+    systems: dict[str, list[Disk]] = {}
+    for disk in machine.disks:
+        if needs.get(disk.folder):
+            systems.setdefault(disk.system, []).append(disk)
+    for disks in systems.values():
+        free, needed = disks[0].free_mib, sum(needs[disk.folder] for disk in disks)
+        if free < needed:
+            yield AND.join(disk.folder for disk in disks), free, needed
+
+
+def model_room(
+    member: Member, profile: Profile, choice: Choice, hardware: Hardware, named: str | None, context: int | None
+) -> tuple[list[SettingError], list[str]]:
+    """Problems and warnings about the memory and disk that are left for a model on a host that has none yet.
+
+    `hardware` is what it was chosen for; `named` and `context` are the settings. A model that somebody named is tried
+    even where others have the memory: they may know that it will be free.
+    """
+    problems: list[SettingError] = []
+    warnings: list[str] = []
+    entry, machine = choice.entry, profile.machine
+    free_mib = machine.ram_available_mib
+    if choice.place == "RAM" and free_mib is not None and choice.need_gib * 1024 > free_mib:
+        free_gib = free_mib / 1024
+        left = f"{free_gib:.1f} GiB are free, the rest of {hardware.ram_gib:.1f} GiB is in use by other programs"
+        if named:
+            warnings.append(f"host {member.name}: {entry.name} needs {choice.need_gib:.1f} GiB of RAM; {left}.")
+        else:
+            fitting = replace(hardware, ram_gib=ram_for_budget_gib(free_gib))
+            problems.append(
+                SettingError(
+                    f"host {member.name}: RAM",
+                    left,
+                    f"{choice.need_gib:.1f} GiB free for {entry.name}, which all of its RAM would do for",
+                    f"end programs that are not needed there, or {_smaller(fitting, context)}",
+                )
+            )
+    needs = disk_needs(member.roles)
+    needs[MODELS] = needs.get(MODELS, 0) + round(entry.download_gib * 1024)
+    for folders, free, needed in shortages(machine, needs):
+        if MODELS in folders.split(AND) and choice.disk_need_gib:
+            fitting = replace(hardware, disk_free_gib=entry.download_gib + DISK_RESERVE_GIB - (needed - free) / 1024)
+            problems.append(
+                SettingError(
+                    f"host {member.name}: disk at {folders}",
+                    f"{free} MiB free",
+                    f"{needed} MiB, of which {entry.name} takes {entry.download_gib:.1f} GiB",
+                    f"free disk space or enlarge the volume, or {_smaller(fitting, context)}",
+                )
+            )
+    return problems, warnings
+
+
+def _smaller(hardware: Hardware, context: int | None) -> str:
+    try:
+        choice = choose(hardware, wanted_context=context, named=None, registry_reachable=True)
+    except SettingError:
+        return "give the role model_hosts to another host"
+    return f"name a model that fits: 'ollama_model': '{choice.entry.name}', 'ollama_context': {choice.context}"

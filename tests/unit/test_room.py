@@ -1,0 +1,77 @@
+"""Room for the model: what others have of memory and disk is told before anything is sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from plan.machine import FOLDERS, Disk
+from plan.models import Choice, Hardware, choose
+from plan.profile import Profile
+from plan.room import model_room
+from tests.unit.houses import single
+from tests.unit.test_preflight import GOOD
+
+HOME = single().member("home")
+
+
+def machine(available_gib: float, free_gib: float = 500) -> Profile:
+    disks = tuple(Disk(folder, "/dev/sda", int(free_gib * 1024)) for folder in FOLDERS)
+    return replace(GOOD, machine=replace(GOOD.machine, ram_available_mib=int(available_gib * 1024), disks=disks))
+
+
+def chosen(hardware: Hardware, named: str | None = None) -> Choice:
+    return choose(hardware, wanted_context=None, named=named, registry_reachable=True)
+
+
+def look(hardware: Hardware, profile: Profile, named: str | None = None) -> tuple[list[str], list[str]]:
+    problems, warnings = model_room(HOME, profile, chosen(hardware, named), hardware, named, None)
+    return [str(problem) for problem in problems], warnings
+
+
+def test_memory_that_others_use_is_told_with_a_model_that_fits() -> None:
+    hardware = Hardware(ram_gib=16, disk_free_gib=500)
+    problems, warnings = look(hardware, machine(6))
+    assert warnings == [] and len(problems) == 1
+    for words in ("host home: RAM", "6.0 GiB are free, the rest of 16.0 GiB", "11.9 GiB free for qwen3:14b"):
+        assert words in problems[0]
+    # The advice is good: what it names fits into what is free.
+    assert "'ollama_model': 'qwen2.5:7b', 'ollama_context': 16384" in problems[0]
+    advised = choose(hardware, wanted_context=16384, named="qwen2.5:7b", registry_reachable=True)
+    assert advised.need_gib <= 6
+
+
+def test_a_named_model_is_tried_with_a_warning() -> None:
+    problems, warnings = look(Hardware(ram_gib=16, disk_free_gib=500), machine(6), named="qwen3:14b")
+    assert problems == [] and len(warnings) == 1 and "qwen3:14b needs" in warnings[0]
+
+
+def test_fresh_machines_have_the_room_for_what_is_chosen_for_them() -> None:
+    for total in (4, 8, 16, 24, 36, 64, 128):
+        hardware = Hardware(ram_gib=total * 0.96, disk_free_gib=500)
+        assert look(hardware, machine(total * 0.96 - 0.7)) == ([], []), total
+
+
+def test_nothing_is_said_where_nothing_is_known_or_the_card_has_the_model() -> None:
+    unknown = replace(GOOD, machine=replace(machine(6).machine, ram_available_mib=None))
+    assert look(Hardware(ram_gib=16, disk_free_gib=500), unknown) == ([], [])
+    assert look(Hardware(ram_gib=16, disk_free_gib=500, vram_gib=24), machine(2)) == ([], [])
+
+
+def test_the_model_and_all_else_have_to_fit_on_one_disk() -> None:
+    hardware = Hardware(ram_gib=16, disk_free_gib=16)
+    problems, _ = look(hardware, machine(14, free_gib=16))
+    assert len(problems) == 1
+    for words in ("disk at /var/lib and /opt", "16384 MiB free", "qwen3:14b takes 8.7 GiB", "'ollama_model': '"):
+        assert words in problems[0]
+    smaller = problems[0].split("'ollama_model': '")[1].split("'")[0]
+    assert look(hardware, machine(14, free_gib=16), named=smaller)[0] == []
+
+
+def test_a_disk_of_its_own_for_models_is_enough() -> None:
+    profile = machine(14, free_gib=11)
+    disks = tuple(
+        replace(disk, system="/dev/sdb", free_mib=12 * 1024) if disk.folder == "/var/lib/ollama" else disk
+        for disk in profile.machine.disks
+    )
+    own = replace(profile, machine=replace(profile.machine, disks=disks))
+    assert look(Hardware(ram_gib=16, disk_free_gib=12), own) == ([], [])
