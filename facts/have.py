@@ -89,7 +89,8 @@ class ComponentState(FactBase[Have]):
             name = shlex.quote(account.name)
             lines.append(f"printf 'groups %s %s\\n' {name} \"$(id -Gn {name} 2>/dev/null)\"")
             if account.runs_containers:
-                lines.append(f"grep -qs ^{name}: /etc/subuid && echo subids {name}")
+                both = f"grep -ls ^{name}: /etc/subuid /etc/subgid | {{ read -r _ && read -r _; }}"
+                lines.append(f"{both} && echo subids {name}")
                 lines.append(f"test -e /var/lib/systemd/linger/{name} && echo lingering {name}")
         paths = [d.path for d in component.directories] + [f.path for f in component.files]
         paths += [secret.path for secret in component.secrets]

@@ -16,6 +16,7 @@ from operations.asked import NotYet, Want, have_of, is_wanted
 from operations.differs import differs, not_yet
 from operations.script import into_place
 from plan.difference import Difference, difference
+from plan.sandboxes import SUBORDINATE_COUNT, SUBORDINATE_FIRST
 from plan.want import Account, Block, Directory, File, Program, Secret, Unit
 
 INCOMING = "/var/lib/private-ai/incoming"
@@ -105,19 +106,32 @@ def install_packages(names: tuple[str, ...]) -> str:
 def make_account(account: Account) -> str:
     """Create a system account; for containers also subordinate ids and a lingering user manager."""
     name, home = shlex.quote(account.name), shlex.quote(account.home)
-    subids = "--add-subids-for-system " if account.runs_containers else ""
     lines = [
-        f"getent passwd {name} >/dev/null || useradd --system --user-group {subids}"
+        f"getent passwd {name} >/dev/null || useradd --system --user-group "
         f"--home-dir {home} --no-create-home --shell /usr/sbin/nologin {name}",
         f"usermod --groups '' {name}",
     ]
     if account.runs_containers:
+        lines += [add_subids(name, kind) for kind in ("uid", "gid")]
         lines.append(
             f"install -d -o {name} -g {name} -m 0750 {home} && loginctl enable-linger {name} && "
             f'for i in $(seq 50); do test -S "/run/user/$(id -u {name})/bus" && break; sleep 0.2; done; '
             f'test -S "/run/user/$(id -u {name})/bus"'
         )
     return " && ".join(lines)
+
+
+def add_subids(name: str, kind: str) -> str:
+    """Give an account subordinate ids where it has none, behind all that were given: useradd would give them to accounts
+    that it makes, and not to one that is there. `name` is quoted, `kind` is uid or gid."""
+    first = (
+        "cat /etc/subuid /etc/subgid | "
+        f"awk -F: -v n={SUBORDINATE_FIRST} '$2 + $3 > n {{ n = $2 + $3 }} END {{ print n }}'"
+    )
+    return (
+        f"{{ touch /etc/subuid /etc/subgid && grep -qs ^{name}: /etc/sub{kind} || {{ n=$({first}) && "
+        f'usermod --add-sub{kind}s "$n-$((n + {SUBORDINATE_COUNT - 1}))" {name}; }}; }}'
+    )
 
 
 def install_program(program: Program) -> str:

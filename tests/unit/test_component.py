@@ -14,7 +14,7 @@ import pytest
 from pyinfra.api.exceptions import FactProcessError
 
 from facts.have import ComponentState, inputs_digest
-from operations.component import install_block, install_files, install_packages, pack
+from operations.component import add_subids, install_block, install_files, install_packages, pack
 from plan.difference import difference
 from plan.want import (
     Account,
@@ -357,3 +357,36 @@ def test_an_index_that_another_update_holds_is_waited_for(tmp_path: Path) -> Non
 def test_a_mirror_that_does_not_answer_is_an_error_with_its_words(tmp_path: Path) -> None:
     calls = run_with_tools(tmp_path, install_packages(("curl",)), apt_get="echo no route >&2; exit 100", dpkg=":")
     assert calls == ["apt-get curl", "dpkg -a", "apt-get update", "apt-get curl", "1"]
+
+
+@pytest.mark.parametrize(
+    ("subuid", "subgid", "says"),
+    [
+        (None, None, "--add-subuids 100000-165535 svc"),
+        ("", "", "--add-subuids 100000-165535 svc"),
+        # Behind all that were given, to users or groups; an account whose name begins alike is another.
+        ("anna:100000:65536\nsvc-old:300000:10\n", "ben:400000:65536\n", "--add-subuids 465536-531071 svc"),
+        ("anna:100000:65536\nsvc:165536:65536\n", "", ""),
+    ],
+)
+def test_an_account_that_is_there_gets_subordinate_ids(
+    tmp_path: Path, subuid: str | None, subgid: str | None, says: str
+) -> None:
+    for name, text in (("subuid", subuid), ("subgid", subgid)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    script = f'usermod() {{ echo "$@"; }}\n{add_subids("svc", "uid")}'.replace("/etc/", f"{tmp_path}/")
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == says
+
+
+def test_subordinate_ids_are_those_of_users_and_of_groups(tmp_path: Path) -> None:
+    # podman refuses an account that has the one and not the other.
+    account = Component(accounts=(Account("root", "/root", runs_containers=True),))
+    script = ComponentState().command(account).replace("/etc/sub", f"{tmp_path}/sub")
+    seen = []
+    for name in ("subuid", "subgid"):
+        (tmp_path / name).write_text("root:100000:65536\n")
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        seen.append("subids root" in done.stdout)
+    assert seen == [False, True]
