@@ -122,8 +122,8 @@ def make_account(account: Account) -> str:
 
 
 def add_subids(name: str, kind: str) -> str:
-    """Give an account subordinate ids where it has none, behind all that were given: useradd would give them to accounts
-    that it makes, and not to one that is there. `name` is quoted, `kind` is uid or gid."""
+    """Give an account subordinate ids where it has none, behind all that were given: useradd would give them to an
+    account that it makes, and not to one that is there. `name` is quoted, `kind` is uid or gid."""
     first = (
         "cat /etc/subuid /etc/subgid | "
         f"awk -F: -v n={SUBORDINATE_FIRST} '$2 + $3 > n {{ n = $2 + $3 }} END {{ print n }}'"

@@ -8,9 +8,7 @@ from cryptography.x509.oid import NameOID
 from plan.errors import SettingError
 from plan.house import House
 
-NEXT = (
-    "set it back. Another one means a new authority, and joining everything again: docs/ca.md, Another name or domain"
-)
+NEXT = "set it back. A deployed house cannot have another one, see docs/ca.md"
 
 
 def authority_name(house: House) -> str:
