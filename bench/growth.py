@@ -60,8 +60,11 @@ def _more(bench: Bench, names: list[str]) -> Instead:
 
 
 def _inventory(file: Path, says: str, clients: list[str]) -> str:
-    """`home` and the laptop as they are, and clients that are at the laptop's address."""
-    hosts = ", ".join(f"({name!r}, _lab_host('laptop')[1])" for name in clients)
+    """`home` and the laptop as they are, and clients that are reached at the laptop's address."""
+    hosts = ", ".join(
+        f"({name!r}, {{**_lab_host('laptop')[1], 'lan_addresses': ['10.255.{number // 250}.{number % 250 + 1}']}})"
+        for number, name in enumerate(clients)
+    )
     lines = [
         "from bench.replay import record as _record, replay as _replay",
         "from lab.hosts import lab_host as _lab_host",

@@ -25,6 +25,8 @@ from tasks.drift import settings
 MARKER = re.compile(r"end [0-9a-f]{16}\b")
 #: In a host's profile.
 CLOCK = re.compile(r"^(@@ clock(?:-end)?)\n.*", re.MULTILINE)
+#: In a host's profile: what no two machines have in common.
+OWN = re.compile(r"^(@@ (?:machine-id|boot|host-keys)\n(?:\S+ )?)(?=\S)", re.MULTILINE)
 #: In a host's stamp.
 SETTINGS = re.compile(r'(?<="settings": ")[0-9a-f]{12}')
 #: What is sent and came back, and in how many seconds.
@@ -109,6 +111,7 @@ def _as_wanted(host: Host, text: str, instead: dict[str, str]) -> str:
         digest, path = hashlib.sha256(each.content.encode()).hexdigest(), re.escape(each.path)
         text = re.sub(rf"^sha256 \S+(?=  {path}$)", f"sha256 {digest}", text, flags=re.MULTILINE)
         text = re.sub(rf"^(path {path}\|.*\|)\d+$", rf"\g<1>{len(each.content.encode())}", text, flags=re.MULTILINE)
+    text = OWN.sub(rf"\g<1>{host.name}-", text)
     return SETTINGS.sub(settings(), text)
 
 

@@ -46,7 +46,7 @@ def test_a_deployed_house_does_not_differ_and_says_from_what_it_was_deployed(hou
     for host, stamp in stamps(house).items():
         assert shown["hosts"][host] == {
             "stamp": stamp,
-            "here": {name: stamp[name] for name in ("revision", "settings", "programs")},
+            "here": {name: stamp[name] for name in ("revision", "settings", "programs", "host")},
             "changes": [],
         }
         assert stamp["revision"].removesuffix("+") == commit
