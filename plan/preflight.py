@@ -88,7 +88,8 @@ def check_host(
             "clock",
             f"{profile.clock_skew_s:+.0f} s from this computer's",
             f"within {CLOCK_LIMIT_S:.0f} s",
-            "switch time synchronisation on, on both: timedatectl set-ntp true",
+            "switch time synchronisation on, on both: timedatectl set-ntp true (where that is not supported, first: "
+            "apt install systemd-timesyncd)",
         )
 
     if "model_hosts" in roles:
