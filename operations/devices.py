@@ -19,6 +19,7 @@ from operations.asked import ask
 from operations.differs import differs, not_yet
 from operations.remote import RemoteError, run_on
 from operations.script import into_place
+from plan.clients import client_versions
 from plan.difference import Change
 from plan.house import House
 from plan.nodes import RECORD, Record, Standing, Tidy, leaving, record_text, standing, tidy
@@ -189,6 +190,18 @@ def all_pairings(house: House) -> tuple[tuple[Pairing, ...], str]:
         except RemoteError as error:
             untold.append(str(error))
     return tuple(found), "; ".join(untold)
+
+
+def all_versions(house: House) -> tuple[dict[str, str], str]:
+    """Tailscale's version at every node that a gateway knows, by address, and in words which gateways did not tell, ""
+    when all did. Costs one remote command for each gateway."""
+    found, untold = dict[str, str](), list[str]()
+    for member in house.gateways:
+        try:
+            found |= client_versions(run_on(inventory.get_host(member.name), "tailscale debug netmap"))
+        except (RemoteError, ValueError) as error:
+            untold.append(f"{member.name}: {error}" if isinstance(error, ValueError) else str(error))
+    return found, "; ".join(untold)
 
 
 def pairings(gateway: Host) -> tuple[Pairing, ...]:

@@ -27,16 +27,21 @@ from plan.nodes import key_of, with_key
 
 
 @operation()
-def enrolled(house: House, device: Device, hours: int, token: str) -> Generator[FunctionCommand, None, None]:
+def enrolled(
+    house: House, device: Device, hours: int, token: str, too_new: str
+) -> Generator[FunctionCommand, None, None]:
     """Own the one key that is open for a device, and its page on the controller, for root and the caller alone.
 
     The key is made on this host, the coordinator, and goes into the page and nowhere else. An earlier one that nobody
-    used is ended. `token` is the file with OpenClaw's token on its owner's gateway. Each run makes another key.
+    used is ended. `token` is the file with OpenClaw's token on its owner's gateway; `too_new`: as plan/enrolment.py has
+    it. Each run makes another key.
     """
-    yield FunctionCommand(_enrol, (house, device, hours, house.gateway_of(device.owner), token), {})
+    yield FunctionCommand(_enrol, (house, device, hours, house.gateway_of(device.owner), token, too_new), {})
 
 
-def _enrol(state: State, host: Host, house: House, device: Device, hours: int, gateway: Member, token: str) -> bool:
+def _enrol(
+    state: State, host: Host, house: House, device: Device, hours: int, gateway: Member, token: str, too_new: str
+) -> bool:
     try:
         known, authority = host.get_fact(Headscale), host.get_fact(CaCertificate)
         if device.owner not in known.users or not authority:
@@ -73,6 +78,7 @@ def _enrol(state: State, host: Host, house: House, device: Device, hours: int, g
                 ca_pem=authority,
                 ui_url=f"https://{house.vpn_name(gateway)}:{house.port('openclaw')}/",
                 token=secret,
+                too_new=too_new,
             )
         )
         written = write_page(device.name, text)

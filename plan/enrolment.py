@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import plistlib
+import re
 import ssl
 import uuid
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ class Enrolment:
     ca_pem: str
     ui_url: str
     token: str = field(repr=False)
+    #: Tailscale's version from which on the device could not reach the hosts; "" for none. See plan/clients.py.
+    too_new: str
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,14 @@ class Download:
 def page(enrolment: Enrolment) -> str:
     """The whole page as HTML, without scripts and without anything to load. It holds secrets.
 
-    Raises ValueError when `ca_pem` is not one certificate or `key_ends` has no time zone.
+    Raises ValueError when `ca_pem` is not one certificate, `key_ends` has no time zone, or the control server goes
+    by an address instead of a name.
     """
     control = urlsplit(enrolment.control_url)
+    if not re.fullmatch(r"([a-z0-9-]+\.)+[a-z][a-z0-9-]*", control.hostname or ""):
+        # Tailscale does not look whose certificate a server has that it is told to reach by an address: in another
+        # network whoever has that address, and any certificate of a public CA, would be the control server.
+        raise ValueError(f"control_url is {enrolment.control_url}: the control server has to be named, not its address")
     # The Control UI takes the token from behind '#', which browsers do not send over the network.
     ui_link = f"{enrolment.ui_url}#token={quote(enrolment.token, safe='')}"
     return _TEMPLATES.get_template(f"{enrolment.kind}.html.j2").render(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from plan.clients import is_cut_off
 from plan.house import House
 from plan.nodes import Key, Record, Standing, VpnNode
 from plan.pairings import Pairing
 
-HEAD = ("name", "what", "owner", "kind", "address", "joined", "last seen", "key ends", "browsers")
+HEAD = ("name", "what", "owner", "kind", "address", "joined", "last seen", "key ends", "Tailscale", "browsers")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Entry:
     expiry: datetime | None
     #: Until when a join key waits for a device that has not used it.
     key_waits: datetime | None
+    #: Of Tailscale on it, as it says itself; "" when no gateway knows it.
+    version: str
+    #: Whether Tailscale on it is so new that it cannot reach the hosts, see plan/clients.py.
+    cut_off: bool
     browsers: tuple[Pairing, ...]
 
 
@@ -41,15 +46,24 @@ class Roll:
 
 
 def entries(
-    house: House, found: Standing, keys: Iterable[Key], record: Record, browsers: Iterable[Pairing], now: datetime
+    house: House,
+    found: Standing,
+    keys: Iterable[Key],
+    record: Record,
+    browsers: Iterable[Pairing],
+    now: datetime,
+    versions: Mapping[str, str] | None = None,
+    cut_off_from: str = "",
 ) -> Roll:
-    """Hosts, then devices, joined or not, then all other nodes."""
+    """Hosts, then devices, joined or not, then all other nodes. `versions`: of Tailscale, by address in the VPN;
+    `cut_off_from`: the one from which on a client cannot reach the hosts, "" for none."""
     browsers = tuple(browsers)
     waiting = {key.id: key.ends for key in keys if key.live(now)}
 
     def entry(name: str, what: str, owner: str, kind: str, node: VpnNode | None) -> Entry:
         addresses = node.addresses if node else ()
         minted = record[name].keys if kind and name in record else ()
+        version = next((versions[each] for each in addresses if each in versions), "") if versions else ""
         return Entry(
             name=name,
             what=what,
@@ -61,6 +75,8 @@ def entries(
             online=bool(node and node.online),
             expiry=node.expiry if node else None,
             key_waits=next((waiting[key] for key in reversed(minted) if key in waiting), None),
+            version=version,
+            cut_off=is_cut_off(version, cut_off_from),
             browsers=tuple(each for each in browsers if each.address in addresses),
         )
 
@@ -113,6 +129,7 @@ def _row(each: Entry, now: datetime) -> tuple[str, ...]:
         joined,
         "now" if each.online else _time(each.last_seen),
         ends,
+        f"too new: {each.version}" if each.cut_off else each.version,
         "\n".join(f"{browser.name}{' (waits)' if browser.waits else ''}" for browser in each.browsers),
     )
 

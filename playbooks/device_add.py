@@ -14,6 +14,7 @@ from operations.enrolment import enrolled
 from tasks.devices import designated, hours, named_device
 from tasks.openclaw import TOKEN
 from tasks.run import leave
+from tasks.tailscale import too_new
 from tasks.this import check_reached, the_house
 
 check_reached()
@@ -33,4 +34,5 @@ enrolled(
     device=device,
     hours=life,
     token=TOKEN,
+    too_new=too_new(),
 )

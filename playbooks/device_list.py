@@ -14,20 +14,22 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from facts.headscale import Headscale
-from operations.devices import all_pairings, who_is_who
+from operations.devices import all_pairings, all_versions, who_is_who
 from plan.roll import entries, table_rows
 from tasks.devices import yes_or_no
 from tasks.run import leave
+from tasks.tailscale import too_new
 from tasks.this import check_reached, the_house
 
 check_reached()
 house, now, as_json = the_house(), datetime.now(UTC), yes_or_no("json", "leave it out for a table")
 known = host.get_fact(Headscale)
 browsers, unknown = all_pairings(house)
-roll = entries(house, who_is_who(house, known), known.keys, known.record, browsers, now)
+versions, untold = all_versions(house)
+roll = entries(house, who_is_who(house, known), known.keys, known.record, browsers, now, versions, since := too_new())
 if as_json:
     shown = {"nodes": [asdict(each) for each in roll.nodes], "other_browsers": [asdict(each) for each in roll.others]}
-    click.echo(json.dumps({**shown, "browsers_unknown": unknown}, indent=2, default=str))
+    click.echo(json.dumps({**shown, "browsers_unknown": unknown, "versions_unknown": untold}, indent=2, default=str))
     leave()
 head, *rows = table_rows(roll, now)
 table = Table(*(Column(title, overflow="fold") for title in head))
@@ -39,6 +41,12 @@ console = Console(width=None if sys.stdout.isatty() else 200, markup=False, high
 console.print(table)
 for each in roll.others:
     console.print(f"browser {each.name} from {each.address or 'an unknown address'}, of no node above: {each.shown_id}")
+if cut_off := [each.name for each in roll.nodes if each.cut_off]:
+    console.print(
+        f"Tailscale {since} or newer does not reach this house's hosts: {', '.join(cut_off)}. Next: docs/devices.md"
+    )
+if untold:
+    console.print(f"versions of Tailscale are not known: {untold}")
 if unknown:
     console.print(f"browser pairings are not known: {unknown}")
 leave()

@@ -94,6 +94,7 @@ def calls(this: This) -> list[Call]:
         units.append(openclaw.service(house, this.member, number))
         certificates.append(f"{openclaw.TLS}/cert.pem")
     authority, *servers = certificates
+    too_new = tailscale.too_new()
     return [
         *(unit_call_of(unit) for unit in units if not unit.stopped),
         *models,
@@ -101,6 +102,7 @@ def calls(this: This) -> list[Call]:
         *(("certificate", server, str(RENEW_DAYS), days) for server in servers),
         ("disks", str(DISK_WARN_MIB), str(DISK_FAIL_MIB), "/var/lib", "/opt"),
         ("vpn", str(KEY_WARN_DAYS)),
+        *((("clients", *too_new.split(".")),) if too_new else ()),
         ("clock",),
         ("reboot", "/run/reboot-required"),
     ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from artifacts import pins
 from operations.component import component
 from operations.headscale import joined
+from plan.clients import cut_off_from
 from plan.want import Component, File, Unit
 from tasks import ca
 from tasks.render import render
@@ -50,3 +52,9 @@ def service() -> Unit:
         inputs=(DEFAULTS, UNIT, DAEMON, ca.STORE),
         in_force=running_program("tailscaled"),
     )
+
+
+def too_new() -> str:
+    """Tailscale's version from which on a client cannot reach this house's hosts, "" for none; see plan/clients.py."""
+    programs = pins.load().programs
+    return cut_off_from(programs["headscale"].version, programs["tailscale"].version)

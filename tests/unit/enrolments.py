@@ -38,5 +38,6 @@ def enrolment(kind: Kind, ca_pem: str, **other: Any) -> Enrolment:
         "key_ends": datetime(2026, 11, 3, 0, 5, tzinfo=timezone(timedelta(hours=5, minutes=30))),
         "ui_url": UI,
         "token": TOKEN,
+        "too_new": "1.106",
     }
     return Enrolment(kind=kind, ca_pem=ca_pem, **{**values, **other})

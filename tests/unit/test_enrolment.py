@@ -206,3 +206,24 @@ def test_commands_are_ones_that_a_shell_reads(kind: Kind, ca: str) -> None:
         assert subprocess.run(["sh", "-n"], input=html.unescape(block), text=True, check=False).returncode == 0, block
     joining = [html.unescape(block) for block in blocks if "--login-server" in block]
     assert [f"--login-server={CONTROL} --auth-key={KEY}" in block for block in joining] == [True]
+
+
+@pytest.mark.parametrize("server", ["https://192.168.1.10:443", "https://[fd4c:4142:77::11]:443", "https://house:443"])
+def test_no_page_names_the_control_server_by_an_address(server: str, ca: str) -> None:
+    """Tailscale does not look whose certificate such a server has."""
+    with pytest.raises(ValueError, match="has to be named"):
+        page(enrolment("linux", ca, control_url=server))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_says_that_the_control_server_is_a_name(kind: Kind, ca: str) -> None:
+    text = page(enrolment(kind, ca))
+    assert "Never put an address in its place" in text
+    for address in ("10.77.0.11", "fd4c:4142:77::11"):
+        assert f"//{address}" not in text and f"//[{address}]" not in text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_says_which_tailscale_cannot_reach_the_hosts(kind: Kind, ca: str) -> None:
+    assert "1.106" in page(enrolment(kind, ca, too_new="1.106"))
+    assert "1.106" not in page(enrolment(kind, ca, too_new=""))

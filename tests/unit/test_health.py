@@ -43,7 +43,7 @@ esac""",
 echo "$*" | grep -qF -f "$ROOT/silent" && exit 7
 echo 'pass {"ready":true}'""",
     "nft": "cat $ROOT/table",
-    "tailscale": "cat $ROOT/tailscale",
+    "tailscale": 'case "$*" in *netmap) cat "$ROOT/netmap" ;; *) cat "$ROOT/tailscale" ;; esac',
     "df": "cat $ROOT/df",
     "timedatectl": "cat $ROOT/clock",
     "systemd-detect-virt": "cat $ROOT/virt",
@@ -56,6 +56,47 @@ TAILSCALE = """{
     "KeyExpiry": "2399-05-23T22:14:43Z"
   },
   "Health": []
+}
+"""
+#: Recorded likewise, of a host that may talk to two others. The version of the second is made up.
+NETMAP = """{
+\t"Peers": [
+\t\t{
+\t\t\t"Addresses": [
+\t\t\t\t"100.64.0.2/32",
+\t\t\t\t"fd7a:115c:a1e0::2/128"
+\t\t\t],
+\t\t\t"Cap": 142,
+\t\t\t"ComputedName": "laptop",
+\t\t\t"Hostinfo": {
+\t\t\t\t"Hostname": "laptop",
+\t\t\t\t"IPNVersion": "1.102.3",
+\t\t\t\t"OS": "linux"
+\t\t\t}
+\t\t},
+\t\t{
+\t\t\t"Addresses": [
+\t\t\t\t"100.64.0.3/32"
+\t\t\t],
+\t\t\t"Cap": 142,
+\t\t\t"ComputedName": "anna-phone",
+\t\t\t"Hostinfo": {
+\t\t\t\t"IPNVersion": "1.102.9-t3a2b1c0d9-g1234567890",
+\t\t\t\t"OS": "android"
+\t\t\t}
+\t\t}
+\t],
+\t"SelfNode": {
+\t\t"Addresses": [
+\t\t\t"100.64.0.1/32",
+\t\t\t"fd7a:115c:a1e0::1/128"
+\t\t],
+\t\t"ComputedName": "home",
+\t\t"Hostinfo": {
+\t\t\t"Hostname": "home",
+\t\t\t"IPNVersion": "1.102.3"
+\t\t}
+\t}
 }
 """
 DF = """Filesystem 1024-blocks Used Available Capacity Mounted on
@@ -91,6 +132,7 @@ class World:
         self.write("/image", "0123abcd")
         self.write("/silent", "")
         self.write("/tailscale", TAILSCALE)
+        self.write("/netmap", NETMAP)
         self.write("/df", DF)
         self.write("/clock", "yes")
         self.write("/virt", "none")
@@ -183,7 +225,7 @@ def bad(look: Look) -> dict[str, tuple[str, str]]:
 
 def test_a_host_on_which_all_is_well_says_so(world: World) -> None:
     look = world.look()
-    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 13
+    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 14
     assert abs(look.time - datetime.now(UTC).timestamp()) < 60 and look.since == look.time
     days = {each.check: each.days for each in look.checks if each.days is not None}
     assert days.pop("VPN") > 100_000
@@ -268,6 +310,12 @@ CASES: list[tuple[Callable[[World], None], str, str, str]] = [
         "VPN",
         "is joined and does not hear the control server",
     ),
+    (
+        lambda world: world.edit("/netmap", "1.102.9-t3a2b1c0d9", "1.106.0-t3a2b1c0d9"),
+        "warning",
+        "clients",
+        "have a Tailscale that is too new to reach this host: anna-phone (1.106)",
+    ),
     (with_end(SOON), "warning", "VPN", "has a key that ends in 13 days"),
     (lambda world: world.write("/clock", "no"), "warning", "clock", "is not synchronised"),
     (lambda world: world.write("/run/reboot-required", ""), "warning", "reboot", "is pending"),
@@ -331,7 +379,7 @@ def test_the_worst_counts_and_all_is_told(world: World) -> None:
     assert look.state == "failed"
     assert bad(look).keys() == {"ollama.service", "clock", "reboot"}
     said = (world.root / "var/lib/private-ai/health/state.txt").read_text().splitlines()
-    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 13 checks")
+    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 14 checks")
     assert said[1:] == [
         "failed: ollama.service is failed (loaded)",
         "warning: clock is not synchronised",

@@ -152,7 +152,7 @@ def test_a_key_in_another_form_makes_no_page(authority: str, made: str) -> None:
     here = Fake("home", facts, {"preauthkeys create": made, "cat /token": TOKEN})
     with tempfile.TemporaryDirectory() as folder, patch.object(enrolment_operation, "PAGES", Path(folder, "pages")):
         with context(here, {"home": here}), contextlib.redirect_stderr(io.StringIO()):
-            good = enrolment_operation._enrol(None, here, house, house.devices[0], 1, here, "/token")  # type: ignore[arg-type]
+            good = enrolment_operation._enrol(None, here, house, house.devices[0], 1, here, "/token", "")  # type: ignore[arg-type]
         pages = list(Path(folder).rglob("*"))
         assert [each.name for each in pages] == (["pages", "anna-phone.html"] if good else [])
         key = str(json.loads(made)["key"]) if good else ""

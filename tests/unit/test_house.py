@@ -54,6 +54,9 @@ def refusal(entries: list[HostEntry], groups: tuple[str, ...] = ROLES) -> str:
     [
         ("house_domain", "house"),
         ("house_domain", "House.internal"),
+        # A client does not look whose certificate a control server has that goes by an address.
+        ("house_domain", "192.168.1.10"),
+        ("house_domain", "fd00::10"),
         ("house_domain", "house.local"),
         ("house_domain", 7),
         ("house_name", "My House"),
