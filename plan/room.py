@@ -12,6 +12,7 @@ from plan.models import DISK_RESERVE_GIB, Choice, Hardware, choose, ram_for_budg
 from plan.profile import Profile
 
 MODELS = "/var/lib/ollama"
+INCOMING = "/var/lib/private-ai"
 AND = " and "
 
 NOMINAL = 0.9
@@ -90,8 +91,11 @@ def model_room(
             )
     needs = disk_needs(member.roles)
     needs[MODELS] = needs.get(MODELS, 0) + round(entry.download_gib * 1024)
+    if machine.disk(MODELS).system != machine.disk(INCOMING).system:
+        # What is sent lies there first; within one file system it is only renamed.
+        needs[INCOMING] = needs.get(INCOMING, 0) + round(entry.download_gib * 1024)
     for folders, free, needed in shortages(machine, needs):
-        if MODELS in folders.split(AND) and choice.disk_need_gib:
+        if {MODELS, INCOMING} & set(folders.split(AND)) and choice.disk_need_gib:
             fitting = replace(hardware, disk_free_gib=entry.download_gib + DISK_RESERVE_GIB - (needed - free) / 1024)
             problems.append(
                 SettingError(
