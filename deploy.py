@@ -44,6 +44,7 @@ if here.has("gateway"):
 
 # It looks at what was deployed above.
 health.deploy(here)
+tailscale.wait(here)
 barrier(name="Done")
 
 drift.deploy(here)

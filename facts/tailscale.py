@@ -10,6 +10,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from plan.addresses import node_addresses
 from plan.errors import STRANGE, shown
+from plan.passages import Passage, node_passages
 from plan.preferences import still_on
 
 _CUT = "--- next"
@@ -68,3 +69,22 @@ class Tailscale(FactBase[TailscaleState]):
             )
         except STRANGE as error:
             raise FactProcessError(f"tailscale's answer is not understood: {shown(error)}") from error
+
+
+class NodeFilter(FactBase[frozenset[Passage] | None]):
+    """What this node lets in by the policy that it was told last; None while it was told none. Cost: one remote
+    command."""
+
+    def command(self) -> str:
+        return "tailscale debug netmap 2>/dev/null || true"
+
+    @staticmethod
+    def default() -> None:
+        return None
+
+    def process(self, output: list[str]) -> frozenset[Passage] | None:
+        try:
+            told = json.loads("\n".join(output) or "null")
+            return None if told is None else node_passages(told.get("PacketFilter"))
+        except STRANGE as error:
+            raise FactProcessError(f"tailscale's network map is not understood: {shown(error)}") from error

@@ -44,6 +44,11 @@ def forget() -> None:
     _RUN.answers.clear()
 
 
+def unchanged() -> bool:
+    """Whether this run has changed nothing so far, on any host."""
+    return _RUN.unchanged
+
+
 def something_changes() -> None:
     """Forget, of all hosts: a change on one may be seen on others."""
     _RUN.unchanged = False

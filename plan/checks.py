@@ -181,22 +181,6 @@ def service_users(house: House, member: Member) -> tuple[str, ...]:
     return (*service_egress(house, member), *(("root",) if member.is_server else ()))
 
 
-#: One thing that a node of the VPN lets in: source and target address, protocol number, first and last port.
-Passage = tuple[str, str, int, int, int]
-
-
-def packet_filter(house: House, member: Member, vpn: Mapping[str, Sequence[str]]) -> frozenset[Passage]:
-    """What Headscale's policy must let in at `member`. `vpn`: addresses in the VPN by name of host or device."""
-    return frozenset(
-        (source, target, {"tcp": 6, "udp": 17}[row.protocol], row.port, row.port)
-        for row in house.access
-        if row.over == "vpn"
-        for other in house.callers(row, member)
-        for source in vpn.get(other.name, ())
-        for target in vpn.get(member.name, ())
-    )
-
-
 @dataclass(frozen=True)
 class SecretFile:
     """A file that holds a secret, and whose it must be."""

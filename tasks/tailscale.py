@@ -5,6 +5,7 @@ from __future__ import annotations
 from artifacts import pins
 from operations.component import component
 from operations.headscale import joined
+from operations.policy import policy_heard
 from plan.clients import cut_off_from
 from plan.want import Component, File, Unit
 from tasks import ca
@@ -42,6 +43,11 @@ def deploy(this: This) -> None:
         user=this.member.user,
         accept_dns=not this.member.is_server,
     )
+
+
+def wait(this: This) -> None:
+    """A run ends when what it promises is in force."""
+    policy_heard(name="Tailscale | The policy is in force", house=this.house)
 
 
 def service() -> Unit:

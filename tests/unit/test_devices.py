@@ -12,7 +12,7 @@ import pytest
 
 from operations.devices import cut_script, record_script, tidy_script
 from plan.access import Row
-from plan.checks import open_over_vpn, packet_filter
+from plan.checks import open_over_vpn
 from plan.devices import KINDS, Device
 from plan.errors import SettingError
 from plan.firewall import Apt, ruleset
@@ -33,6 +33,7 @@ from plan.nodes import (
     with_key,
 )
 from plan.pairings import Pairing, orphans, parse_pairings
+from plan.passages import packet_filter
 from plan.policy import policy
 from plan.roll import HEAD, entries, table_rows
 from tests.unit.houses import SETTINGS, single

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from plan.checks import (
     kind,
-    packet_filter,
     rows_at,
     secret_files,
     served_at,
@@ -26,13 +25,14 @@ from plan.checks import (
 )
 from plan.chosen import chosen, record
 from plan.models import Hardware, choose
+from plan.passages import house_filter, node_passages, packet_filter, server_passages
 from plan.profile import Listener
 from plan.want import Program, ProgramPart
 from tests.unit import houses
 from tests.verify.probes.programs import digest as folder_digest
 from tests.verify.probes.secrets import Seeker
 from tests.verify.test_ca import days_left, root_claims
-from tests.verify.test_headscale import passages, usable_keys
+from tests.verify.test_headscale import usable_keys
 from tests.verify.test_openclaw import differences
 
 VPN = {
@@ -58,13 +58,41 @@ def test_the_packet_filter_lets_in_the_table_s_rows_and_nothing_else() -> None:
 def test_a_node_s_own_packet_filter_is_taken_apart() -> None:
     to = {"Net": "100.64.0.2/32", "Ports": {"First": 18789, "Last": 18789}}
     rule = {"Srcs": ["100.64.0.4/32"], "Dsts": [to], "IPProto": [6]}
-    assert passages([rule]) == {("100.64.0.4", "100.64.0.2", 6, 18789, 18789)}
+    assert node_passages([rule]) == {("100.64.0.4", "100.64.0.2", 6, 18789, 18789)}
     wide = {"Srcs": ["100.64.0.0/10"], "Dsts": [{**to, "Ports": {"First": 0, "Last": 65535}}], "IPProto": None}
-    assert passages([wide]) == {("100.64.0.0/10", "100.64.0.2", 0, 0, 65535)}
+    assert node_passages([wide]) == {("100.64.0.0/10", "100.64.0.2", 0, 0, 65535)}
     pair = {**rule, "Srcs": ["100.64.0.4/31"]}
-    assert {source for source, *_ in passages([pair])} == {"100.64.0.4", "100.64.0.5"}
-    assert {source for source, *_ in passages([{**rule, "Srcs": ["*"]}])} == {"*"}
-    assert passages(None) == set()
+    assert {source for source, *_ in node_passages([pair])} == {"100.64.0.4", "100.64.0.5"}
+    assert {source for source, *_ in node_passages([{**rule, "Srcs": ["*"]}])} == {"*"}
+    assert node_passages(None) == set()
+
+
+def test_what_the_control_server_hands_out_is_the_same_in_other_words() -> None:
+    house = houses.split()
+    rule = {
+        "SrcIPs": ["100.64.0.4", "fd7a:115c:a1e0::4"],
+        "DstPorts": [{"IP": "100.64.0.2", "Ports": {"First": 18789, "Last": 18789}}],
+        "IPProto": [6],
+    }
+    assert server_passages([rule]) == {
+        ("100.64.0.4", "100.64.0.2", 6, 18789, 18789),
+        ("fd7a:115c:a1e0::4", "100.64.0.2", 6, 18789, 18789),
+    }
+    assert server_passages(None) == server_passages([]) == set()
+    everything = [{"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}]
+    assert server_passages(everything) == {("*", "*", 0, 0, 65535)}
+    assert house_filter(house, VPN) == {each for member in house.members for each in packet_filter(house, member, VPN)}
+
+
+def test_a_row_to_people_s_computers_leads_to_their_devices_too() -> None:
+    row = {"id": "share", "from": "clients", "to": "clients", "port": "445/tcp", "over": "vpn", "why": "files"}
+    house = houses.single(
+        access_table=[*houses.SETTINGS["access_table"], row],
+        headscale_devices=[{"name": "phone", "owner": "people", "kind": "ios"}],
+    )
+    vpn = {"laptop": ("100.64.0.2",), "phone": ("100.64.0.3",)}
+    to_phone = {each for each in house_filter(house, vpn) if each[1] == "100.64.0.3"}
+    assert to_phone == {("100.64.0.2", "100.64.0.3", 6, 445, 445), ("100.64.0.3", "100.64.0.3", 6, 445, 445)}
 
 
 def test_secrets_are_where_their_services_are() -> None:

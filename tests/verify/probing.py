@@ -41,9 +41,13 @@ from tests.verify.probes.network import DNS_NAME
 from tests.verify.remote import PROBES, ProbeError, Remote, answer
 from tests.verify.state import (
     AS_ACCOUNT,
+    NETMAP,
+    NODES,
     STATE_SECONDS,
     STORE,
     HostState,
+    Section,
+    hears_control,
     parse_state,
     routers,
     rules,
@@ -52,6 +56,8 @@ from tests.verify.state import (
 
 #: The address by which Podman's pasta can show a container its host (podman-run(1), --network).
 HOST_ALIAS = "169.254.1.2"
+#: Seconds that a node may take to come back to a control server that was just started.
+COMES_BACK_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,7 @@ class Probing:
         self.planned = Once(self._planned)
         self.model_files = Once(self._model_files)
         self.message = Once(self._message)
+        self.netmap = Once(self._netmap)
 
     def start(self, modules: Collection[str]) -> None:
         """Ask what the checks of these modules need, side by side, while the checks are made one after the other."""
@@ -134,6 +141,24 @@ class Probing:
             return parse_state(said.stdout, sent, time.time())
         except FactProcessError as error:
             raise ProbeError(f"{name}: {error}\nnext: log in as root, or set _sudo in the inventory") from error
+
+    def _netmap(self, name: str) -> tuple[Section, bool]:
+        """What a node was told by the control server, and whether it hears it now. A node that is coming back to a
+        control server that was started anew is waited for, and asked again."""
+        coordinator, state = self.house.coordinator, self.state(name)
+        if coordinator not in self.subject.asked:
+            return state["netmap"], True  # --only: nobody is asked who knows
+        hears = hears_control(self.state(coordinator.name)["nodes"], state.vpn)
+        if hears is not False:
+            return state["netmap"], bool(hears)
+        end = time.monotonic() + COMES_BACK_SECONDS
+        while time.monotonic() < end:
+            time.sleep(1)
+            said = self.remote.run(coordinator.name, NODES)
+            if hears_control(Section(said.status, said.stdout), state.vpn):
+                said = self.remote.run(name, NETMAP)
+                return Section(said.status, said.stdout), True
+        return state["netmap"], False
 
     def states(self) -> dict[str, HostState]:
         """The state of the hosts that are asked, side by side."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,7 @@ from plan.errors import STRANGE
 from plan.firewall import TABLE, service_egress
 from plan.house import House, Member
 from plan.nodes import RECORD as DEVICES
+from plan.nodes import node_of
 from plan.openclaw import IMAGE_RECORD
 from plan.profile import Listener, Profile
 
@@ -30,6 +31,8 @@ ACCOUNT = "openclaw"
 PART_SECONDS, STATE_SECONDS = 30, 180
 #: How a command is run as the gateway's account, in its own systemd manager.
 AS_ACCOUNT = f"systemd-run --quiet --user --machine={ACCOUNT}@ --pipe --wait --collect"
+#: What a node was told by the control server, and the nodes that the control server knows.
+NETMAP, NODES = "tailscale debug netmap", "headscale nodes list -o json"
 #: Path of a program's link on a host; it names the version and the content.
 PROGRAMS = {
     "tailscale": "/usr/local/sbin/tailscaled",
@@ -95,7 +98,7 @@ def script(house: House, member: Member) -> str:
         "profile": PROFILE,
         "firewall": f"nft -j list table inet {TABLE}",
         "tailscale": "tailscale status --json --peers=false",
-        "netmap": "tailscale debug netmap",
+        "netmap": NETMAP,
         "preferences": "tailscale debug prefs",
         "relays": "tailscale debug derp-map",
         "environment tailscaled": _environment("tailscaled"),
@@ -123,21 +126,20 @@ def script(house: House, member: Member) -> str:
         or "true",
     }
     if "coordinator" in member.roles:
-        parts["nodes"] = "headscale nodes list -o json"
+        parts["nodes"] = NODES
         parts["keys"] = "headscale preauthkeys list -o json"
         parts["api keys"] = "headscale apikeys list -o json"
         parts["headscale file"] = "cat /etc/headscale/config.yaml"
-        # When the file was last written and the server was started, in seconds since 1970.
+        # When the files were last written and the server was started, in seconds since 1970.
         parts["headscale since"] = (
-            "stat -c %Y /etc/headscale/config.yaml && "
+            "stat -c %Y /etc/headscale/config.yaml /etc/headscale/policy.json && "
             "systemctl show --property=ExecMainStartTimestamp --value --timestamp=unix headscale"
         )
         parts["devices"] = f"cat {DEVICES} || true"
-        # Its port is another one after each start. At its other ports it speaks other protocols.
-        parts["headscale"] = (
-            f"for port in $(ss -Hltnp | sed -n '{HEADSCALE_PORTS}'); do "
-            "curl --silent --fail --max-time 10 http://127.0.0.1:$port/debug/config && exit; done; exit 1"
-        )
+        parts["headscale"] = _debug("config")
+        parts["policy file"] = "cat /etc/headscale/policy.json"
+        # `headscale policy get` prints the file; this is what the server has made of the one that it has loaded.
+        parts["policy served"] = _debug("filter")
         parts["certificate headscale"] = _certificate(house, house.headscale_name, house.port("headscale"))
     if "model_hosts" in member.roles:
         url = f"http://127.0.0.1:{house.port('ollama')}/api"
@@ -169,6 +171,14 @@ def sections_script(parts: Mapping[str, str], seconds: int = PART_SECONDS) -> st
         f"timeout {seconds} sh -c {shlex.quote(command)} </dev/null; "
         f"printf '\\n{END} %s %s\\n' {shlex.quote(name.replace(' ', '_'))} $?"
         for name, command in parts.items()
+    )
+
+
+def _debug(what: str) -> str:
+    # Its port is another one after each start. At its other ports it speaks other protocols.
+    return (
+        f"for port in $(ss -Hltnp | sed -n '{HEADSCALE_PORTS}'); do "
+        f"curl --silent --fail --max-time 10 http://127.0.0.1:$port/debug/{what} && exit; done; exit 1"
     )
 
 
@@ -210,6 +220,18 @@ def parse_sections(text: str) -> dict[str, Section]:
         else:
             lines.append(line)
     return found
+
+
+def hears_control(nodes: Section, vpn: Collection[str]) -> bool | None:
+    """Whether the control server has a connection to the node with these addresses; None when it knows no such node.
+
+    `nodes` as `headscale nodes list -o json` prints them.
+    """
+    try:
+        found = [node_of(each) for each in nodes.json() or ()]
+    except STRANGE:
+        return None
+    return next((node.online for node in found if set(node.addresses) & set(vpn)), None)
 
 
 def fragments(text: str) -> dict[str, str]:

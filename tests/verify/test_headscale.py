@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import shlex
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -11,72 +10,74 @@ from typing import Any
 
 import yaml
 
-from plan.checks import Node, Passage, nodes, packet_filter
+from plan.checks import Node, nodes
 from plan.errors import STRANGE
 from plan.house import House, Member
 from plan.nodes import Record, Standing, node_of, parse_record, standing
+from plan.passages import difference_of, house_filter, node_passages, packet_filter, said, server_passages
+from plan.policy import policy
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
 from tests.verify.remote import ProbeError
-
-#: Addresses of a network that are looked at one by one.
-MOST = 256
 
 
 def test_policy(member: Member, probing: Probing, check: Check) -> None:
     """The packet filter that a node has from Headscale lets in what the access table says and nothing else.
 
     Asked of the node itself: the file may say one thing and the running server another. Judged also for ports that the
-    firewall closes besides.
+    firewall closes besides. A node that does not hear the control server has what it was told last,
+    which proves nothing.
     """
-    section = probing.state(member.name)["netmap"]
+    section, hears = probing.netmap(member.name)
     netmap = section.json()
     vpn = {each.name: probing.state(each.name).vpn for each in probing.subject.asked}
     whole = len(vpn) == len(probing.house.members)
     if probing.house.coordinator.name in vpn:
         vpn |= {name: node.addresses for name, node in who_is_who(probing).devices.items()}
     wanted = packet_filter(probing.house, member, vpn)
-    found = passages(netmap.get("PacketFilter")) if netmap else frozenset()
+    found = node_passages(netmap.get("PacketFilter")) if netmap else frozenset()
     # A part of the house is not asked when --only leaves it out; its addresses are not known then.
     known = {at for addresses in vpn.values() for at in addresses}
     found = found if whole else frozenset(each for each in found if each[0] in known)
-    lost, added = wanted - found, found - wanted
+    wrong = difference_of(found, wanted)
     check(
-        netmap is not None and not lost and not added,
+        netmap is not None and not wrong and hears,
         source=member.name,
         target="policy",
-        expected=f"lets in: {_words(wanted)}",
-        observed=section.text[-200:] if netmap is None else f"missing: {_words(lost)}; too much: {_words(added)}",
+        expected=f"hears the control server, and lets in: {said(wanted)}",
+        observed=section.text[-200:]
+        if netmap is None
+        else (wrong or "so")
+        + ("" if hears else "; the control server does not reach this node, so it may have a policy from before"),
         remedy=f"on {probing.house.coordinator.name}: systemctl status headscale; run the deployment again",
     )
 
 
-def passages(filters: Any) -> frozenset[Passage]:
-    """A node's packet filter (tailcfg.FilterRule as `tailscale debug netmap` prints it), taken apart."""
-    return frozenset(
-        (source, target, protocol, to["Ports"]["First"], to["Ports"]["Last"])
-        for rule in filters or ()
-        for sources in rule["Srcs"]
-        for to in rule["Dsts"]
-        for protocol in rule.get("IPProto") or (0,)
-        for source in _addresses(sources)
-        for target in _addresses(to["Net"])
-    )
+def test_policy_served(coordinator: Member, probing: Probing, check: Check) -> None:
+    """The control server has the access table in force: the file of its policy, and the rules that it hands out now.
 
-
-def _addresses(text: str) -> list[str]:
-    """The addresses of a network: Headscale writes neighbours as one. A wide one, or "*", stays as it is."""
-    network = ipaddress.ip_network("0.0.0.0/0" if text == "*" else text, strict=False)
-    return [str(address) for address in network] if network.num_addresses <= MOST else [text]
-
-
-def _words(found: frozenset[Passage]) -> str:
-    return (
-        ", ".join(
-            f"{source} to {to} {'port ' + str(first) if first == last else f'ports {first}-{last}'}"
-            for source, to, _, first, last in sorted(found)
-        )
-        or "nothing"
+    Nodes keep what they were told last, for minutes. So a node that is as it should be does not show that the control
+    server is.
+    """
+    state, house = probing.state(coordinator.name), probing.house
+    found = who_is_who(probing)
+    vpn = {name: node.addresses for name, node in (*found.hosts.items(), *found.devices.items())}
+    wanted, section = house_filter(house, vpn), state["policy served"]
+    served = server_passages(section.json()) if section.status == 0 else frozenset()
+    as_planned = state["policy file"].json() == policy(house)
+    wrong = difference_of(served, wanted)
+    check(
+        as_planned and section.status == 0 and not wrong,
+        source=coordinator.name,
+        target="policy",
+        expected=f"/etc/headscale/policy.json is as planned, and the running server hands out: {said(wanted)}",
+        observed=f"the file {'is so' if as_planned else 'holds something else'}; "
+        + (
+            "the running server does not tell its rules"
+            if section.status
+            else f"handed out: {wrong or 'what is planned'}"
+        ),
+        remedy=f"run the deployment, which writes it again; on {coordinator.name}: systemctl status headscale",
     )
 
 
@@ -160,7 +161,8 @@ def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
         file = yaml.safe_load(state["headscale file"].text) or {}
     except yaml.YAMLError:
         file = {}
-    written, _, started = state["headscale since"].text.partition("\n@")
+    # Of the configuration and of the policy, then of the start.
+    *written, started = state["headscale since"].text.replace("@", "").split() or [""]
     relay, claims = config.get("DERP", {}), dict[str, bool]()
     if config:
         claims = {
@@ -179,9 +181,9 @@ def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
             "the table's policy": config.get("Policy", {}).get("Path") == "/etc/headscale/policy.json",
             # The one thing that the running server does not tell.
             "no update check": file.get("disable_check_updates") is True,
-            "started after its configuration was written": written.isdigit()
-            and started.isdigit()
-            and int(written) <= int(started),
+            "started after its configuration and its policy were written": len(written) == 2
+            and all(moment.isdigit() for moment in (*written, started))
+            and max(map(int, written)) <= int(started),
             "its own name": config.get("ServerURL") == f"https://{house.headscale_name}:{house.port('headscale')}",
         }
     untrue = [claim for claim, holds in claims.items() if not holds]
