@@ -20,7 +20,7 @@ STAMPS = "/var/lib/private-ai/stamps"
 _DIGEST = 'sha256sum | { read -r digest _ && echo "$digest"; }'
 
 #: A line of `systemctl show`.
-_PROPERTY = re.compile(r"[A-Za-z]+=[a-z-]*")
+_PROPERTY = re.compile(r"[A-Za-z]+=(?:[a-z-]*|@[0-9]+)")
 
 
 def unit_call(unit_user: str, verb: str) -> str:
@@ -48,7 +48,8 @@ def looking(account: str, command: str) -> str:
 def units_shown(user: str, names: Sequence[str]) -> str:
     """A command that prints how an account's systemd, or the system's, sees units: lines NAME=VALUE, and an empty one
     between two units."""
-    shown = f"show -p LoadState,ActiveState,UnitFileState,NeedDaemonReload -- {' '.join(map(shlex.quote, names))}"
+    properties = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestamp"
+    shown = f"show --timestamp=unix -p {properties} -- {' '.join(map(shlex.quote, names))}"
     return looking(user, f"systemctl --user {shown}") if user else f"systemctl {shown}"
 
 
@@ -99,7 +100,7 @@ class ComponentState(FactBase[Have]):
             paths.extend(link for link, _ in program.links)
         if paths:
             quoted = " ".join(map(shlex.quote, paths))
-            lines.append(f"stat -c 'path %n|%F|%U|%G|%04a|%s' -- {quoted} 2>/dev/null")
+            lines.append(f"stat -c 'path %n|%F|%U|%G|%04a|%s|%Y' -- {quoted} 2>/dev/null")
         for directory in component.directories:
             if directory.empty:
                 path = shlex.quote(directory.path)
@@ -209,8 +210,9 @@ def _have(output: list[str]) -> Have:
             size=int(size),
             sha256=digests.get(path, ""),
             target=targets.get(path, ""),
+            written=int(written),
         )
-        for path, (kind, owner, group, mode, size) in raw.items()
+        for path, (kind, owner, group, mode, size, written) in raw.items()
     }
     return Have(
         packages=frozenset(packages),
@@ -234,4 +236,6 @@ def _unit(shows: dict[str, str], digest: str, stamp: str) -> SeenUnit:
         needs_reload=shows.get("NeedDaemonReload") == "yes",
         inputs_sha256=digest,
         stamp=stamp,
+        # Sockets and timers run no program.
+        started=int(shows.get("ExecMainStartTimestamp", "").removeprefix("@") or 0),
     )

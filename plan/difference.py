@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from plan.want import Account, Block, Component, Directory, Effect, File, Have, Program, Secret, SeenPath, Unit
@@ -72,7 +73,9 @@ def difference(want: Component, have: Have) -> Difference:
     changed = [file.path for file in files]
     effects = tuple(each for each in want.effects if each.path in changed or each.path not in have.effects)
     touched = {*changed, *(link for link, _ in links), *(secret.path for secret in secrets)}
-    units = {unit: why for unit in want.units if (why := _unit(unit, have, touched))}
+    # A run's own files are dated 1970: one with a later date was written by somebody else.
+    written = {file.path: seen.written for file in want.files if (seen := have.paths.get(file.path))}
+    units = {unit: why for unit in want.units if (why := _unit(unit, have, touched, written))}
     changes = (
         *(Change(f"package {name}", "installed", MISSING) for name in packages),
         *(Change(f"account {account.name}", _account_would(account, have), why) for account, why in accounts.items()),
@@ -180,7 +183,7 @@ def _effect_change(effect: Effect, changed: list[str]) -> Change:
     return Change(f"command {effect.command}", "run", why)
 
 
-def _unit(unit: Unit, have: Have, touched: set[str]) -> str:
+def _unit(unit: Unit, have: Have, touched: set[str], written: Mapping[str, int]) -> str:
     seen = have.units.get(unit.name)
     if unit.stopped:
         if seen is None or (seen.active != "active" and seen.enabled != "enabled"):
@@ -197,7 +200,11 @@ def _unit(unit: Unit, have: Have, touched: set[str]) -> str:
     differing = sorted(touched.intersection(unit.inputs))
     if differing:
         return f"{', '.join(differing)} differ{'' if differing[1:] else 's'}"
-    return "" if seen.stamp == seen.inputs_sha256 else "no deployment has started it with what it has now"
+    if seen.stamp != seen.inputs_sha256:
+        return "no deployment has started it with what it has now"
+    # The content is as wanted again, and what runs may have read another. What is reloaded was not started anew.
+    late = [path for path in unit.inputs if written.get(path, 0) > seen.started > 0 and not unit.reload]
+    return f"it was started before {late[0]} was last written" if late else ""
 
 
 def _unit_would(unit: Unit, have: Have) -> str:

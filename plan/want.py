@@ -225,7 +225,7 @@ def _known_by(thing: object) -> object:
 
 @dataclass(frozen=True)
 class SeenPath:
-    """A path as it is: `kind` as `stat -c %F` says it, `mode` as four octal digits."""
+    """A path as it is: `kind` as `stat -c %F` says it, `mode` as four octal digits, `written` in seconds since 1970."""
 
     kind: str
     owner: str
@@ -234,6 +234,7 @@ class SeenPath:
     size: int
     sha256: str = ""
     target: str = ""
+    written: int = 0
 
     @property
     def open(self) -> bool:
@@ -243,7 +244,8 @@ class SeenPath:
 
 @dataclass(frozen=True)
 class SeenUnit:
-    """A unit as it is; `inputs_sha256` over its inputs now, `stamp` the same when it was last started well."""
+    """A unit as it is; `inputs_sha256` over its inputs now, `stamp` the same when it was last started well, `started`
+    when its program was, in seconds since 1970; 0 when it runs none."""
 
     load: str
     active: str
@@ -251,6 +253,7 @@ class SeenUnit:
     needs_reload: bool
     inputs_sha256: str
     stamp: str
+    started: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,7 @@ import pytest
 from tests.lab.breakages import BREAKAGES
 from tests.lab.breakages.breakage import HOSTS, Breakage, Report, Seen, Topology, judge, matches, not_whole
 from tests.lab.breakages.results import RESULTS, Result
-from tests.lab.breakages.shell import until
 from tests.lab.conftest import STAMP, TestLab
-
-HEADSCALE = "Headscale | Configuration, policy, service"
-ALL_ONLINE = (
-    "nodes=$(headscale nodes list -o json); "
-    """[ $(echo "$nodes" | grep -c '"given_name":') = $(echo "$nodes" | grep -c '"online": *true') ]"""
-)
 
 
 @dataclass
@@ -60,12 +53,7 @@ class Bench:
     def deploy(self) -> Mapping[str, list[str]]:
         """Operations of a run that changed something -> hosts."""
         operations = self.lab.deploy()["operations"]
-        changed = {each["name"]: each["success"] for each in operations if each["success"]}
-        if HEADSCALE in changed:
-            # Within seconds nodes come back to a control server that was restarted; until then they have the policy
-            # from before. Whether they did is for the verification to say.
-            self.lab.ssh(HOSTS[self.topology]["coordinator"], until(ALL_ONLINE, seconds=30), check=False)
-        return changed
+        return {each["name"]: each["success"] for each in operations if each["success"]}
 
 
 @pytest.fixture(scope="module")

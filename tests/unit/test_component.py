@@ -57,11 +57,11 @@ account svc:x:992:992::/var/lib/svc:/usr/sbin/nologin
 groups svc svc
 subids svc
 lingering svc
-path /etc/svc|directory|root|svc|0750|4096
-path /etc/svc/conf|regular file|root|svc|0640|6
-path /etc/svc/token|regular file|svc|svc|0400|64
-path {PROGRAM.prefix}|directory|root|root|0755|4096
-path /usr/local/bin/tool|symbolic link|root|root|0777|40
+path /etc/svc|directory|root|svc|0750|4096|0
+path /etc/svc/conf|regular file|root|svc|0640|6|0
+path /etc/svc/token|regular file|svc|svc|0400|64|0
+path {PROGRAM.prefix}|directory|root|root|0755|4096|0
+path /usr/local/bin/tool|symbolic link|root|root|0777|40|0
 link /usr/local/bin/tool|{PROGRAM.prefix}/bin/tool
 sha256 {WANT.files[0].sha256}  /etc/svc/conf
 effect /etc/svc/conf
@@ -71,6 +71,7 @@ LoadState=loaded
 ActiveState=active
 UnitFileState=enabled
 NeedDaemonReload=no
+ExecMainStartTimestamp=@1764300000
 unit svc.service|{"b" * 64}|{"b" * 64}
 end"""
 
@@ -146,6 +147,12 @@ TOOL = f"{PROGRAM.prefix}/bin/tool"
             "svc|svc|0400",
             "svc|svc|0444",
             ["secret /etc/svc/token would be given its owner and mode (mode 0444 instead of 0400)"],
+        ),
+        # Put back to what is wanted after the unit was started with something else.
+        (
+            "|0640|6|0",
+            "|0640|6|1764300001",
+            ["unit svc.service would be restarted (it was started before /etc/svc/conf was last written)"],
         ),
         # Shorter than what is made here.
         (
@@ -268,6 +275,14 @@ def test_each_unit_is_told_what_systemd_says_of_it() -> None:
             have(strange)
 
 
+def test_a_unit_that_is_reloaded_or_runs_no_program_is_not_measured_by_its_start() -> None:
+    late = COMPLETE.replace("|0640|6|0", "|0640|6|1764300001")
+    assert difference(WANT, have(late))
+    assert not difference(WANT, have(late.replace("=@1764300000", "=")))
+    assert not difference(replace(WANT, units=(replace(WANT.units[0], reload=True),)), have(late))
+    assert not difference(WANT, have(late.replace("=@1764300000", "=@1764300001")))
+
+
 def test_files_travel_with_owner_and_mode_under_a_name_beside_the_old_one() -> None:
     with tarfile.open(fileobj=io.BytesIO(base64.b64decode(pack(WANT.directories, WANT.files)))) as tar:
         directory, file = tar.getmembers()
@@ -308,7 +323,7 @@ def test_an_owned_path_reports_what_stat_says() -> None:
 
 def test_what_an_interrupted_run_left_among_the_uploads_is_removed(tmp_path: Path) -> None:
     left = Component(directories=(Directory("/incoming", mode="0700", empty=True),))
-    seen = "path /incoming|directory|root|root|0700|4096\n{}end"
+    seen = "path /incoming|directory|root|root|0700|4096|0\n{}end"
     assert not difference(left, have(seen.format("")))
     todo = difference(left, have(seen.format("filled /incoming\n")))
     assert todo.directories == left.directories

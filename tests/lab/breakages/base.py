@@ -10,7 +10,7 @@ ADMINISTRATOR = "What else runs on a host is its administrator's business; the d
 #: What may fail on a client that does not find its control server.
 WITHOUT_CONTROL = (
     "headscale.nodes[*]",
-    "headscale.policy[*]",
+    "headscale.policy*",
     "vpn.*",
     "message.*[HOST]",
     "tailscale.relay[HOST]",

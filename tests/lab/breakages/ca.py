@@ -11,7 +11,13 @@ HEADSCALE, OPENCLAW = "/etc/headscale/tls", "/etc/openclaw/tls"
 CONTROL, GATEWAY = "headscale.house.internal", "home.vpn.house.internal"
 
 #: Nodes that cannot verify the control server keep their network map and try again.
-CONTROL_UNTRUSTED = ("host.services[HOST]", "tailscale.joined[*]", "headscale.nodes[*]", "tailscale.relay[*]")
+CONTROL_UNTRUSTED = (
+    "host.services[HOST]",
+    "tailscale.joined[*]",
+    "headscale.nodes[*]",
+    "headscale.policy*",
+    "tailscale.relay[*]",
+)
 GATEWAY_UNTRUSTED = ("host.services[HOST]", "openclaw.*[HOST]")
 REPAIR_HEADSCALE = ("Headscale | Certificate", "Headscale | Configuration, policy, service")
 REPAIR_OPENCLAW = ("OpenClaw | Certificate", "OpenClaw | Configuration, container")

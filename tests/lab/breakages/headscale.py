@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.lab.breakages.breakage import Breakage, Caught, Repair
-from tests.lab.breakages.shell import CONTROL, RESTART_HEADSCALE, edit, edit_json, until
+from tests.lab.breakages.shell import ANSWERS, CONTROL, RESTART_HEADSCALE, edit, edit_json, until
 
 CONFIG, POLICY = "/etc/headscale/config.yaml", "/etc/headscale/policy.json"
 REPAIR = ("Headscale | Configuration, policy, service",)
@@ -73,9 +73,10 @@ BREAKAGES = (
         "headscale.policy-emptied",
         "coordinator",
         "The policy is empty, which to Headscale means that every node may reach every other on every port.",
-        f"echo '{{}}' > {POLICY}; {RESTART_HEADSCALE}",
-        (Caught("headscale.policy[HOST]"), Caught("headscale.policy[CLIENT]")),
-        ("headscale.policy[*]", "vpn.closed[*]"),
+        # Looked at before the nodes have come back, which is when they still have the old one.
+        f": > {POLICY}; systemctl restart headscale; {ANSWERS}",
+        (Caught("headscale.policy_served[HOST]", "too much: . to ."), Caught("headscale.policy[CLIENT]")),
+        ("headscale.policy*", "vpn.closed[*]"),
         REPAIR,
         topologies=("single", "split"),
         sample="single",
@@ -88,9 +89,40 @@ BREAKAGES = (
             POLICY, 'it["grants"].append({"src": ["group:clients"], "dst": ["tag:gateway-home"], "ip": ["tcp:22"]})'
         )
         + f"; {RESTART_HEADSCALE}",
-        (Caught("headscale.policy[GATEWAY]", "22"),),
+        (Caught("headscale.policy[GATEWAY]", "22"), Caught("headscale.policy_served[HOST]", "too much: .* port 22")),
         ("vpn.closed[CLIENT-GATEWAY]",),
         REPAIR,
+    ),
+    Breakage(
+        "headscale.policy-narrowed",
+        "coordinator",
+        "The policy lets nobody write to the gateway, from the control server's next start on.",
+        edit_json(POLICY, 'it["grants"] = it["grants"][1:]'),
+        (
+            Caught("headscale.policy_served[HOST]", "the file holds something else"),
+            Caught("headscale.config[HOST]", "its policy were written"),
+        ),
+        (),
+        REPAIR,
+    ),
+    Breakage(
+        "headscale.policy-behind-its-file",
+        "coordinator",
+        "The running server has a wider policy than its file, which was put back after it was read.",
+        f"cp -p {POLICY} /run/policy; sleep 1; "
+        + edit_json(
+            POLICY, 'it["grants"].append({"src": ["group:clients"], "dst": ["tag:gateway-home"], "ip": ["tcp:22"]})'
+        )
+        + "; systemctl kill --kill-whom=main --signal=HUP headscale; "
+        + until("curl --silent http://127.0.0.1:9090/debug/filter | grep -q '\"First\": 22,'")
+        + f"; cat /run/policy > {POLICY}; rm /run/policy",
+        (
+            Caught("headscale.policy_served[HOST]", "the file is so; handed out: .*too much: .* port 22"),
+            Caught("headscale.config[HOST]", "its policy were written"),
+        ),
+        ("headscale.policy[GATEWAY]", "vpn.closed[CLIENT-GATEWAY]"),
+        REPAIR,
+        sample="single",
     ),
     Breakage(
         "headscale.stranger",
@@ -98,7 +130,7 @@ BREAKAGES = (
         "A device that nobody designated has joined.",
         STRANGER,
         (Caught("headscale.nodes[HOST]", "ghost"),),
-        ("headscale.policy[*]",),
+        ("headscale.policy*",),
         repaired_by=DEVICES,
     ),
     Breakage(
@@ -107,7 +139,7 @@ BREAKAGES = (
         "The gateway's node lost its tag, so no grant names it.",
         f"headscale nodes tag -i {node('home')} -t tag:model-host; sleep 5",
         (Caught("headscale.nodes[HOST]"), Caught("vpn.granted[CLIENT-HOST]")),
-        ("headscale.policy[*]", "message.*", "vpn.*", "tailscale.joined[*]"),
+        ("headscale.policy*", "message.*", "vpn.*", "tailscale.joined[*]"),
         JOIN,
     ),
     Breakage(
@@ -116,7 +148,7 @@ BREAKAGES = (
         "A client's key has expired.",
         f"headscale nodes expire -i {node('laptop')}; sleep 5",
         (Caught("tailscale.joined[CLIENT]"), Caught("headscale.nodes[HOST]"), Caught("vpn.granted[CLIENT-GATEWAY]")),
-        ("headscale.policy[*]", "vpn.*", "message.*", "tailscale.*[CLIENT]"),
+        ("headscale.policy*", "vpn.*", "message.*", "tailscale.*[CLIENT]"),
         JOIN,
     ),
     Breakage(
@@ -125,7 +157,7 @@ BREAKAGES = (
         "A client was removed from the control server.",
         f"headscale nodes delete --force -i {node('laptop')}; sleep 5",
         (Caught("headscale.nodes[HOST]"), Caught("vpn.granted[CLIENT-GATEWAY]")),
-        ("headscale.policy[*]", "vpn.*", "message.*", "tailscale.*[CLIENT]"),
+        ("headscale.policy*", "vpn.*", "message.*", "tailscale.*[CLIENT]"),
         JOIN,
     ),
     Breakage(

@@ -27,9 +27,9 @@ def edit_json(path: str, change: str) -> str:
     return f"python3 -c '{program}'"
 
 
-RESTART_HEADSCALE = "; ".join(
-    ("systemctl restart headscale", until("headscale users list -o json >/dev/null 2>&1"), "sleep 5")
-)
+#: The control server answers.
+ANSWERS = until("headscale users list -o json >/dev/null 2>&1")
+RESTART_HEADSCALE = "; ".join(("systemctl restart headscale", ANSWERS, "sleep 5"))
 
 RESTART_OLLAMA = "; ".join(
     (

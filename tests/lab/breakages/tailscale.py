@@ -15,7 +15,7 @@ RESTART = f"systemctl restart tailscaled; {RUNNING}; sleep 5"
 CLIENT_AWAY = (
     "host.programs[HOST]",
     "headscale.nodes[*]",
-    "headscale.policy[*]",
+    "headscale.policy*",
     "vpn.*",
     "message.*[HOST]",
     "tailscale.*[HOST]",
@@ -99,7 +99,7 @@ BREAKAGES = (
         "The gateway refuses every connection from the VPN.",
         "tailscale set --shields-up=true; sleep 2",
         (Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
-        (JOINED.check, "headscale.policy[*]", "message.*", "vpn.*"),
+        (JOINED.check, "headscale.policy*", "message.*", "vpn.*"),
         JOIN,
     ),
     Breakage(
