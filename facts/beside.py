@@ -6,7 +6,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from facts.have import STAMPS
+from plan.access import ROLES
 from plan.claims import ACCOUNTS, CLAIMED, CLAIMS, Login
+from plan.drop_ins import DropIn, script
 from plan.firewall import TABLE
 from plan.profile import Beside, Vpn
 from plan.tables import parse
@@ -25,6 +27,8 @@ $p
 "*) continue ;; esac
 if [ -d "$p" ] && [ ! -L "$p" ]; then [ -n "$(ls -AI lost+found "$p")" ] && echo "$p"
 elif [ -e "$p" ] || [ -L "$p" ]; then echo "$p"; fi; done
+s drop-ins
+{script(ROLES)}
 s accounts; getent passwd {_ACCOUNTS}
 s account-groups; getent group {_ACCOUNTS} | cut -d: -f1
 s vpn; [ -n "$c" ] || ! command -v tailscale >/dev/null || {{
@@ -48,9 +52,15 @@ def parse_beside(sections: Mapping[str, list[str]]) -> Beside:
         logins=tuple(_logins(sections["accounts"])),
         groups=frozenset(sections["account-groups"]),
         vpn=Vpn(vpn.get("state", ""), vpn.get("control", "")),
+        drop_ins=tuple(_pair(line) for line in sections["drop-ins"]),
         fenced=bool(sections["fenced"]),
         chains=parse(sections["tables"]),
     )
+
+
+def _pair(line: str) -> DropIn:
+    unit, path = line.split(" ")
+    return unit, path
 
 
 def _logins(lines: list[str]) -> Iterator[Login]:

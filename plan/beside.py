@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from plan.checks import is_loopback, is_vpn
 from plan.claims import accounts_of, claims_of, is_ours
+from plan.drop_ins import changed
 from plan.errors import SettingError
 from plan.filters import passed, refusals
 from plan.firewall import VPN_INTERFACE
@@ -45,6 +46,7 @@ ENGINES = {"Docker", "Podman"}
 def check_beside(house: House, member: Member, profile: Profile) -> tuple[list[SettingError], list[str]]:
     """All problems with what else is on a host (any one stops the run) and warnings. Pure: nothing is raised."""
     problems = [*_places(member, profile), *_accounts(member, profile), *refusals(house, member, profile)]
+    problems += changed(member, profile.beside.drop_ins, profile.beside.claimed)
     past, warnings = passed(house, member, profile)
     problems += past
     if not profile.beside.fenced:

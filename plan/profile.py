@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from plan.claims import Login
+from plan.drop_ins import DropIn
 from plan.machine import Machine
 from plan.tables import Chain
 
@@ -44,7 +45,7 @@ class Beside:
 
     `claimed` are the places that an earlier run found free and took (plan/claims.py), `places` those of the others that
     are filled, `logins` and `groups` the accounts with a name of ours. `fenced`: the house's firewall has been in force
-    here. `chains` are other people's packet filters.
+    here. `chains` are other people's packet filters, `drop_ins` their changes to units of ours (plan/drop_ins.py).
     """
 
     claimed: frozenset[str] = frozenset()
@@ -54,6 +55,7 @@ class Beside:
     vpn: Vpn = Vpn()
     fenced: bool = False
     chains: tuple[Chain, ...] = ()
+    drop_ins: tuple[DropIn, ...] = ()
 
 
 @dataclass(frozen=True)

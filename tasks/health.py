@@ -10,6 +10,7 @@ from facts.have import STAMPS, inputs_digest, through_manager, unit_call
 from facts.ollama import STORE
 from operations.asked import NotYet
 from operations.component import component
+from plan import drop_ins
 from plan.health import (
     AGAIN_S,
     AUTHORITY_WARN_DAYS,
@@ -97,6 +98,7 @@ def calls(this: This) -> list[Call]:
     too_new = tailscale.too_new()
     return [
         *(unit_call_of(unit) for unit in units if not unit.stopped),
+        ("drop_ins", drop_ins.script(this.member.roles)),
         *models,
         ("certificate", authority, str(AUTHORITY_WARN_DAYS), days),
         *(("certificate", server, str(RENEW_DAYS), days) for server in servers),

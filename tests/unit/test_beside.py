@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from facts.profile import SCRIPT
 from operations import claims
 from plan.beside import check_beside
 from plan.claims import ACCOUNTS, CLAIMED, CLAIMS, Login, claim_file, claims_of
+from plan.drop_ins import in_force, script
 from plan.house import House
 from plan.profile import Beside, Listener, Profile, Vpn
 from plan.tables import parse
@@ -109,9 +112,77 @@ def test_what_the_house_made_passes_on_every_later_run() -> None:
     logins = tuple(Login(name, 990, home, "/usr/sbin/nologin") for name, (_, home) in ACCOUNTS.items())
     groups = frozenset(ACCOUNTS)
     assert look(claimed=claimed, places=claimed, logins=logins, groups=groups) == ([], [])
-    # A drop-in of its owner's own is theirs to keep, and so is a package that came later.
-    later = {"/etc/systemd/system/ollama.service.d", "/usr/lib/systemd/system/tailscaled.service"}
-    assert look(claimed=claimed, places=claimed | later) == ([], [])
+    # A package that came later is its owner's.
+    assert look(claimed=claimed, places=claimed | {"/usr/lib/systemd/system/tailscaled.service"}) == ([], [])
+
+
+WIDE = "/etc/systemd/system/ollama.service.d/wide.conf"
+
+
+def test_a_change_to_a_unit_of_the_house_is_refused_with_what_takes_it_away() -> None:
+    claimed = frozenset(claim_file(SERVERS, ()).split())
+    cage = "/var/lib/openclaw/.config/systemd/user/openclaw.service"
+    problems, _ = look(claimed=claimed, drop_ins=(("ollama.service", WIDE), ("openclaw.service", cage)))
+    assert len(problems) == 2
+    assert "host home: ollama.service" in problems[0]
+    assert f"rm -r {WIDE}; systemctl daemon-reload; systemctl restart ollama.service" in problems[0]
+    assert f"rm -r {cage}; systemctl --user --machine=openclaw@ daemon-reload" in problems[1]
+    # Where the house has no such unit it is its owner's.
+    assert look(house=split(), host="laptop", drop_ins=(("ollama.service", WIDE),)) == ([], [])
+    # Before the first run the folder is told, once.
+    first, _ = look(places={"/etc/systemd/system/ollama.service.d"}, drop_ins=(("ollama.service", WIDE),))
+    assert len(first) == 1 and "host home: Ollama" in first[0]
+
+
+def drop_ins_in(root: Path, *paths: str, roles: tuple[str, ...] = SERVERS) -> list[str]:
+    """What the shell finds on a host whose files lie below a folder, without that folder."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("[Service]\n")
+    text = script(roles)
+    for top in ("/etc/", "/run/", "/usr/", "/var/"):
+        text = re.sub(rf"(?<=['\s]){top}", f"{root}{top}", text)
+    done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True)
+    assert not done.stderr
+    return sorted(done.stdout.replace(f"{root}/", "").splitlines())
+
+
+def test_changes_are_found_wherever_systemd_and_podman_look(tmp_path: Path) -> None:
+    ours = (
+        "etc/systemd/system/ollama.service",
+        "etc/systemd/user/openclaw-warm.timer",
+        "etc/containers/systemd/users/992/openclaw.container",
+    )
+    vendor = ("usr/lib/systemd/system/ollama.service.d/vendor.conf", "etc/systemd/system/service.d/every.conf")
+    others = ("etc/systemd/system/nginx.service.d/x.conf", "etc/systemd/system/ollama.service.d/notes.txt")
+    assert drop_ins_in(tmp_path, *ours, *vendor, *others) == []
+    found = {
+        "etc/systemd/system/ollama.service.d/wide.conf": "ollama.service",
+        "etc/systemd/system.control/headscale.service.d/50-MemoryMax.conf": "headscale.service",
+        "run/systemd/system/tailscaled.service.d/x.conf": "tailscaled.service",
+        "run/systemd/transient/tailscaled.service": "tailscaled.service",
+        "usr/local/lib/systemd/system/private-.timer.d/x.conf": "private-ai-health.timer",
+        "etc/systemd/user/openclaw.service.d/x.conf": "openclaw.service",
+        "var/lib/openclaw/.config/systemd/user/openclaw.service": "openclaw.service",
+        "etc/containers/systemd/users/992/openclaw.container.d/x.conf": "openclaw.container",
+        "var/lib/openclaw/.config/containers/systemd/openclaw.container": "openclaw.container",
+    }
+    assert drop_ins_in(tmp_path, *found) == sorted(f"{unit} {path}" for path, unit in found.items())
+    client = drop_ins_in(tmp_path, roles=("clients",))
+    assert {line.split()[0] for line in client} == {"tailscaled.service", "private-ai-health.timer"}
+
+
+def test_a_name_that_would_look_like_another_line_is_not_told(tmp_path: Path) -> None:
+    folder = "var/lib/openclaw/.config/systemd/user/openclaw.service.d"
+    assert drop_ins_in(tmp_path, f"{folder}/a\n@@ end\n.conf") == [f"openclaw.service {folder}"]
+
+
+def test_what_systemd_has_in_force_counts_too() -> None:
+    shown = f"Id=ollama.service\nFragmentPath=x\nDropInPaths=/usr/lib/systemd/system/ollama.service.d/a.conf {WIDE}\n\n"
+    shown += f"Id=nginx.service\nDropInPaths={WIDE}\n\nId=tailscaled.service\n"
+    shown += "DropInPaths=/run/systemd/system/service.d/c"
+    assert in_force(shown, SERVERS) == [("ollama.service", WIDE)]
+    assert in_force(shown, ("clients",)) == []
 
 
 def test_a_role_that_comes_later_is_looked_at_then() -> None:

@@ -371,6 +371,12 @@ def test_a_container_s_clock_is_its_machine_s(world: World) -> None:
     assert world.look().state == "ok"
 
 
+def test_a_change_to_a_unit_by_somebody_else_is_told(world: World) -> None:
+    world.write("/etc/systemd/system/ollama.service.d/wide.conf", "[Service]\n")
+    told = bad(world.look())
+    assert told.keys() == {"units"} and "ollama.service.d/wide.conf" in str(told["units"])
+
+
 def test_the_worst_counts_and_all_is_told(world: World) -> None:
     world.write("/run/reboot-required", "")
     unit_says("ollama.service", ActiveState="failed")(world)

@@ -106,6 +106,7 @@ c661a50f-110e-4506-9927-8fd6282c0e66
 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== root@home
 @@ model
 @@ claimed
+@@ drop-ins
 @@ places
 @@ accounts
 @@ account-groups

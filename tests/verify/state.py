@@ -105,7 +105,7 @@ def script(house: House, member: Member) -> str:
         "root": f"cat {authority_path(house)}",
         "trusted": "openssl verify -no-CApath -no-CAstore -CAfile /etc/ssl/certs/ca-certificates.crt "
         f"{authority_path(house)}",
-        "units": "systemctl show -p Id,FragmentPath '*.service' '*.socket'",
+        "units": "systemctl show -p Id,FragmentPath,DropInPaths '*.service' '*.socket' '*.timer'",
         "sshd": "sshd -T",
         # Without its caches, which it would write.
         "updates": "apt-get --simulate -o Debug::NoLocking=1 "

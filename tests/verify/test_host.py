@@ -14,8 +14,9 @@ from plan.checks import (
     program_units,
     secret_files,
     unit_accounts,
-    units_of,
 )
+from plan.checks import units_of as allowed_units
+from plan.drop_ins import in_force, removal, units_of
 from plan.firewall import service_egress
 from plan.house import Member
 from plan.preflight import CLOCK_LIMIT_S
@@ -68,6 +69,29 @@ def test_units(member: Member, machine: testinfra.host.Host, probing: Probing, c
         expected=f"active and enabled: {', '.join(units)}",
         observed="; ".join(bad) or "so",
         remedy=f"on {member.name}: systemctl status UNIT, journalctl --unit UNIT; then run the deployment again",
+    )
+
+
+def test_drop_ins(member: Member, probing: Probing, check: Check) -> None:
+    """Nobody else has changed the house's units: no drop-in lies beside them, and systemd has none in force.
+
+    It would have a service do what the deployment did not say: listen elsewhere, or run without its cage.
+    """
+    state = probing.state(member.name)
+    mine = units_of(member.roles)
+    there = [each for each in state.profile.beside.drop_ins if each[0] in mine]
+    found = sorted({*there, *in_force(state["units"].text, member.roles)})
+    check(
+        not found and state["units"].status == 0,
+        source=member.name,
+        target="itself",
+        expected=f"nothing beside the house's own: {', '.join(sorted(mine))}",
+        observed="; ".join(f"{unit} is changed by {path}" for unit, path in found)
+        or ("so" if state["units"].status == 0 else "systemd does not tell"),
+        remedy=f"look at each; on {member.name}: "
+        + "; ".join(
+            removal(unit, [path for of, path in found if of == unit]) for unit in sorted({u for u, _ in found})
+        ),
     )
 
 
@@ -154,7 +178,7 @@ def test_owners(member: Member, probing: Probing, check: Check) -> None:
     files = fragments(state["units"].text)
     bad, unknown = [], []
     for each in state.listeners:
-        wanted, unit = units_of(each, probing.house), each.unit or "no unit"
+        wanted, unit = allowed_units(each, probing.house), each.unit or "no unit"
         said = f"{each.port}/{each.proto} on {each.address} is held by {each.process or 'somebody'} ({unit})"
         file = files.get(each.unit, "")
         packaged = file.startswith(("/usr/lib/systemd/", "/lib/systemd/"))

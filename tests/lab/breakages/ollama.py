@@ -71,10 +71,14 @@ BREAKAGES = (
         "install -d /etc/systemd/system/ollama.service.d; "
         "printf '[Service]\\nEnvironment=OLLAMA_HOST=0.0.0.0:11434\\n' "
         f"> /etc/systemd/system/ollama.service.d/wide.conf; {RESTART_OLLAMA}",
-        (Caught("host.listeners[HOST]", "11434"), Caught("ollama.settings[HOST]", "OLLAMA_HOST|0.0.0.0")),
+        (
+            Caught("host.drop_ins[HOST]", "wide.conf"),
+            Caught("host.listeners[HOST]", "11434"),
+            Caught("ollama.settings[HOST]", "OLLAMA_HOST|0.0.0.0"),
+        ),
         ("ollama.context[HOST]", "host.owners[HOST]"),
         by_hand=Repair(
-            "Drop-ins are an administrator's own words to systemd; the deployment owns the unit's file alone.",
+            "Somebody wrote it on purpose, so a run takes nothing away: it stops before any change and says how.",
             f"rm -r /etc/systemd/system/ollama.service.d; {RESTART_OLLAMA}",
         ),
     ),

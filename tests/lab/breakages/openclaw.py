@@ -70,6 +70,19 @@ BREAKAGES = (
         REPAIR,
     ),
     Breakage(
+        "openclaw.drop-in",
+        "gateway",
+        "A drop-in beside the container's file waits for the next start, and gives the container the host's network.",
+        "folder=$(dirname $(echo /etc/containers/systemd/users/*/openclaw.container))/openclaw.container.d; "
+        "install -d $folder; printf '[Container]\\nNetwork=host\\n' > $folder/wide.conf",
+        (Caught("host.drop_ins[HOST]", "openclaw.container is changed by .*/wide.conf"),),
+        by_hand=Repair(
+            "Somebody wrote it on purpose, so a run takes nothing away: it stops before any change and says how.",
+            "rm -r /etc/containers/systemd/users/*/openclaw.container.d",
+        ),
+        sample="single",
+    ),
+    Breakage(
         "openclaw.capability",
         "gateway",
         "The container has a capability: it may change its network.",
