@@ -36,11 +36,11 @@ USER = (
 ABOVE_CONTAINER = (f"{_HOME}/.config/containers/systemd", "/run/user/*/containers/systemd")
 CONTAINER = (*ABOVE_CONTAINER, "/etc/containers/systemd/users", "/etc/containers/systemd/users/*")
 
-#: Units by role; of the gateway's account those of the second mapping.
+#: Units by role; of the gateway's account those of the second mapping. private-ai-health-notify@.service is not among
+#: them: it runs an administrator's own program as they like.
 SYSTEM_UNITS = {
     "all": (
         "private-ai-firewall.service",
-        "private-ai-health-notify@.service",
         "private-ai-health.service",
         "private-ai-health.timer",
         "tailscaled.service",
