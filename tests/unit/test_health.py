@@ -225,7 +225,7 @@ def bad(look: Look) -> dict[str, tuple[str, str]]:
 
 def test_a_host_on_which_all_is_well_says_so(world: World) -> None:
     look = world.look()
-    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 14
+    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 15
     assert abs(look.time - datetime.now(UTC).timestamp()) < 60 and look.since == look.time
     days = {each.check: each.days for each in look.checks if each.days is not None}
     assert days.pop("VPN") > 100_000
@@ -385,7 +385,7 @@ def test_the_worst_counts_and_all_is_told(world: World) -> None:
     assert look.state == "failed"
     assert bad(look).keys() == {"ollama.service", "clock", "reboot"}
     said = (world.root / "var/lib/private-ai/health/state.txt").read_text().splitlines()
-    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 14 checks")
+    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 15 checks")
     assert said[1:] == [
         "failed: ollama.service is failed (loaded)",
         "warning: clock is not synchronised",

@@ -228,7 +228,7 @@ def test_a_path(shell: Shell, name: str) -> None:
         units=(Unit(f"u{name}", inputs=(path,)),),
     )
     called = shell(ComponentState().command(want))
-    assert ["stat", "-c", "path %n|%F|%U|%G|%04a|%s", "--", path, path, path] in called
+    assert ["stat", "-c", "path %n|%F|%U|%G|%04a|%s|%Y", "--", path, path, path] in called
     assert ["sha256sum", "--", path] in called
     script = component.install_files(want.directories, want.files)
     assert shell(script)[-2:] == [["mv", "-fT", f"{path}.new", path], ["rm", "-f", f"{path}.new"]]

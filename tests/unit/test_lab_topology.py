@@ -211,7 +211,7 @@ def files(lab: Lab, host: Host) -> Guest:
 def test_a_profile_is_fresh_or_lived_in_or_names_habits() -> None:
     assert parse_profile("fresh") == () and set(parse_profile("lived-in")) == set(HABITS)
     assert parse_profile("german,umask") == ("german", "umask")
-    with pytest.raises(SettingError, match="LAB_PROFILE.*'germna'.*german"):
+    with pytest.raises(SettingError, match=r"LAB_PROFILE.*'germna'.*german"):
         Lab(habits=parse_profile("germna"))
 
 

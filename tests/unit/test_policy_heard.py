@@ -36,7 +36,7 @@ def wait(
     nodes = (node("home", online), node("laptop"))
     home = Fake("home", bare("100.64.0.1"))
     home.facts |= {Headscale: HeadscaleState(True, {}, nodes, (), {}), NodeFilter: told}
-    with context(home, {"home": home}):
+    with context(home, {"home": home, "laptop": Fake("laptop")}):
         home.do(policy_heard, house=HOUSE)
     return home.commands
 

@@ -51,6 +51,12 @@ FOREIGN_RELAY = (
 
 POISON = "{name: home.vpn.house.internal, type: A, value: 198.51.100.10}"
 
+#: What the running server hands out, at one of its loopback ports; the other speaks another protocol.
+FILTER = (
+    "for port in $(ss -Hltnp | sed -n 's/^.* 127.0.0.1:\\([0-9]*\\) .*headscale.*$/\\1/p'); do "
+    "curl --silent --max-time 5 http://127.0.0.1:$port/debug/filter; done"
+)
+
 BREAKAGES = (
     Breakage(
         "headscale.stopped",
@@ -114,7 +120,7 @@ BREAKAGES = (
             POLICY, 'it["grants"].append({"src": ["group:clients"], "dst": ["tag:gateway-home"], "ip": ["tcp:22"]})'
         )
         + "; systemctl kill --kill-whom=main --signal=HUP headscale; "
-        + until("curl --silent http://127.0.0.1:9090/debug/filter | grep -q '\"First\": 22,'")
+        + until(f"{FILTER} | grep -q '\"First\": 22,'")
         + f"; cat /run/policy > {POLICY}; rm /run/policy",
         (
             Caught("headscale.policy_served[HOST]", "the file is so; handed out: .*too much: .* port 22"),
