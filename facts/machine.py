@@ -16,7 +16,7 @@ _SWITCHES = "user/max_user_namespaces kernel/unprivileged_userns_clone kernel/ap
 # Sections of facts/profile.py's script; `f` prints a file there. Memory in use by ZFS's cache does not count as
 # available to the kernel, though most of it is. A folder that is not there yet will lie where its parent does. The
 # tunnel device may be there and refuse: a container's host decides. Units are given file systems of their own in the
-# way that is tried here, in a namespace that is gone with the command.
+# way that is tried here, in a namespace that is gone with the command. A container may not bind a part of its mounts.
 SECTIONS = rf"""s memory
 while read -r l; do case $l in MemTotal:* | MemAvailable:*) echo "$l" ;; Buffers:*) break ;; esac; done </proc/meminfo
 echo "limit $(f /sys/fs/cgroup/memory.max)"
@@ -27,7 +27,7 @@ while [ ! -d "$d" ]; do d=${{d%/*}}; d=${{d:-/}}; done; set -- "$@" "$d"; done; 
 s tun; if [ -c /dev/net/tun ]; then echo there; w=$( (exec 3<>/dev/net/tun) 2>&1) || echo "${{w##*: }}"; fi
 s gpu; if command -v nvidia-smi >/dev/null; then
 timeout 10 nvidia-smi --query-gpu=memory.total,name --format=csv,noheader,nounits 2>&1 || echo "ended with $?"; fi
-s sandbox; w=$(unshare --mount --propagation slave mount --bind / / 2>&1) || echo "${{w:-unshare failed}}"
+s sandbox; w=$(unshare --mount --propagation slave mount --rbind / / 2>&1) || echo "${{w:-unshare failed}}"
 s ids; f /proc/self/uid_map
 s switches; cd /proc/sys && grep -Hs . {_SWITCHES}
 s machine-id; f /etc/machine-id
