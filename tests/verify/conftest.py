@@ -158,7 +158,7 @@ def probing(pytestconfig: pytest.Config) -> Iterator[Probing]:
     pytestconfig.stash[ABOUT] = lambda: about(made)
     made.start(pytestconfig.stash[MODULES])
     yield made
-    made.remote.close()
+    made.close()
 
 
 @pytest.fixture

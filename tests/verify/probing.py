@@ -34,6 +34,7 @@ from plan.checks import (
 from plan.errors import SettingError
 from plan.firewall import apt_of, ruleset
 from plan.house import Member
+from tests.verify.door import Doors
 from tests.verify.inventory import Subject
 from tests.verify.message import Message, send
 from tests.verify.once import Once
@@ -99,6 +100,8 @@ class Probing:
         self.model_files = Once(self._model_files)
         self.message = Once(self._message)
         self.netmap = Once(self._netmap)
+        self.world = Once(self._world)
+        self.doors: Doors | None = None
 
     def start(self, modules: Collection[str]) -> None:
         """Ask what the checks of these modules need, side by side, while the checks are made one after the other."""
@@ -141,6 +144,35 @@ class Probing:
             return parse_state(said.stdout, sent, time.time())
         except FactProcessError as error:
             raise ProbeError(f"{name}: {error}\nnext: log in as root, or set _sudo in the inventory") from error
+
+    def close(self) -> None:
+        """End the connections, and let nobody in at this computer any more."""
+        if self.doors:
+            self.doors.close()
+        self.remote.close()
+
+    def _world(self) -> tuple[tuple[str, int], ...]:
+        """Addresses and ports outside the house that a service must not reach: a lab's internet, else this computer as
+        the hosts see it. None where no address that they see is its own."""
+        if self.subject.lab:
+            return self.subject.internet
+        self.doors = Doors(state.profile.ssh_client.partition("%")[0] for state in self.states().values())
+        return self.doors.targets
+
+    def let_in(self) -> dict[str, str]:
+        """The witness: what came of trying each of `world` from where the way out is open. In a lab the machine outside
+        the VPN, else people's computers, whose way out is theirs."""
+        if self.subject.lab:
+            return dict(self.outside()["connect"])
+        found: dict[str, str] = {}
+        for member in self.house.members:
+            if not member.is_server and member.name in self.subject.scope:
+                seen = self.host(member.name)["connect"]
+                found |= {at: seen[at] for at in self._at_world() if found.get(at) != "open"}
+        return found
+
+    def _at_world(self) -> list[str]:
+        return sorted({target(address, port) for address, port in self.world()})
 
     def _netmap(self, name: str) -> tuple[Section, bool]:
         """What a node was told by the control server, and whether it hears it now. A node that is coming back to a
@@ -241,7 +273,7 @@ class Probing:
             self.subject.asked,
             {name: state.listeners for name, state in states.items()},
             {name: state.vpn for name, state in states.items()},
-            self.subject.internet,
+            self.world(),
             (*routers(states[gateway.name]["routers"].text), HOST_ALIAS),
         )
 
@@ -306,7 +338,7 @@ class Probing:
                     peers |= set(self.state(other.name).vpn[:1])
         services += [each.item for each in self.own(member)]
         out = {
-            "connect": sorted({target(address, port) for address, port in self.subject.internet}),
+            "connect": self._at_world(),
             "dns": self.name_servers(),
         }
         lookup = {"resolve": [DNS_NAME]} if self.subject.lab else {}
@@ -316,7 +348,7 @@ class Probing:
         for user, items in spoken.items():
             accounts[user]["service"] = items
         job = {
-            "connect": sorted(closed),
+            "connect": sorted({*closed, *([] if member.is_server else self._at_world())}),
             "service": services,
             "authority": self.authority(),
             "ping": sorted(peers),

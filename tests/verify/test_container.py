@@ -9,6 +9,7 @@ from plan.house import Member
 from tests.verify.ledger import Check, Way
 from tests.verify.probes.network import DNS_NAME
 from tests.verify.probing import Probing, target
+from tests.verify.test_egress import reachable
 
 EGRESS = "run the deployment again; then on the gateway: nft list chain inet private_ai output (the rules for openclaw)"
 
@@ -41,8 +42,9 @@ def test_closed(gateway_group: tuple[Member, str], family: str, probing: Probing
         for each in probing.forbidden(gateway)
         if each.group == group and (":" in each.address) == (family == "IPv6")
     ]
+    if group == "internet":
+        reachable(probing, ":" if family == "IPv6" else ".")
     if not wanted:
-        # Only a lab has an internet that nobody is bothered with.
         pytest.skip(f"nothing to try: no {family} address in the group {group!r}")
     tried = {target(each.address, each.port): each for each in wanted}
     seen = {at: probing.container(gateway.name)["connect"][at] for at in tried}
@@ -50,6 +52,8 @@ def test_closed(gateway_group: tuple[Member, str], family: str, probing: Probing
         name: {} if name not in {each.witness for each in wanted} else ask()["connect"]
         for name, ask in (("outside", probing.outside), ("controller", probing.controller))
     }
+    if group == "internet":
+        witnesses["outside"] = probing.let_in()
     # What does not answer anybody proves nothing. That something listens, the host itself has told.
     dead = [
         at for at, each in tried.items() if each.witness != "listener" and witnesses[each.witness].get(at) != "open"
