@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from tests.verify.door import Doors
+from tests.verify.door import Doors, own_address
 from tests.verify.probes.network import OPEN, RESET, connect_all
 
 
 def test_a_door_is_opened_at_own_addresses_alone() -> None:
     # Of another machine (TEST-NET-2), of this machine for itself, and none at all.
     assert Doors(["198.51.100.7", "127.0.0.1", "::1", "", "fe80::1"]).targets == ()
+
+
+def test_the_address_towards_another_is_own() -> None:
+    assert own_address("127.0.0.1") == "127.0.0.1"
+    assert own_address("255.255.255.255") == ""
 
 
 def test_who_comes_is_let_in_until_it_is_closed() -> None:

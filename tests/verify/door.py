@@ -52,6 +52,16 @@ def _let_in(door: socket.socket) -> None:
             return
 
 
+def own_address(towards: str) -> str:
+    """From which of its addresses this computer would talk to another; "" when it knows no way there. Sends nothing."""
+    with socket.socket(socket.AF_INET6 if ":" in towards else socket.AF_INET, socket.SOCK_DGRAM) as never_used:
+        try:
+            never_used.connect((towards, 9))
+        except OSError:
+            return ""
+        return str(never_used.getsockname()[0])
+
+
 def _is_local(text: str) -> bool:
     address = ipaddress.ip_address(text)
     return address.is_loopback or address.is_link_local

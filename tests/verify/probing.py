@@ -34,7 +34,7 @@ from plan.checks import (
 from plan.errors import SettingError
 from plan.firewall import apt_of, ruleset
 from plan.house import Member
-from tests.verify.door import Doors
+from tests.verify.door import Doors, own_address
 from tests.verify.inventory import Subject
 from tests.verify.message import Message, send
 from tests.verify.once import Once
@@ -156,7 +156,10 @@ class Probing:
         the hosts see it. None where no address that they see is its own."""
         if self.subject.lab:
             return self.subject.internet
-        self.doors = Doors(state.profile.ssh_client.partition("%")[0] for state in self.states().values())
+        seen = {state.profile.ssh_client.partition("%")[0] for state in self.states().values()}
+        # SSH takes one family; the other is tried as well.
+        seen |= {own_address(at.partition("%")[0]) for member in self.subject.asked for at in member.addresses}
+        self.doors = Doors(seen)
         return self.doors.targets
 
     def let_in(self) -> dict[str, str]:

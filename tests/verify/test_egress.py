@@ -18,7 +18,7 @@ def reachable(probing: Probing, mark: str) -> dict[str, str]:
     """
     there = [target(address, port) for address, port in probing.world() if mark in address]
     if not there:
-        pytest.skip("the hosts see this computer at no such address of its own (NAT or a jump host): nothing to try")
+        pytest.skip("this computer has no such address of its own towards the hosts (NAT, or one family alone)")
     witness = probing.let_in()
     if not probing.subject.lab and any(witness.get(at) != "open" for at in there):
         pytest.skip(
