@@ -16,6 +16,7 @@ from operations.asked import NotYet, Want, have_of, is_wanted
 from operations.differs import differs, not_yet
 from operations.script import into_place
 from plan.difference import Difference, difference
+from plan.environment import OWN_EXCEPTIONS
 from plan.sandboxes import SUBORDINATE_COUNT, SUBORDINATE_FIRST
 from plan.want import Account, Block, Directory, File, Program, Secret, Unit
 
@@ -87,7 +88,9 @@ def _commands(todo: Difference) -> Generator[StringCommand | FileUploadCommand, 
 def install_packages(names: tuple[str, ...]) -> str:
     """Install Debian packages without what they merely recommend; the index is read anew only when it must be."""
     quoted = " ".join(map(shlex.quote, names))
-    apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
+    apt = (
+        f"{OWN_EXCEPTIONS} DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
+    )
     install = f"{apt} install --yes --no-install-recommends {quoted} >/dev/null"
     return "\n".join(
         [

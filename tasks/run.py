@@ -21,6 +21,7 @@ from pyinfra.context import ctx_state
 
 from operations.asked import forget, something_changes
 from plan.errors import SettingError
+from tasks.commands import alike
 from tasks.quick import NoDelay, collect_less, spare
 
 
@@ -80,6 +81,7 @@ def begin() -> None:
     RUN.data = dict(each.split("=", 1) for each in context.params.get("data") or () if "=" in each)
     RUN.yes, RUN.dry = bool(context.params.get("yes")), bool(context.params.get("dry"))
     state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
+    alike()
     spare()
     collect_less()
     set_stage = state.set_stage

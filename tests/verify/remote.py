@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plan.environment import BEGIN
+from plan.environment import answer as answer_of
 from tests.verify.inventory import Place, ssh_config
 
 PROBES = Path(__file__).parent / "probes"
@@ -54,9 +56,8 @@ class Remote:
         at = self.places[name]
         self.commands[name] += 1
         sudo = "sudo -n " if at.sudo else ""
-        said = _run(
-            ["ssh", "-F", str(self.config), at.address, f"{sudo}sh -c {shlex.quote(script)}"], name, stdin, seconds
-        )
+        whole = shlex.quote(f"{BEGIN}\n{script}")
+        said = _run(["ssh", "-F", str(self.config), at.address, f"{sudo}sh -c {whole}"], name, stdin, seconds)
         if said.status == 255:
             raise ProbeError(
                 f"{name} could not be reached over SSH: {said.stderr.strip()}\n"
@@ -91,7 +92,8 @@ def _run(command: list[str], name: str, stdin: str, seconds: float) -> Said:
         raise ProbeError(
             f"a probe on {name} took more than {seconds:.0f} s\nnext: see what the host is busy with, and run again"
         ) from error
-    return Said(done.returncode, done.stdout, done.stderr)
+    stdout, stderr = ("".join(answer_of(each.splitlines(keepends=True))) for each in (done.stdout, done.stderr))
+    return Said(done.returncode, stdout, stderr)
 
 
 def answer(said: Said, what: str) -> dict[str, Any]:

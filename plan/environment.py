@@ -1,0 +1,34 @@
+"""The environment that our commands have on every host, whatever the host's own is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+#: What a host says before this line is a greeting of its shell, and none of the answer.
+MARK = "--- private-ai: the answer begins"
+
+#: English words: programs are asked, and their answers are read. No proxy on the way to the house's own names.
+ENVIRONMENT = "export LC_ALL=C no_proxy='*' NO_PROXY='*'"
+#: Before a command for which the host's own exceptions from its proxy hold. apt takes the proxy itself from http_proxy,
+#: which is left alone, and takes an asterisk for no host's name.
+OWN_EXCEPTIONS = 'no_proxy="$host_no_proxy"'
+#: The first lines of every script that is sent to a host. A greeting may lack its end of line, and come on either way.
+BEGIN = "\n".join(
+    [
+        f'host_no_proxy="$no_proxy"; {ENVIRONMENT}',
+        f"printf '\\n%s\\n' '{MARK}'; printf '\\n%s\\n' '{MARK}' >&2",
+    ]
+)
+
+
+def answer(lines: Iterable[str]) -> Iterator[str]:
+    """The lines behind MARK. All of them when it does not come: the script was not begun, and they say why."""
+    before: list[str] | None = []
+    for line in lines:
+        if before is None:
+            yield line
+        elif line.rstrip("\r\n") == MARK:
+            before = None
+        else:
+            before.append(line)
+    yield from before or ()

@@ -1,0 +1,37 @@
+"""Every command that pyinfra sends to a host has the same environment there, and its answer begins where it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pyinfra.api import StringCommand
+from pyinfra.connectors import util
+from pyinfra.connectors.ssh import SSHConnector
+
+from plan.environment import BEGIN, answer
+
+
+def alike() -> None:
+    """Put this module's functions before pyinfra's own: facts, operations and what pyinfra itself asks come through."""
+    run, read = SSHConnector.run_shell_command, util.read_buffer
+
+    def run_shell_command(self: SSHConnector, command: StringCommand | str, *flags: Any, **more: Any) -> Any:
+        return run(self, begun(command), *flags, **more)
+
+    def read_buffer(name: str, lines: Iterable[str | bytes], *rest: Any, **more: Any) -> None:
+        # The greeting is not printed either, whatever -v says.
+        read(name, answer(_text(lines)), *rest, **more)
+
+    SSHConnector.run_shell_command = run_shell_command  # type: ignore[method-assign]
+    util.read_buffer = read_buffer  # type: ignore[assignment]
+
+
+def begun(command: StringCommand | str) -> StringCommand:
+    """The command behind the lines that every script begins with. What it hides stays hidden."""
+    return StringCommand(BEGIN, command, _separator="\n")
+
+
+def _text(lines: Iterable[str | bytes]) -> Iterator[str]:
+    for line in lines:
+        yield line if isinstance(line, str) else line.decode("utf-8")
