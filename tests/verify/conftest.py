@@ -169,17 +169,17 @@ def check(request: pytest.FixtureRequest) -> Check:
 
 @pytest.fixture
 def machine(member: Member, probing: Probing) -> testinfra.host.Host:
-    """Testinfra's view of a host, over the same SSH connection."""
+    """Testinfra's view of a host, whose commands go the way of all others."""
     at = probing.subject.places[member.name]
     spec = f"ssh://[{at.address}]" if ":" in at.address else f"ssh://{at.address}"
-    host = testinfra.get_host(spec, ssh_config=str(probing.remote.config), sudo=at.sudo)
-    run = host.backend.run
+    host = testinfra.get_host(spec)
 
-    def counted(*arguments: object, **named: object) -> object:
-        probing.remote.commands[member.name] += 1
-        return run(*arguments, **named)
+    def run(command: str, *arguments: str, **_: object) -> object:
+        script = host.backend.quote(command, *arguments)
+        said = probing.remote.run(member.name, script)
+        return host.backend.result(said.status, script.encode(), said.stdout.encode(), said.stderr.encode())
 
-    host.backend.run = counted
+    host.backend.run = run
     return host
 
 
