@@ -69,8 +69,8 @@ def inputs_digest(unit: Unit, as_account: Callable[[str, str], str] = looking) -
 
 
 def block_text(block: Block) -> str:
-    """A shell command that prints a block with its markers."""
-    return f"sed -n '/^{block.begin}$/,/^{block.end}$/p' {shlex.quote(block.path)}"
+    """A shell command that prints a block with its markers, and all that stands on the lines of these."""
+    return f"sed -n '/{block.begin}\\r*$/,/^{block.end}\\r*$/p' {shlex.quote(block.path)}"
 
 
 class ComponentState(FactBase[Have]):

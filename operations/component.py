@@ -204,12 +204,30 @@ def make_secret(secret: Secret, anew: bool = False) -> str:
     )
 
 
+#: Prints a file without the block between the lines `begin` and `end`. A mark may stand behind somebody's last line,
+#: or before a carriage return; of a block without an end only lines that look like ours go: those with our last word.
+_WITHOUT_BLOCK = """
+function leave(i) { for (i = 1; i <= count; i++) if (!(last[i] in ours)) print kept[i]; count = inside = 0 }
+NR == FNR { wanted = wanted $0 "\\n"; if ($0 !~ /^#/) ours[$NF] = 1; next }
+{ line = $0; sub(/\\r+$/, "", line); before = length(line) - length(begin) }
+before >= 0 && substr(line, before + 1) == begin {
+    leave(); inside = 1; if (before) print substr(line, 1, before); next
+}
+line == end { count = inside = 0; next }
+inside { kept[++count] = $0; n = split(line, word); last[count] = word[n]; next }
+{ print }
+END { leave(); printf "%s", wanted }
+"""
+
+
 def install_block(block: Block) -> str:
     """Replace the block in its file by standard input, at the end of the file, in one rename."""
     path = shlex.quote(block.path)
+    marks = f"-v begin={shlex.quote(block.begin)} -v end={shlex.quote(block.end)}"
+    program = shlex.quote(_WITHOUT_BLOCK)
     return (
-        f"set -e; cp -p {path} {path}.new; sed '/^{block.begin}$/,/^{block.end}$/d' {path} > {path}.new; "
-        f"cat >> {path}.new; {into_place(f'{path}.new', path)}"
+        f"set -e; cp -p {path} {path}.new; awk {marks} {program} - {path} > {path}.new; "
+        f"{into_place(f'{path}.new', path)}"
     )
 
 

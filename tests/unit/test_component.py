@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from facts.have import ComponentState, inputs_digest
+from facts.have import ComponentState, block_text, inputs_digest
 from operations.component import add_subids, install_block, install_files, install_packages, pack
 from plan.difference import difference
 from plan.want import (
@@ -315,6 +315,33 @@ def test_a_block_is_replaced_and_the_rest_of_the_file_stays(tmp_path: Path) -> N
         block = Block(str(hosts), "names", (f"{address} hub",))
         subprocess.run(["sh", "-c", install_block(block)], input=block.text, text=True, check=True)
         assert hosts.read_text() == f"127.0.0.1 localhost\n{block.text}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("127.0.0.1 localhost\n127.0.1.1 laptop", "127.0.0.1 localhost\n127.0.1.1 laptop\n"),
+        # What a block behind such a line had become.
+        ("127.0.1.1 laptop{begin}\n10.0.0.9 hub\n{end}\n{begin}\n10.0.0.9 hub\n{end}\n", "127.0.1.1 laptop\n"),
+        ("127.0.0.1 localhost\r\n{begin}\r\n10.0.0.9 hub\r\n{end}\r\n", "127.0.0.1 localhost\r\n"),
+        # Somebody has taken the end away.
+        ("{begin}\n10.0.0.9 hub\n10.0.0.5 printer\n", "10.0.0.5 printer\n"),
+        ("{begin}\n10.0.0.5 printer\n{begin}\n10.0.0.9 hub\n{end}\n10.0.0.6 nas\n", "10.0.0.5 printer\n10.0.0.6 nas\n"),
+        ("10.0.0.5 printer\n{end}\n10.0.0.6 nas\n", "10.0.0.5 printer\n10.0.0.6 nas\n"),
+        ("", ""),
+    ],
+)
+def test_a_block_comes_into_any_file_and_takes_nothing_of_others(tmp_path: Path, before: str, after: str) -> None:
+    hosts = tmp_path / "hosts"
+    block = Block(str(hosts), "names", ("10.0.0.1 hub",))
+    hosts.write_bytes(before.format(begin=block.begin, end=block.end).encode())
+    shown = subprocess.run(["sh", "-c", block_text(block)], text=True, capture_output=True, check=True)
+    assert shown.stdout != block.text
+    for _ in range(2):
+        subprocess.run(["sh", "-c", install_block(block)], input=block.text, text=True, check=True)
+        assert hosts.read_bytes().decode() == after + block.text
+    shown = subprocess.run(["sh", "-c", block_text(block)], text=True, capture_output=True, check=True)
+    assert shown.stdout == block.text
 
 
 def test_an_owned_path_reports_what_stat_says() -> None:
