@@ -10,7 +10,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
 from plan.errors import STRANGE, shown
-from plan.want import Block, Component, Have, SeenPath, SeenUnit, Unit
+from plan.want import BEGUN, BEGUN_MINUTES, Block, Component, Have, SeenPath, SeenUnit, Unit
 
 #: Where the digest of a unit's inputs is kept after it has started well.
 STAMPS = "/var/lib/private-ai/stamps"
@@ -73,6 +73,11 @@ def block_text(block: Block) -> str:
     return f"sed -n '/{block.begin}\\r*$/,/^{block.end}\\r*$/p' {shlex.quote(block.path)}"
 
 
+def left_over(path: str) -> str:
+    """A `find` of what may not be in a directory that is to be empty, without its action. `path` is quoted."""
+    return f"find {path} -mindepth 1 ! '(' -type f -name '*{BEGUN}' -mmin -{BEGUN_MINUTES} ')'"
+
+
 class ComponentState(FactBase[Have]):
     """State of everything one component wants. Cost: one remote command."""
 
@@ -104,7 +109,9 @@ class ComponentState(FactBase[Have]):
         for directory in component.directories:
             if directory.empty:
                 path = shlex.quote(directory.path)
-                lines.append(f"test -z \"$(ls -A {path} 2>/dev/null)\" || printf 'filled %s\\n' {path}")
+                lines.append(
+                    f"test -z \"$({left_over(path)} -print -quit 2>/dev/null)\" || printf 'filled %s\\n' {path}"
+                )
         if links := [shlex.quote(link) for program in component.programs for link, _ in program.links]:
             lines.append(f"find {' '.join(links)} -maxdepth 0 -type l -printf 'link %p|%l\\n' 2>/dev/null")
         if component.files:

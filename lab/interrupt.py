@@ -28,10 +28,12 @@ from typing import Any
 # It makes Python's sockets gevent's, which has to be done before anything opens one.
 from pyinfra_cli.main import main as pyinfra_main  # type: ignore[import-untyped]
 import gevent
+from pyinfra.api import Host
 from pyinfra.connectors.ssh import SSHConnector
 # isort: on
 
 from lab.state import State, chosen_name
+from operations import upload
 
 WAYS = ("during", "after", "cut", "power")
 #: Seconds into a step at which it is cut off: a command is at work, an upload has sent something.
@@ -96,20 +98,20 @@ def _asked_by_a_fact() -> bool:
 
 
 def interrupt(step: int, how: str, but: Collection[str]) -> None:
-    """Have pyinfra's SSH connector end this process at that step."""
+    """Have the process end at that step."""
     steps = Steps(step, how, but)
-    run, put = SSHConnector.run_shell_command, SSHConnector.put_file
+    run, put = SSHConnector.run_shell_command, upload.send
 
     def run_shell_command(self: Any, *arguments: Any, **named: Any) -> Any:
         if not self.state.is_executing or _asked_by_a_fact():
             return run(self, *arguments, **named)
         return steps.at(self, arguments[0], COMMAND_SECONDS, lambda: run(self, *arguments, **named))
 
-    def put_file(self: Any, *arguments: Any, **named: Any) -> Any:
-        return steps.at(self, arguments[1], UPLOAD_SECONDS, lambda: put(self, *arguments, **named))
+    def send(host: Host, local: Path, name: str, sha256: str) -> Any:
+        return steps.at(host.connector, name, UPLOAD_SECONDS, lambda: put(host, local, name, sha256))
 
     SSHConnector.run_shell_command = run_shell_command  # type: ignore[method-assign]
-    SSHConnector.put_file = put_file  # type: ignore[method-assign]
+    upload.send = send
 
 
 def main() -> None:

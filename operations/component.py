@@ -9,18 +9,17 @@ import tarfile
 from collections.abc import Generator
 
 from pyinfra import host, state
-from pyinfra.api import FileUploadCommand, OperationError, StringCommand, operation
+from pyinfra.api import FunctionCommand, OperationError, StringCommand, operation
 
-from facts.have import STAMPS, inputs_digest, unit_call
+from facts.have import STAMPS, inputs_digest, left_over, unit_call
 from operations.asked import NotYet, Want, have_of, is_wanted
 from operations.differs import differs, not_yet
 from operations.script import into_place
+from operations.upload import INCOMING, upload
 from plan.difference import Difference, difference
 from plan.environment import OWN_EXCEPTIONS
 from plan.sandboxes import SUBORDINATE_COUNT, SUBORDINATE_FIRST
 from plan.want import Account, Block, Directory, File, Program, Secret, Unit
-
-INCOMING = "/var/lib/private-ai/incoming"
 
 
 def component(name: str, want: Want) -> None:
@@ -30,7 +29,7 @@ def component(name: str, want: Want) -> None:
 
 
 @operation()
-def brought(want: Want) -> Generator[StringCommand | FileUploadCommand, None, None]:
+def brought(want: Want) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the named packages (present), accounts, program folders, links, files, directories' owner and mode, units.
 
     `want` is called when the operation runs, so it may ask facts that earlier operations made true; while
@@ -59,7 +58,7 @@ def compared(want: Want) -> Generator[StringCommand, None, Difference | None]:
     return todo
 
 
-def _commands(todo: Difference) -> Generator[StringCommand | FileUploadCommand, None, None]:
+def _commands(todo: Difference) -> Generator[StringCommand | FunctionCommand, None, None]:
     if todo.packages:
         yield StringCommand(install_packages(todo.packages))
     for account in todo.accounts:
@@ -69,7 +68,7 @@ def _commands(todo: Difference) -> Generator[StringCommand | FileUploadCommand, 
         for part in program.parts:
             if part.link:
                 continue
-            yield FileUploadCommand(str(part.local), f"{INCOMING}/{part.sha256}")
+            yield upload(part.local, part.sha256, part.sha256)
         yield StringCommand(install_program(program))
     for link, target in todo.links:
         yield StringCommand(f"ln -sfnT {shlex.quote(target)} {shlex.quote(link)}")
@@ -185,7 +184,7 @@ def install_files(directories: tuple[Directory, ...], files: tuple[File, ...]) -
         # tar leaves the owner and mode of directories that exist; these are ours.
         lines.append(f"chown {directory.owner}:{directory.group} {path}; chmod {directory.mode} {path}")
         if directory.empty:
-            lines.append(f"find {path} -mindepth 1 -delete")
+            lines.append(f"{left_over(path)} -delete")
     for file, new in zip(files, news, strict=True):
         if file.check:
             lines.append(file.check.replace("{}", new))

@@ -13,6 +13,7 @@ from pyinfra.api.exceptions import ConnectError
 from operations.asked import Want, is_wanted
 from operations.component import compared, install_files, pack, start_unit
 from operations.differs import differs
+from operations.root import NotRoot, as_root
 from operations.script import into_place
 from plan.difference import Change
 from plan.firewall import RULES, TABLE, TAKEN_BACK, TRIED, UNCONFIRMED
@@ -108,11 +109,9 @@ def _confirm(state: State, host: Host, units: tuple[Unit, ...]) -> bool:
     connector = host.connector_cls(state, host)
     try:
         connector.connect()
-        good, output = connector.run_shell_command(
-            StringCommand(keep_rules(units)), False, False, _sudo=bool(host.data.get("_sudo", False))
-        )
+        good, output = connector.run_shell_command(StringCommand(keep_rules(units)), False, False, **as_root(host))
         said = output.stderr
-    except ConnectError as error:
+    except (ConnectError, NotRoot) as error:
         good, said = False, str(error)
     finally:
         client = getattr(connector, "client", None)

@@ -8,13 +8,13 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from pyinfra import host
-from pyinfra.api import FileUploadCommand, StringCommand, operation
+from pyinfra.api import FunctionCommand, StringCommand, operation
 
 from facts.ollama import STORE, Ollama
 from operations.asked import ask, will_ask
-from operations.component import INCOMING
 from operations.differs import differs
 from operations.script import into_place
+from operations.upload import INCOMING, upload
 from plan.difference import Change
 
 #: How long the model stays in memory after the deployment has loaded it: ten years. Not for ever, as after a message of
@@ -36,7 +36,7 @@ def model(
     blobs: Sequence[tuple[str, int, Path]],
     adopt: Mapping[str, str],
     port: int,
-) -> Generator[StringCommand | FileUploadCommand, None, None]:
+) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own one model in Ollama's store: its blobs, given as (sha256-HEX, bytes, file), and its manifest.
 
     `manifest` is the path below the store's manifests folder. Blobs in `adopt` (sha256-HEX -> path on the host) are
@@ -57,14 +57,14 @@ def model(
         if digest in adopt:
             yield StringCommand(f"cp --reflink=auto -- {shlex.quote(adopt[digest])} {INCOMING}/{digest}")
         else:
-            yield FileUploadCommand(str(file), f"{INCOMING}/{digest}")
+            yield upload(file, digest, digest.removeprefix("sha256-"))
         yield StringCommand(
             f"echo {shlex.quote(digest.removeprefix('sha256-'))} {INCOMING}/{digest} | sha256sum --check --quiet && "
             f"chown ollama:ollama {INCOMING}/{digest} && chmod 0644 {INCOMING}/{digest} && "
             f"{into_place(f'{INCOMING}/{digest}', f'{STORE}/blobs/{digest}')}"
         )
     target = shlex.quote(f"{STORE}/manifests/{manifest}")
-    yield FileUploadCommand(str(manifest_file), f"{INCOMING}/manifest")
+    yield upload(manifest_file, "manifest", manifest_sha256)
     folders = " ".join(
         shlex.quote(f"{STORE}/manifests/{parent}") for parent in reversed(Path(manifest).parents) if str(parent) != "."
     )

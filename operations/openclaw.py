@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyinfra import host, state
-from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
+from pyinfra.api import FactBase, FunctionCommand, StringCommand, operation
 
 from facts.have import looking, through_manager
 from operations.asked import ask, will_ask
-from operations.component import INCOMING
 from operations.differs import differs
 from operations.script import into_place
+from operations.upload import INCOMING, upload
 from plan.difference import Change
 from plan.openclaw import IMAGE_RECORD, USER_NAMESPACE
 
@@ -64,7 +64,7 @@ def image(name: str, image: Image) -> None:
 
 
 @operation()
-def sent(image: Image) -> Generator[StringCommand | FileUploadCommand, None, None]:
+def sent(image: Image) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Have the image's archive on the host and begin to load it, while the run goes on; `loaded` waits for the end.
 
     The name holds a digest, so another image has another name. The id of what was loaded is kept on the host: an image
@@ -79,7 +79,7 @@ def sent(image: Image) -> Generator[StringCommand | FileUploadCommand, None, Non
 
 
 @operation()
-def loaded(image: Image) -> Generator[StringCommand | FileUploadCommand, None, None]:
+def loaded(image: Image) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the image that `sent` has begun to load. What did not end well there is done again, aloud."""
     if not state.is_executing:
         host.noop("the operation that sends the image has said what there is to do")
@@ -91,12 +91,12 @@ def loaded(image: Image) -> Generator[StringCommand | FileUploadCommand, None, N
     yield from _load(image, "--pipe --wait")
 
 
-def _load(image: Image, how: str = "") -> Generator[StringCommand | FileUploadCommand, None, None]:
+def _load(image: Image, how: str = "") -> Generator[StringCommand | FunctionCommand, None, None]:
     """Send and load an image, in a unit of its own that also outlives a controller. `how`: options of systemd-run."""
     prune = through_manager(image.account, "podman image prune --all --force")
     yield StringCommand(f"install -d -m 0700 {INCOMING}; {prune} >/dev/null")
     uploaded = f"{INCOMING}/{image.sha256}"
-    yield FileUploadCommand(str(image.archive), uploaded)
+    yield upload(image.archive, image.sha256, image.sha256)
     unit = f"systemd-run --quiet --collect --unit={LOADING} --property=RuntimeMaxSec={PATIENCE}"
     yield StringCommand(f"{unit} {how} sh -c {shlex.quote(_loading(image, uploaded))}")
 

@@ -6,6 +6,7 @@ from paramiko import SSHException
 from pyinfra.api import Host, StringCommand
 from pyinfra.api.exceptions import ConnectError
 
+from operations.root import NotRoot, as_root
 from plan.terminal import plain
 
 
@@ -25,12 +26,12 @@ def run_on(target: Host, script: str, stdin: str | None = None) -> str:
             target.connect(reason="needed by another host", raise_exceptions=True)
         except ConnectError as error:
             raise RemoteError(f"{target.name} could not be reached over SSH: {error}") from error
-    # pyinfra applies the data's global arguments to operations and facts, but not to raw commands.
-    sudo = bool(target.data.get("_sudo", False))
     try:
-        good, output = target.run_shell_command(StringCommand(script), _stdin=stdin, _sudo=sudo)
+        good, output = target.run_shell_command(StringCommand(script), _stdin=stdin, **as_root(target))
     except (OSError, SSHException) as error:
         raise RemoteError(f"{target.name}: the connection broke: {error}") from error
+    except NotRoot as error:
+        raise RemoteError(str(error)) from error
     if not good:
         raise RemoteError(f"{target.name}: {plain(output.stderr.strip() or output.stdout.strip())}")
     return str(output.stdout)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
-from operations.component import INCOMING
 from operations.differs import changed, differs
 from operations.script import into_place
+from operations.upload import INCOMING
 from plan.difference import Change
 from plan.stamp import PATH, Deployed, Stamp
 

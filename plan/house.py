@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plan import values
+from plan import root, values
 from plan.access import ROLES, SERVERS, Row, parse_access
 from plan.addresses import VPN_V4, VPN_V6
 from plan.devices import Device, parse_devices
@@ -38,8 +38,13 @@ HOST_SETTINGS = frozenset(
 PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json", "now", "request", "pairings", "show"})
 #: For messages about two names of one machine.
 BOTH = "A machine that has several roles stands under one name in several groups"
-#: Read by pyinfra itself rather than by us.
-_PYINFRA = re.compile(r"_[a-z_]+|ssh_[a-z_]+")
+#: Read by pyinfra's SSH connector rather than by us.
+SSH_WORDS = (
+    *("ssh_hostname", "ssh_port", "ssh_user", "ssh_password", "ssh_key", "ssh_key_password", "ssh_allow_agent"),
+    *("ssh_look_for_keys", "ssh_forward_agent", "ssh_config_file", "ssh_known_hosts_file"),
+    *("ssh_strict_host_key_checking", "ssh_paramiko_connect_kwargs", "ssh_connect_retries"),
+    *("ssh_connect_retry_min_delay", "ssh_connect_retry_max_delay", "ssh_file_transfer_protocol"),
+)
 
 
 @dataclass(frozen=True)
@@ -184,14 +189,16 @@ def check_setting_names(data: Mapping[str, Any], where: str) -> None:
     """Refuse a setting that nobody reads, naming the nearest that somebody does."""
     for key in data:
         name = isinstance(key, str) and re.fullmatch(r"\w{1,60}", key, re.ASCII)
-        if name and (key in SETTINGS or key in PLAYBOOK_DATA or _PYINFRA.fullmatch(key)):
+        if name and (key in SETTINGS or key in PLAYBOOK_DATA or key in SSH_WORDS or key.startswith("_")):
             continue
+        known = SSH_WORDS if name and key.startswith("ssh") else tuple(SETTINGS)
         raise SettingError(
             f"{where}: {key if name else shown(key)}",
             data[key],
-            f"one of {', '.join(SETTINGS)}",
-            nearest(key, SETTINGS, "remove it or see docs/settings.md"),
+            f"one of {', '.join(known)}",
+            nearest(key, known, "remove it or see docs/settings.md"),
         )
+    root.check_words(where, data)
 
 
 def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 #: Bit of a file's mode.
 EVERYBODY_READS = 0o004
+#: The end of the name of a file that is being sent, and the minutes for which the next run can go on with it.
+BEGUN = ".part"
+BEGUN_MINUTES = 1440
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Account:
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory with its owner and mode. Its content is not managed, unless nothing may be in it: `empty`."""
+    """A directory with its owner and mode. Its content is not managed. `empty`: nothing may be in it, but a file
+    that is being sent, for BEGUN_MINUTES."""
 
     path: str
     owner: str = "root"

@@ -6,6 +6,7 @@ Called by config.py, which pyinfra executes before it loads the inventory.
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,9 @@ from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.context import ctx_state
 
 from operations.asked import forget, something_changes
+from operations.root import ask_no_password
 from plan.errors import SettingError
+from plan.root import ACCEPTED
 from tasks.commands import alike
 from tasks.quick import NoDelay, collect_less, spare
 
@@ -75,6 +78,8 @@ def begin() -> None:
     context = click.get_current_context(silent=True)
     if context is None:
         return
+    _refuse_ways_to_root(context.params)
+    ask_no_password()
     RUN.inventory = str(context.params.get("inventory") or "")
     RUN.limit = tuple(context.params.get("limit") or ())
     RUN.files = tuple(context.params.get("operations") or ())
@@ -122,6 +127,16 @@ def begin() -> None:
         set_stage(stage)
 
     state.set_stage = set_stage_with_hosts
+
+
+def _refuse_ways_to_root(given: Mapping[str, Any]) -> None:
+    """The verification and other playbooks do not see what this command was told, so the inventory has to say it."""
+    for name, value in given.items():
+        if value and re.search("sudo|dzdo|^su_", name):
+            word = f"--{name.replace('_', '-')}"
+            found = value if isinstance(value, str) else "given"
+            step = "leave it out, and write this at each host that needs it, see docs/quick-start.md#3-ssh-keys"
+            raise PyinfraError(str(SettingError(word, found, f"in the inventory: {ACCEPTED}", step)))
 
 
 def leave(status: int = 0) -> NoReturn:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyinfra.api import FunctionCommand, StringCommand
 
 from artifacts.__main__ import main
 from facts.ollama import ModelStores, Ollama, OllamaModels, SoundBlobs, Stores
@@ -126,9 +127,9 @@ def test_adopted_blobs_are_copied_on_the_host_and_checked_like_those_that_are_se
     adopt = {WEIGHTS_BLOB: f"{SHARE}/{WEIGHTS_BLOB}"}
     with context(here, {"brain": here}):
         commands = list(inner("tiny:1b", "m/1b", Path("/nowhere/m"), "0" * 64, blobs, adopt, 11434))
-    uploads = [str(command.src) for command in commands if hasattr(command, "src")]
-    assert uploads == ["/nowhere/c", "/nowhere/m"]
-    said = [str(command) for command in commands if not hasattr(command, "src")]
+    uploads = [command.args[0] for command in commands if isinstance(command, FunctionCommand)]
+    assert uploads == [Path("/nowhere/c"), Path("/nowhere/m")]
+    said = [str(command) for command in commands if isinstance(command, StringCommand)]
     assert f"cp --reflink=auto -- {SHARE}/{WEIGHTS_BLOB} /var/lib/private-ai/incoming/{WEIGHTS_BLOB}" in said
     for blob in (WEIGHTS_BLOB, CONFIG_BLOB):
         assert any("sha256sum --check" in line and f"blobs/{blob}" in line for line in said)

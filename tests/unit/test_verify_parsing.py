@@ -99,7 +99,7 @@ def test_ssh_configuration_checks_host_keys_and_shares_one_connection() -> None:
 
 def test_a_host_without_an_address_goes_by_its_name() -> None:
     assert place("hub", {}).address == "hub"
-    assert place("hub", {"_sudo": True}).sudo
+    assert place("hub", {"_sudo": True}).prefix == "sudo -n "
 
 
 def test_stun_request_is_one_that_tailscale_s_server_answers() -> None:

@@ -15,6 +15,7 @@ from lab.topology import WORLD_V4, WORLD_V6, Lab
 from plan.access import ROLES
 from plan.errors import SettingError
 from plan.house import HostEntry, House, Member, build_house
+from plan.root import WAYS, way
 from plan.ssh import host_word, include_word, path_word, port_word, user_word
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -32,7 +33,13 @@ class Place:
     known_hosts: str = ""
     #: SSH configuration that the inventory names for this host; what we set ourselves comes first.
     config: str = ""
-    sudo: bool = False
+    #: The word of plan/root.py with which commands are run as root there, "" for a login as root.
+    way: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What a command begins with to be run as root."""
+        return f"{WAYS[self.way]} " if self.way else ""
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ def place(name: str, data: Mapping[str, Any]) -> Place:
         key=word(path_word, "ssh_key"),
         known_hosts=str(Path(known).expanduser()) if known else "",
         config=word(include_word, "ssh_config_file") or "~/.ssh/config",
-        sudo=bool(data.get("_sudo", False)),
+        way=way(data),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from plan.environment import BEGIN
 from plan.environment import answer as answer_of
+from plan.root import refusal
 from tests.verify.inventory import Place, ssh_config
 
 PROBES = Path(__file__).parent / "probes"
@@ -55,14 +56,16 @@ class Remote:
         """
         at = self.places[name]
         self.commands[name] += 1
-        sudo = "sudo -n " if at.sudo else ""
         whole = shlex.quote(f"{BEGIN}\n{script}")
-        said = _run(["ssh", "-F", str(self.config), at.address, f"{sudo}sh -c {whole}"], name, stdin, seconds)
+        said = _run(["ssh", "-F", str(self.config), at.address, f"{at.prefix}sh -c {whole}"], name, stdin, seconds)
         if said.status == 255:
             raise ProbeError(
                 f"{name} could not be reached over SSH: {said.stderr.strip()}\n"
                 f"next: see that it is up and that `ssh` to {at.address} works from here, or leave it out with --only"
             )
+        wrong = refusal(name, {at.way: True, "ssh_user": at.user}, said.status, said.stderr)
+        if wrong is not None:
+            raise ProbeError(f"{name} does not let its user be root: {wrong.found}\nnext: {wrong.next_step}")
         return said
 
     def network(self, name: str | None, job: Mapping[str, Any], seconds: float = 60) -> dict[str, Any]:
