@@ -17,6 +17,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from pyinfra.connectors.util import make_unix_command_for_host
 
 from operations.root import as_root
+from plan.environment import BEGIN, answer
 from plan.root import refusal
 from plan.terminal import line
 from plan.want import BEGUN
@@ -84,7 +85,7 @@ def send(host: Host, local: Path, name: str, sha256: str) -> bool:
         file = local.open("rb", buffering=1 << 20)
     except OSError as error:
         raise UploadError(f"{local} cannot be read: {error.strerror}. Next: run this again") from error
-    script = StringCommand(receive(name, size, sha256))
+    script = StringCommand(f"{BEGIN}\n{receive(name, size, sha256)}")
     command = make_unix_command_for_host(host.state, host, script, **as_root(host)).get_raw_value()
     connector: Any = host.connector
     done = 0
@@ -109,7 +110,8 @@ def send(host: Host, local: Path, name: str, sha256: str) -> bool:
             if channel is None or not channel.exit_status_ready() or channel.exit_status < 0:
                 raise UploadError(_broke(error, done, size)) from error
         status: int = channel.recv_exit_status()
-        said = b"".join(channel.makefile_stderr("rb")).decode(errors="replace")
+        heard = b"".join(channel.makefile_stderr("rb")).decode(errors="replace")
+        said = "\n".join(answer(heard.splitlines()))
         channel.close()
     if status == DAMAGED:
         return False
