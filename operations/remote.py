@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from paramiko import SSHException
 from pyinfra.api import Host, StringCommand
-from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.exceptions import ConnectError, PyinfraError
 
 from operations.root import NotRoot, as_root
 from plan.terminal import plain
@@ -12,6 +12,11 @@ from plan.terminal import plain
 
 class RemoteError(RuntimeError):
     """A script failed on a host; the message holds what it wrote, never what it was given."""
+
+
+class ConnectionLost(PyinfraError):
+    """The connection to a host broke; what was going on there may have been done or not. tasks/connection.py says so
+    of every connection."""
 
 
 def run_on(target: Host, script: str, stdin: str | None = None) -> str:
@@ -28,7 +33,7 @@ def run_on(target: Host, script: str, stdin: str | None = None) -> str:
             raise RemoteError(f"{target.name} could not be reached over SSH: {error}") from error
     try:
         good, output = target.run_shell_command(StringCommand(script), _stdin=stdin, **as_root(target))
-    except (OSError, SSHException) as error:
+    except (ConnectionLost, EOFError, OSError, SSHException) as error:
         raise RemoteError(f"{target.name}: the connection broke: {error}") from error
     except NotRoot as error:
         raise RemoteError(str(error)) from error

@@ -1,31 +1,19 @@
-"""What pyinfra and paramiko spend without need, spared. docs/speed.md shows each of it alone."""
+"""What pyinfra spends without need, spared. docs/speed.md shows each of it alone."""
 
 from __future__ import annotations
 
 import atexit
 import gc
-import socket
 import sys
 from dataclasses import dataclass
 from functools import cache
 from types import FrameType
 from typing import Any
 
-from pyinfra.api import Host, State, arguments, util
-from pyinfra.api.state import BaseStateCallback
+from pyinfra.api import arguments, util
 
 #: Python's own number, 700, is for programs that run long and keep little.
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
-
-
-class NoDelay(BaseStateCallback):
-    """Switch off Nagle's algorithm: paramiko leaves it on, which costs 40 ms for each remote command."""
-
-    @staticmethod
-    def host_connect(state: State, host: Host) -> None:
-        client = getattr(host.connector, "client", None)
-        if client is not None:
-            client.get_transport().sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 @dataclass(frozen=True)

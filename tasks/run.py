@@ -1,5 +1,5 @@
-"""What pyinfra itself leaves open: a run without hosts is an error, a run that only looks never does more, and small
-packets go at once.
+"""What pyinfra itself leaves open: a run without hosts is an error, a run that only looks never does more, and whatever
+ends a run says so in words and by its status.
 
 Called by config.py, which pyinfra executes before it loads the inventory.
 """
@@ -7,7 +7,6 @@ Called by config.py, which pyinfra executes before it loads the inventory.
 from __future__ import annotations
 
 import re
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import pyinfra
 from pyinfra.api import Host, State
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import BaseStateCallback, StateStage
@@ -24,8 +24,12 @@ from operations.asked import forget, something_changes
 from operations.root import ask_no_password
 from plan.errors import SettingError
 from plan.root import ACCEPTED
+from tasks.asking import ask_well
 from tasks.commands import alike
-from tasks.quick import NoDelay, collect_less, spare
+from tasks.connection import keep_alive
+from tasks.ending import end_at_once
+from tasks.quick import collect_less, spare
+from tasks.trouble import in_words
 
 
 @dataclass
@@ -87,6 +91,11 @@ def begin() -> None:
     RUN.yes, RUN.dry = bool(context.params.get("yes")), bool(context.params.get("dry"))
     state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
     alike()
+    if pyinfra.is_cli:
+        in_words()
+        keep_alive()
+        ask_well(state, RUN.yes)
+        end_at_once(state)
     spare()
     collect_less()
     set_stage = state.set_stage
@@ -94,9 +103,8 @@ def begin() -> None:
     wanted: list[Host] = []
     looks_only = LOOKS_ONLY in names
     if looks_only:
-        # pyinfra ends with 1 after an error, and with 0 after Ctrl-C.
+        # pyinfra ends with 1 after an error.
         click.ClickException.exit_code = NO_ANSWER
-        signal.signal(signal.SIGINT, lambda number, _: sys.exit(128 + number))
 
     def set_stage_with_hosts(stage: StateStage) -> None:
         if stage == StateStage.Connect:
@@ -106,7 +114,6 @@ def begin() -> None:
                 there = [host for host in state.inventory if groups & set(host.groups)]
                 # Of several gateways --limit may mean one.
                 state.limit_hosts = [host for host in there if state.is_host_in_limit(host)] or there
-            state.add_callback_handler(NoDelay())
             state.add_callback_handler(Changes())
             if looks_only:
                 # Whatever -y and --fail-percent say: changes are looked for, every host has to answer, nobody is asked.

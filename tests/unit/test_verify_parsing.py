@@ -94,7 +94,36 @@ def test_ssh_configuration_checks_host_keys_and_shares_one_connection() -> None:
         "  ControlPath /tmp/x/%C",
         "  ControlPersist 60",
         '  Include "~/.ssh/config"',
+        "Host * !192.0.2.7",
+        "  BatchMode yes",
+        "  ConnectTimeout 10",
+        '  Include "~/.ssh/config"',
     ]
+
+
+def test_a_jump_host_s_alias_is_known_and_the_files_of_two_hosts_are_not_mixed(
+    tmp_path: Path,
+) -> None:
+    """ssh begins the jump with the same configuration, and asks it by the alias."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(
+            f"Host jump-{name}\n  HostName 192.0.2.99\n  Port 2200\n"
+            f"Host *\n  HostKeyAlias of-{name}\nHost * !jump-{name}\n  ProxyJump jump-{name}\n"
+        )
+    places = [
+        place(name, {"ssh_hostname": f"192.0.2.{number}", "ssh_config_file": str(tmp_path / name)})
+        for number, name in enumerate(("a", "b"), 1)
+    ]
+    file = tmp_path / "config"
+    file.write_text(ssh_config(places, tmp_path))
+
+    def told(host: str) -> list[str]:
+        done = subprocess.run(["ssh", "-G", "-F", str(file), host], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    for number, name in enumerate(("a", "b"), 1):
+        assert {"hostname 192.0.2.99", "port 2200", "batchmode yes"} <= set(told(f"jump-{name}"))
+        assert {f"proxyjump jump-{name}", f"hostkeyalias of-{name}"} <= set(told(f"192.0.2.{number}"))
 
 
 def test_a_host_without_an_address_goes_by_its_name() -> None:

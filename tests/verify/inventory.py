@@ -166,8 +166,8 @@ def _lab(places: Mapping[str, Place]) -> Lab | None:
 
 def ssh_config(places: Iterable[Place], sockets: Path) -> str:
     """SSH configuration for one shared connection per host, with keys that are known already and no questions."""
-    lines = []
-    for each in places:
+    hosts, lines = list(places), []
+    for each in hosts:
         lines += [f"Host {each.address}"]
         for word, value in (("Port", each.port), ("User", each.user)):
             lines += [f"  {word} {value}"] if value else []
@@ -187,4 +187,9 @@ def ssh_config(places: Iterable[Place], sockets: Path) -> str:
         ]
         # The first value holds, so this adds what is not said above: jump hosts, host names.
         lines += [f"  Include {include_word('ssh_config_file', each.config)}"] if each.config else []
+    # ssh reads this file again for a jump host, whose name stands in the files above: in a block that is not of its
+    # name they are not read for it.
+    lines += [f"Host * {' '.join(f'!{each.address}' for each in hosts)}", "  BatchMode yes", "  ConnectTimeout 10"]
+    configs = dict.fromkeys(each.config for each in hosts if each.config)
+    lines += [f"  Include {include_word('ssh_config_file', config)}" for config in configs]
     return "\n".join(lines) + "\n"

@@ -1,0 +1,158 @@
+"""SSH connections of a run: small packets go at once, one that is dead is ended, and its loss is told in words.
+
+What is put in the place of pyinfra's own functions here works the same for hosts that are reached through others
+(ProxyJump, ProxyCommand).
+"""
+
+from __future__ import annotations
+
+import socket
+import weakref
+from typing import Any, NoReturn
+
+import gevent
+from paramiko import Channel, SSHException, Transport
+from pyinfra import logger
+from pyinfra.api.state import StateStage
+from pyinfra.connectors.ssh import SSHConnector
+from pyinfra.connectors.sshuserclient import client as ssh_client
+
+from operations.remote import ConnectionLost
+
+#: Seconds after which a connection is used again, so that no router between forgets it, and one question is answered.
+PAUSE = 15
+#: As many pauses without an answer are a dead host: 180 s. A cable that is out for 75 s has to be survived, and TCP may
+#: wait as long again before it tries the next time.
+PAUSES = 12
+#: What OpenSSH's own client asks (ServerAliveInterval). A server that does not know it says so, which will do.
+QUESTION = "keepalive@openssh.com"
+
+#: Connections that were ended for want of an answer.
+SILENT: weakref.WeakSet[Any] = weakref.WeakSet()
+
+_connect = SSHConnector.connect
+_append_hostkey: Any = ssh_client.append_hostkey
+#: What asks something of a host, or sends something to it.
+WAYS = ("run_shell_command", "put_file", "get_file")
+
+
+def keep_alive() -> None:
+    """Have every connection of this run looked after, from its beginning to its end."""
+    connector: Any = SSHConnector
+    connector.connect = connect
+    for name in WAYS:
+        # As they are by now: tasks/commands.py has put its own before pyinfra's.
+        setattr(connector, name, _told(getattr(connector, name)))
+    client: Any = ssh_client
+    client.append_hostkey = remember_key
+
+
+def connect(connector: SSHConnector) -> None:
+    """Connect, and look after the connection from then on."""
+    _connect(connector)
+    transport = _transport(connector)
+    if transport is None:
+        return
+    below = socket_of(transport)
+    if below is not None and below.family in (socket.AF_INET, socket.AF_INET6):
+        # paramiko leaves Nagle's algorithm on, which costs 40 ms for each remote command.
+        below.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    gevent.spawn(watch, transport)
+
+
+def socket_of(transport: Transport) -> socket.socket | None:
+    """This computer's end of a connection: through jump hosts that of the first one's. None for a ProxyCommand's."""
+    below: object = transport.sock
+    while isinstance(below, Channel):
+        below = below.get_transport().sock
+    return below if isinstance(below, socket.socket) else None
+
+
+def watch(transport: Transport, pause: float = PAUSE, pauses: int = PAUSES) -> None:
+    """Ask the server for a sign of life every `pause` seconds, and end a connection that gives none `pauses` times.
+
+    Without that a host that lost its power is waited for without end: nothing tells this computer's TCP, and behind a
+    jump host TCP cannot know.
+    """
+    gevent.sleep(pause)
+    while transport.is_active():
+        answered = gevent.spawn(transport.global_request, QUESTION)
+        # Counted in pauses: while this whole process stands still (a password is typed), no answer can be read either.
+        for _ in range(pauses):
+            answered.join(pause)
+            if answered.ready():
+                break
+        else:
+            SILENT.add(transport)
+            transport.close()
+            answered.kill(block=False)
+            return
+        gevent.sleep(pause)
+
+
+def remember_key(client: Any, hostname: str, key: Any) -> None:
+    """Keep a server's new key in the file, as pyinfra does, and in what later connections of this run compare with.
+
+    Otherwise the next connection of this run would not know it, and write the same line once more.
+    """
+    _append_hostkey(client, hostname, key)
+    client._host_keys.add(hostname, key.get_name(), key)
+
+
+def _told(way: Any) -> Any:
+    """`way`, with a connection that is lost in the middle of it told as such, and as an error of one kind."""
+
+    def told(connector: SSHConnector, *arguments: Any, **named: Any) -> Any:
+        try:
+            done = way(connector, *arguments, **named)
+        except (EOFError, OSError, SSHException) as error:
+            if isinstance(error, EOFError) or _is_lost(connector):
+                _lost(connector, error)
+            raise
+        # paramiko gives a command whose connection broke the status -1, and no word about it.
+        if done is False or (isinstance(done, tuple) and not done[0]):
+            # What has read the end of the connection goes on and marks it as ended.
+            gevent.sleep(0)
+            if _is_lost(connector):
+                _lost(connector)
+        return done
+
+    return told
+
+
+def _transport(connector: SSHConnector) -> Transport | None:
+    client: Any = connector.client
+    return client.get_transport() if client else None
+
+
+def _is_lost(connector: SSHConnector) -> bool:
+    transport = _transport(connector)
+    return transport is None or not transport.is_active()
+
+
+def _lost(connector: SSHConnector, error: BaseException | None = None) -> NoReturn:
+    host = connector.host
+    silent = _transport(connector) in SILENT
+    why = f"no answer for {PAUSE * PAUSES} s" if silent else "it was closed, or the network went away"
+    logger.error(
+        f"{host.print_prefix}the connection over SSH was lost during {at_work(connector.state, host)} ({why}). Next: "
+        f"see that {host.name} is up and that `ssh` to it works from here, then run this again"
+    )
+    raise ConnectionLost(
+        f"the connection to {host.name} was lost; {left_behind(connector.state)}. Next: run this again"
+    ) from error
+
+
+def at_work(state: Any, host: Any) -> str:
+    """What is being done on a host, for people: its operation, or the part of the run."""
+    operation = host.current_op_hash or host.executing_op_hash
+    if operation and state.is_executing:
+        return f"'{', '.join(sorted(state.get_op_meta(operation).names))}'"
+    return "the run" if state.is_executing else "planning"
+
+
+def left_behind(state: Any) -> str:
+    """What a run that ends here leaves, in words."""
+    if (state.current_stage or StateStage.Setup) < StateStage.Execute:
+        return "nothing was changed"
+    return "what was done stays, what was begun on a host may go on there, and the next run finishes the rest"

@@ -1,0 +1,87 @@
+"""Errors that nobody has foreseen: one line says what, a file keeps where in the code it came from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import gevent
+from pyinfra import logger
+from pyinfra.api import FunctionCommand, Host, State
+from pyinfra.api.exceptions import NestedOperationError, PyinfraError
+
+from plan.terminal import line
+
+#: In the folder in which the run was started; the name is pyinfra's.
+LOG = Path("pyinfra-debug.log")
+
+_execute = FunctionCommand.execute
+
+
+def in_words() -> None:
+    """Have every error of this run told in a line, wherever pyinfra or gevent would print a traceback."""
+    command: Any = FunctionCommand
+    command.execute = execute
+    hub: Any = gevent.get_hub()
+    hub.print_exception = background
+    shown = sys.modules["pyinfra_cli.exceptions"]
+    for name in ("UnexpectedInternalError", "UnexpectedExternalError"):
+        getattr(shown, name).show = show
+    # Of an earlier run.
+    with contextlib.suppress(OSError):
+        LOG.unlink()
+
+
+def execute(command: FunctionCommand, state: State, host: Host, arguments: Any) -> Any:
+    """Carry out an operation's function; what it raises is told on its host's line, and the operation has failed."""
+    try:
+        return _execute(command, state, host, arguments)
+    except (NestedOperationError, TimeoutError):
+        raise
+    except Exception as error:
+        logger.error(f"{host.print_prefix}{told(error)}")
+        return False
+
+
+def background(context: Any, kind: Any, error: Any, trace: Any) -> None:
+    """What ended a greenlet, in the place of gevent's own traceback. Whoever waits for it gets the error as well."""
+    if isinstance(error, Exception) and not isinstance(error, PyinfraError):
+        keep(error)
+
+
+def show(shown: Any, file: Any = None) -> None:
+    """An error that ends the run, in the place of pyinfra's own traceback."""
+    logger.error(f"--> {told(shown.exception)}")
+
+
+def told(error: BaseException) -> str:
+    """What people read of an error. Ours say everything themselves; of others it is kept where they came from."""
+    text = "\n".join(map(line, str(error).splitlines()))
+    if isinstance(error, PyinfraError) or getattr(error, "next_step", None):
+        return text
+    where = next(
+        (
+            f" ({Path(frame.filename).name}, line {frame.lineno})"
+            for frame in reversed(traceback.extract_tb(error.__traceback__))
+            if "site-packages" not in frame.filename and "/lib/python" not in frame.filename
+        ),
+        "",
+    )
+    # Python names the file of a syntax error itself.
+    where = "" if isinstance(error, SyntaxError) else where
+    return f"{type(error).__name__}: {text}{where}. {keep(error)}"
+
+
+def keep(error: BaseException) -> str:
+    """Write an error's traceback into LOG, for nobody else to read, and say so."""
+    lines = traceback.format_exception(error)
+    try:
+        with os.fdopen(os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8") as log:
+            log.writelines(lines)
+    except OSError as problem:
+        return f"Where it came from could not be written to {LOG} ({problem.strerror})"
+    return f"Where it came from is in {LOG.resolve()}"

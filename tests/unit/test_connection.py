@@ -1,0 +1,128 @@
+"""Connections of a run are looked after, and their loss is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from paramiko import ECDSAKey, SSHException
+from pyinfra.connectors.sshuserclient import client as ssh_client
+
+from operations.remote import ConnectionLost, RemoteError, run_on
+from tasks import connection
+from tests.unit.fakes import Fake
+
+ROOT = Path(__file__).parent.parent.parent
+
+#: A client's and a server's end of one connection, over two sockets of this process.
+BOTH_ENDS = """
+from gevent import monkey
+monkey.patch_all()
+import socket, gevent, paramiko
+from tasks.connection import SILENT, socket_of, watch
+
+asked = []
+
+class Server(paramiko.ServerInterface):
+    def check_global_request(self, kind, message): asked.append(kind)
+    def check_auth_none(self, name): return paramiko.AUTH_SUCCESSFUL
+    def get_allowed_auths(self, name): return "none"
+    def check_channel_direct_tcpip_request(self, *more): return paramiko.OPEN_SUCCEEDED
+
+listening = socket.create_server(("127.0.0.1", 0))
+near = socket.create_connection(listening.getsockname())
+far = listening.accept()[0]
+server, client = paramiko.Transport(far), paramiko.Transport(near)
+server.add_server_key(paramiko.ECDSAKey.generate())
+server.start_server(gevent.event.Event(), Server())
+client.connect(username="anna")
+client.auth_none("anna")
+"""
+
+
+def scripted(text: str) -> list[str]:
+    """What a program says that has both ends."""
+    command = [sys.executable, "-c", BOTH_ENDS + text]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_server_that_answers_keeps_its_connection_and_one_that_does_not_loses_it() -> None:
+    said = scripted("""
+watching = gevent.spawn(watch, client, 0.02, 5)
+while len(asked) < 20:
+    gevent.sleep(0.01)
+print(client.is_active(), watching.ready(), client in SILENT)
+server.packetizer.send_message = lambda message: None
+watching.join(20)
+print(client.is_active(), watching.ready(), client in SILENT)
+""")
+    assert said == ["True False False", "False True True"]
+
+
+def test_this_computer_s_socket_is_found_through_jump_hosts_and_not_through_a_command() -> None:
+    said = scripted("""
+channel = client.open_channel("direct-tcpip", ("192.0.2.1", 22), ("127.0.0.1", 1))
+behind = paramiko.Transport(channel)
+command = paramiko.Transport(paramiko.ProxyCommand("cat"))
+print(socket_of(client) is near, socket_of(behind) is near, socket_of(command))
+command.sock.close()
+""")
+    assert said == ["True True None"]
+
+
+def test_a_new_key_is_written_once_and_known_from_then_on(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    file.touch()
+    key: Any = ECDSAKey.generate()
+    for _ in range(2):
+        client = SimpleNamespace(_host_keys_filename=str(file), _host_keys=ssh_client.get_host_keys((str(file),)))
+        if client._host_keys.lookup("host") is None:
+            connection.remember_key(client, "host", key)
+    assert file.read_text().count("host ecdsa") == 1
+    assert ssh_client.get_host_keys((str(file),)).check("host", key)
+
+
+@pytest.mark.parametrize("error", [EOFError(), OSError("reset"), SSHException("no"), ConnectionLost("it was lost")])
+def test_a_connection_that_breaks_while_another_host_is_asked_is_a_remote_error(error: Exception) -> None:
+    class Gone(Fake):
+        def run_shell_command(self, *_: object, **__: object) -> Any:
+            raise error
+
+    host: Any = Gone("home")
+    with pytest.raises(RemoteError, match="home: the connection broke"):
+        run_on(host, "true")
+
+
+def end_of(active: bool) -> Any:
+    """A connection as far as its loss is told from it."""
+    transport = SimpleNamespace(is_active=lambda: active, saved_exception=None)
+    host = SimpleNamespace(name="home", print_prefix="", current_op_hash="", executing_op_hash=None)
+    state = SimpleNamespace(is_executing=False, current_stage=3)
+    return SimpleNamespace(client=SimpleNamespace(get_transport=lambda: transport), host=host, state=state)
+
+
+def failing(error: Exception | None) -> Any:
+    def way(_: object) -> tuple[bool, str]:
+        if error:
+            raise error
+        return False, "said"
+
+    return way
+
+
+@pytest.mark.parametrize("error", [None, EOFError(), OSError("Socket is closed"), SSHException("not connected")])
+def test_a_loss_is_told_whatever_became_of_the_command(error: Exception | None) -> None:
+    with pytest.raises(ConnectionLost, match=r"home was lost; nothing was changed\. Next: run this again"):
+        connection._told(failing(error))(end_of(active=False))
+
+
+def test_what_fails_while_the_connection_holds_is_left_as_it_is() -> None:
+    assert connection._told(failing(None))(end_of(active=True)) == (False, "said")
+    with pytest.raises(OSError, match="No space"):
+        connection._told(failing(OSError("No space")))(end_of(active=True))
