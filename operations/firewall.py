@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 
 from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
@@ -15,6 +16,7 @@ from operations.component import compared, install_files, pack, start_unit
 from operations.differs import differs
 from operations.root import NotRoot, as_root
 from operations.script import into_place
+from plan.claims import ACCOUNTS
 from plan.difference import Change
 from plan.firewall import RULES, TABLE, TAKEN_BACK, TRIED, UNCONFIRMED
 from plan.want import Unit
@@ -24,6 +26,10 @@ ROLLBACK = "private-ai-firewall-rollback"
 ROLLBACK_SECONDS = 45
 #: The table as it was before the rules that are being tried.
 BEFORE = "/var/lib/private-ai/firewall.before"
+#: A table with one rule that lets everything pass: from then on the kernel tracks connections.
+TRACKING = "private_ai_tracking"
+#: Makes known to the host's connection tracking what began before that. Runs on the host.
+KNOW_CONNECTIONS = (Path(__file__).parent.parent / "files" / "firewall" / "know-connections.py").read_text()
 
 
 def firewall(name: str, want: Want, left_over: bool) -> None:
@@ -36,9 +42,11 @@ def firewall(name: str, want: Want, left_over: bool) -> None:
 def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the nftables table TABLE (inet), the wanted file RULES and the unit that loads it at boot.
 
-    Changed rules are checked, then a timer is armed on the host that brings the old ones back, then they are loaded,
-    then a new SSH connection from the controller stops the timer and makes them permanent. Until then the file that
-    is loaded at boot is the old one, so a restart brings the old rules back as well. `left_over`: a run before this one
+    Changed rules are checked, then a timer is armed on the host that brings the old ones back. Then the connections that
+    are open are made known to the kernel as such, so that none is lost, and the new rules are loaded. Then a new SSH
+    connection from the controller stops the timer and makes them permanent. Until then the file that is loaded at boot
+    is the old one, so a restart brings the old rules back as well.
+    `left_over`: a run before this one
     was cut off in between, or its rules were taken back; this one begins from the rules before that.
     """
     if left_over:
@@ -53,13 +61,14 @@ def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCo
     yield StringCommand(install_files(todo.directories, files), _stdin=pack(todo.directories, files))
     if not todo.units:
         return
-    yield StringCommand(try_rules())
+    yield StringCommand(try_rules(), _stdin=KNOW_CONNECTIONS)
     yield FunctionCommand(_confirm, (todo.units,), {})
 
 
 def take_back() -> str:
     """Bring the rules from before back, and leave word of it for the next run."""
-    return f"nft -f {BEFORE} && rm -f {TRIED} && date -u '+%F %T UTC' > {TAKEN_BACK} && rm -f {UNCONFIRMED}"
+    noted = f"date -u '+%F %T UTC' > {TAKEN_BACK} && rm -f {UNCONFIRMED}"
+    return f"{end_tracking()}; nft -f {BEFORE} && rm -f {TRIED} && {noted}"
 
 
 def clean_up() -> str:
@@ -68,14 +77,23 @@ def clean_up() -> str:
         [
             "set -e",
             f"systemctl stop --quiet {ROLLBACK}.timer 2>/dev/null || true",
-            f"if test -e {UNCONFIRMED}; then nft -f {BEFORE}; fi",
+            f"if test -e {UNCONFIRMED}; then {end_tracking()}; nft -f {BEFORE}; fi",
             f"rm -f {TRIED} {UNCONFIRMED} {TAKEN_BACK} {BEFORE}",
         ]
     )
 
 
+def end_tracking() -> str:
+    """Remove the table TRACKING; the house's own rules keep the kernel tracking."""
+    return f"nft 'table inet {TRACKING}; delete table inet {TRACKING}'"
+
+
 def try_rules() -> str:
-    """Load the rules that are to be tried, after the host has been told to take them back in ROLLBACK_SECONDS."""
+    """Load the rules that are to be tried, after the host has been told to take them back in ROLLBACK_SECONDS.
+
+    Reads the program KNOW_CONNECTIONS from standard input.
+    """
+    rule = "chain out { type filter hook output priority filter; ct state new; };"
     return "\n".join(
         [
             "set -e; umask 077",
@@ -85,7 +103,13 @@ def try_rules() -> str:
             f"date -u '+%F %T UTC' > {UNCONFIRMED}; sync -- {BEFORE} {UNCONFIRMED}",
             f"systemd-run --quiet --collect --unit={ROLLBACK} --on-active={ROLLBACK_SECONDS} "
             f"--timer-property=AccuracySec=1s sh -c {shlex.quote(take_back())}",
+            # UDP only where nothing of ours refuses it: a socket may be connected to what never answered.
+            f"udp=; nft list table inet {TABLE} >/dev/null 2>&1 || udp=udp",
+            # First of all the kernel tracks what begins from now on, so that nothing is missed in between.
+            f"nft 'table inet {TRACKING} {{ {rule} }}'",
+            f"python3 - $udp {' '.join(ACCOUNTS)} || {{ {end_tracking()}; exit 1; }}",
             f"nft -f {TRIED}",
+            end_tracking(),
         ]
     )
 

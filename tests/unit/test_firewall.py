@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plan.firewall import TABLE, Apt, locked_out, ruleset, service_egress
+from operations.firewall import try_rules
+from plan.firewall import TABLE, TRIED, Apt, locked_out, ruleset, service_egress
 from plan.house import House
 from plan.policy import policy
 from tests.unit import houses
@@ -195,3 +198,32 @@ def test_a_row_for_everybody_lets_a_controller_in_from_anywhere() -> None:
     house = houses.split(access_table=[*houses.SETTINGS["access_table"], row])
     assert locked_out(house, house.member("gate"), "203.0.113.7", 22) is None
     assert locked_out(house, house.member("hub"), "203.0.113.7", 22) is not None
+
+
+KNOW = runpy.run_path(str(Path(__file__).parent.parent.parent / "files" / "firewall" / "know-connections.py"))
+
+
+def test_open_connections_are_made_known_before_the_first_rules_are_loaded() -> None:
+    lines = try_rules().splitlines()
+    tracked, known, loaded = (
+        next(number for number, line in enumerate(lines) if words in line)
+        for words in ("ct state new", "python3 -", f"nft -f {TRIED}")
+    )
+    assert tracked < known < loaded
+    # What the house's services may not begin must not live on either.
+    assert {"headscale", "ollama", "ollama-vpn", "openclaw"} <= set(lines[known].split())
+
+
+def test_open_connections_are_those_with_an_answer_and_not_of_a_service_of_the_house() -> None:
+    lines = [
+        "0: 00000000:0016 00000000:0000 0A 0:0 00:0 0 0 0 1",
+        "1: 0B005B0A:0016 01005B0A:8F74 01 0:0 00:0 0 0 0 1",
+        "2: 0B005B0A:8F75 01005B0A:01BB 02 0:0 00:0 0 0 0 1",
+        "3: 0B005B0A:8F76 01005B0A:01BB 01 0:0 00:0 0 990 0 1",
+        "4: 0000000000000000FFFF00000B005B0A:0050 0000000000000000FFFF000001005B0A:8F77 08 0:0 00:0 0 33 0 1",
+    ]
+    here, there = bytes([10, 91, 0, 11]), bytes([10, 91, 0, 1])
+    assert list(KNOW["connections"](lines, {990})) == [
+        ((here, 22), (there, 0x8F74)),
+        ((here, 80), (there, 0x8F77)),
+    ]
