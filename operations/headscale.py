@@ -47,9 +47,9 @@ def joined(
     """Own this host's membership in the VPN of `control` (https URL), with `tags`, or owned by `user` when it has none,
     and that Tailscale does nothing else there (plan/preferences.py).
 
-    A single-use key is made on `coordinator` only when the host is not joined, has other tags, or is a node that the
-    control server does not know: tailscaled does not say so itself. It goes over standard input and is never printed. A
-    second run needs no key.
+    A single-use key is made on `coordinator` only when the host is not joined, has other tags or another owner, or is a
+    node that the control server does not know: tailscaled does not say so itself. It goes over standard input and is
+    never printed. A second run needs no key.
     """
     seen = ask(host, Tailscale)
     hostname = host.name
@@ -59,7 +59,8 @@ def joined(
     server = inventory.get_host(coordinator)
     why = apart(seen, control, tags)
     if not why:
-        why = unknown(seen, ask(server, Headscale))
+        known = ask(server, Headscale)
+        why = unknown(seen, known) or owned_by_another(seen, known, "" if tags else user)
     if why:
         differs(Change("the host", "joined to the VPN", why))
         yield FunctionCommand(_join, (server, control, tuple(tags), user, accept_dns, seen.joined), {})
@@ -93,6 +94,15 @@ def unknown(seen: TailscaleState, known: HeadscaleState) -> str:
     """Why a host that takes itself for joined is not, by the control server's words; "" when it is, or nobody says."""
     addresses = {address for node in known.nodes for address in node.addresses}
     return "the control server does not know its node" if known.answers and not addresses & {*seen.addresses} else ""
+
+
+def owned_by_another(seen: TailscaleState, known: HeadscaleState, user: str) -> str:
+    """Why a host that belongs to a person, the Headscale user `user`, is to join anew: its node is somebody else's.
+
+    "" when it is that person's, when nobody knows, and for a server, whose `user` is "".
+    """
+    found = {node.user for node in known.nodes if {*node.addresses} & {*seen.addresses}}
+    return f"its node belongs to {', '.join(sorted(found))}" if user and found and found != {user} else ""
 
 
 def _join(

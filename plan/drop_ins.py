@@ -43,6 +43,8 @@ SYSTEM_UNITS = {
         "private-ai-firewall.service",
         "private-ai-health.service",
         "private-ai-health.timer",
+        "private-ai-names.path",
+        "private-ai-names.service",
         "tailscaled.service",
     ),
     "coordinator": ("headscale.service",),

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from pyinfra import host, logger
 
+from facts.have import block_text
 from operations.claims import claimed
-from operations.component import component
+from operations.component import component, install_block
 from plan.authority import other_house
 from plan.beside import check_beside
 from plan.checks import OWNERS
 from plan.claims import accounts_of, claim_file
 from plan.errors import SettingError
 from plan.firewall import locked_out
-from plan.house import leads_to
+from plan.house import House, leads_to
 from plan.identity import another_name, foreign_addresses, twins
 from plan.preflight import NeededPort, check_host
-from plan.want import Account, Block, Component, Directory
+from plan.want import Account, Block, Component, Directory, File, Unit
+from tasks.render import render
 from tasks.this import (
     This,
     WrongInput,
@@ -33,6 +36,10 @@ from tasks.this import (
 PACKAGES = ("ca-certificates", "curl", "nftables", "openssl")
 #: Rootless Podman with what it only recommends: user namespaces, its network, a user's systemd and D-Bus.
 GATEWAY_PACKAGES = ("podman", "passt", "uidmap", "catatonit", "dbus-user-session", "libpam-systemd")
+
+UNITS = "/etc/systemd/system"
+NAMES = "/usr/local/sbin/private-ai-names"
+NAMES_PATH = "private-ai-names.path"
 
 
 def check(this: This) -> None:
@@ -87,11 +94,7 @@ def deploy(this: This) -> None:
     accounts = tuple(
         Account(name, home, runs_containers=name == "openclaw") for name, home in accounts_of(this.member.roles).items()
     )
-    names = Block(
-        "/etc/hosts",
-        "names",
-        tuple(f"{address} {this.house.headscale_name}" for address in this.house.coordinator.addresses),
-    )
+    names = _names(this.house)
     wanted = Component(
         packages=packages,
         accounts=accounts,
@@ -100,6 +103,35 @@ def deploy(this: This) -> None:
             # What lies in it when a run begins, a run that was cut off has left.
             Directory("/var/lib/private-ai/incoming", mode="0700", empty=True),
         ),
+        # Somebody else may write the file anew at a boot, or later.
+        files=(
+            File(NAMES, keeper(names), mode="0755", check="sh -n {}"),
+            File(f"{UNITS}/private-ai-names.service", render("base/private-ai-names.service.j2", program=NAMES)),
+            File(f"{UNITS}/{NAMES_PATH}", render("base/private-ai-names.path.j2")),
+        ),
         blocks=(names,),
+        units=(names_kept(),),
     )
     component(name="Base | Packages, accounts, names", want=lambda: wanted)
+
+
+def _names(house: House) -> Block:
+    """The control server's name: it is needed before the VPN's own names are there."""
+    addresses = house.coordinator.addresses
+    return Block("/etc/hosts", "names", tuple(f"{address} {house.headscale_name}" for address in addresses))
+
+
+def keeper(block: Block) -> str:
+    """The text of the program that puts a block back into its file."""
+    return render(
+        "base/private-ai-names.j2",
+        path=shlex.quote(block.path),
+        text=shlex.quote(block.text.removesuffix("\n")),
+        shown=block_text(block),
+        install=install_block(block),
+    )
+
+
+def names_kept() -> Unit:
+    """The watch over /etc/hosts."""
+    return Unit(NAMES_PATH, inputs=(NAMES, f"{UNITS}/private-ai-names.service", f"{UNITS}/{NAMES_PATH}"))

@@ -24,7 +24,7 @@ from plan.health import (
     TIMER,
 )
 from plan.want import Component, Directory, File, Unit
-from tasks import ca, firewall, headscale, ollama, openclaw, tailscale
+from tasks import base, ca, firewall, headscale, ollama, openclaw, tailscale
 from tasks.render import render
 from tasks.this import This, choice_of
 
@@ -78,7 +78,7 @@ def program(host: str, looks: Iterable[Call], folder: str = FOLDER, stamps: str 
 def calls(this: This) -> list[Call]:
     """What is to be looked at on a host. Raises NotYet before the gateway's account is made."""
     house, days = this.house, str(CERTIFICATE_FAIL_DAYS)
-    units = [firewall.service(), tailscale.service()]
+    units = [base.names_kept(), firewall.service(), tailscale.service()]
     certificates = [ca.certificate_path(house)]
     models: list[Call] = []
     if this.has("coordinator"):

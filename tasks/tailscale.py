@@ -7,6 +7,7 @@ from operations.component import component
 from operations.headscale import joined
 from operations.policy import policy_heard
 from plan.clients import cut_off_from
+from plan.house import House
 from plan.want import Component, File, Unit
 from tasks import ca
 from tasks.render import render
@@ -18,6 +19,13 @@ UNIT = "/etc/systemd/system/tailscaled.service"
 CLI = "/usr/local/bin/tailscale"
 DAEMON = "/usr/local/sbin/tailscaled"
 
+#: After a start: until a node that is joined hears the control server, for 30 s at most. One that is not joined waits
+#: for nothing; the operation `joined` comes next.
+HEARD = (
+    "for i in $(seq 60); do said=$(tailscale status --json --peers=false) || break; "
+    """case $said in *'"BackendState": "NeedsLogin"'* | *'"Online": true'*) break ;; esac; sleep 0.5; done"""
+)
+
 
 def deploy(this: This) -> None:
     """Program, unit, membership. Servers are tagged; a client belongs to a person and uses MagicDNS."""
@@ -28,7 +36,7 @@ def deploy(this: This) -> None:
     wanted = Component(
         programs=(found,),
         files=(
-            File(DEFAULTS, render("tailscale/tailscaled.default.j2", port=house.port("wireguard"))),
+            File(DEFAULTS, _defaults(house)),
             File(UNIT, render("tailscale/tailscaled.service.j2")),
         ),
         units=(service(),),
@@ -50,6 +58,11 @@ def wait(this: This) -> None:
     policy_heard(name="Tailscale | The policy is in force", house=this.house)
 
 
+def _defaults(house: House) -> str:
+    addresses = house.coordinator.addresses
+    return render("tailscale/tailscaled.default.j2", port=house.port("wireguard"), addresses=addresses)
+
+
 def service() -> Unit:
     """The daemon."""
     return Unit(
@@ -57,6 +70,7 @@ def service() -> Unit:
         # tailscaled reads the system's certificates once, at start.
         inputs=(DEFAULTS, UNIT, DAEMON, ca.STORE),
         in_force=running_program("tailscaled"),
+        then=HEARD,
     )
 
 

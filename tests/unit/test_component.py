@@ -35,6 +35,7 @@ from plan.want import (
     merged,
     united,
 )
+from tasks.base import keeper
 
 PART = ProgramPart("bin/tool", Path("/nowhere"), "a" * 64, 5, "0755")
 WANT = Component(
@@ -342,6 +343,26 @@ def test_a_block_comes_into_any_file_and_takes_nothing_of_others(tmp_path: Path,
         assert hosts.read_bytes().decode() == after + block.text
     shown = subprocess.run(["sh", "-c", block_text(block)], text=True, capture_output=True, check=True)
     assert shown.stdout == block.text
+
+
+def test_a_name_that_others_took_out_of_the_file_comes_back(tmp_path: Path) -> None:
+    hosts, program = tmp_path / "hosts", tmp_path / "names"
+    block = Block(str(hosts), "names", ("10.0.0.1 hub",))
+    program.write_text(keeper(block))
+    for there, after in (
+        ("127.0.0.1 localhost", "127.0.0.1 localhost\n"),
+        (f"a\n{block.begin}\n10.0.0.9 hub\n{block.end}\nb\n", "a\nb\n"),
+        (None, "127.0.0.1 localhost\n"),
+    ):
+        hosts.unlink(missing_ok=True)
+        if there is not None:
+            hosts.write_text(there)
+        subprocess.run(["sh", str(program)], check=True)
+        assert hosts.read_text() == after + block.text
+        # It is started again by its own change, and must come to an end.
+        inode = hosts.stat().st_ino
+        subprocess.run(["sh", str(program)], check=True)
+        assert hosts.stat().st_ino == inode
 
 
 def test_an_owned_path_reports_what_stat_says() -> None:

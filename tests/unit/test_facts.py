@@ -11,7 +11,7 @@ from facts.certificate import CertificateState
 from facts.headscale import Headscale
 from facts.ollama import ModelStores, Ollama, SoundBlobs
 from facts.tailscale import Tailscale
-from operations.headscale import apart, unknown
+from operations.headscale import apart, owned_by_another, unknown
 
 # Recorded from Headscale 0.29.3, shortened.
 HEADSCALE = """\
@@ -96,6 +96,11 @@ def test_a_host_is_joined_when_the_control_server_says_so_too() -> None:
     assert apart(seen, seen.control, []) == "its node has tag:coordinator"
     # tailscaled goes on as it was when its node was deleted.
     assert "does not know its node" in unknown(seen, replace(known, nodes=()))
+    # Another person's computer, since tailscale_user was changed; a server is nobody's.
+    theirs = replace(known, nodes=tuple(replace(node, user="bert") for node in known.nodes))
+    assert owned_by_another(seen, theirs, "anna") == "its node belongs to bert"
+    assert owned_by_another(seen, theirs, "bert") == "" == owned_by_another(seen, theirs, "")
+    assert owned_by_another(seen, replace(known, nodes=()), "anna") == ""
     # A server that does not answer knows nobody.
     assert unknown(seen, replace(known, nodes=(), answers=False)) == ""
 

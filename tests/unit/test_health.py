@@ -58,6 +58,8 @@ TAILSCALE = """{
   "Health": []
 }
 """
+#: Recorded where systemd-resolved was installed and not on D-Bus; what comes after the colon is made up.
+NO_NAMES = "Tailscale failed to set the DNS configuration of your device: no bus"
 #: Recorded likewise, of a host that may talk to two others. The version of the second is made up.
 NETMAP = """{
 \t"Peers": [
@@ -225,7 +227,7 @@ def bad(look: Look) -> dict[str, tuple[str, str]]:
 
 def test_a_host_on_which_all_is_well_says_so(world: World) -> None:
     look = world.look()
-    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 15
+    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 16
     assert abs(look.time - datetime.now(UTC).timestamp()) < 60 and look.since == look.time
     days = {each.check: each.days for each in look.checks if each.days is not None}
     assert days.pop("VPN") > 100_000
@@ -315,6 +317,16 @@ CASES: list[tuple[Callable[[World], None], str, str, str]] = [
         "warning",
         "clients",
         "have a Tailscale that is too new to reach this host: anna-phone (1.106)",
+    ),
+    (
+        lambda world: world.edit(
+            "/tailscale",
+            '"Health": []',
+            f'"Health": [\n    "Some peers are older.",\n    "{NO_NAMES}"\n  ]',
+        ),
+        "warning",
+        "VPN",
+        f"is joined and cannot use the house's names: {NO_NAMES}",
     ),
     (with_end(SOON), "warning", "VPN", "has a key that ends in 13 days"),
     (lambda world: world.write("/clock", "no"), "warning", "clock", "is not synchronised"),
@@ -449,7 +461,7 @@ def test_each_host_looks_at_its_own_part() -> None:
     units = {
         member.name: {call[1] for call in calls(house, member.name) if call[0] == "unit"} for member in house.members
     }
-    every = {"private-ai-firewall.service", "tailscaled.service"}
+    every = {"private-ai-names.path", "private-ai-firewall.service", "tailscaled.service"}
     assert units == {
         "hub": every | {"headscale.service"},
         "gate": every | {"openclaw.service"},

@@ -28,7 +28,7 @@ UNITS = {
     "coordinator": ("headscale",),
     "model_hosts": ("ollama",),
 }
-EVERYWHERE = ("private-ai-firewall", "private-ai-health.timer", "tailscaled")
+EVERYWHERE = ("private-ai-firewall", "private-ai-health.timer", "private-ai-names.path", "tailscaled")
 #: Units of the house that hold sockets besides those of the table's rows.
 OURS = frozenset({"headscale.service", "ollama.service", "tailscaled.service", "openclaw.service"})
 
