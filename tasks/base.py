@@ -127,8 +127,8 @@ def keeper(block: Block) -> str:
         "base/private-ai-names.j2",
         path=shlex.quote(block.path),
         text=shlex.quote(block.text.removesuffix("\n")),
-        shown=block_text(block),
-        install=install_block(block),
+        there=block_text(block),
+        put_in=install_block(block),
     )
 
 

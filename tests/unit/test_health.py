@@ -397,7 +397,7 @@ def test_the_worst_counts_and_all_is_told(world: World) -> None:
     assert look.state == "failed"
     assert bad(look).keys() == {"ollama.service", "clock", "reboot"}
     said = (world.root / "var/lib/private-ai/health/state.txt").read_text().splitlines()
-    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 15 checks")
+    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 16 checks")
     assert said[1:] == [
         "failed: ollama.service is failed (loaded)",
         "warning: clock is not synchronised",
