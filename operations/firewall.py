@@ -43,11 +43,10 @@ def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCo
     """Own the nftables table TABLE (inet), the wanted file RULES and the unit that loads it at boot.
 
     Changed rules are checked, then a timer is armed on the host that brings the old ones back. Then the connections
-    that are open are made known to the kernel as such, so that none is lost, and the new rules are loaded. Then a new SSH
-    connection from the controller stops the timer and makes them permanent. Until then the file that is loaded at boot
-    is the old one, so a restart brings the old rules back as well.
-    `left_over`: a run before this one
-    was cut off in between, or its rules were taken back; this one begins from the rules before that.
+    that are open are made known to the kernel as such, so that none is lost, and the new rules are loaded. Then a new
+    SSH connection from the controller stops the timer and makes them permanent. Until then the file that is loaded at
+    boot is the old one, so a restart brings the old rules back as well. `left_over`: a run before this one was cut off
+    in between, or its rules were taken back; this one begins from the rules before that.
     """
     if left_over:
         differs(Change("what a run that did not end well has left of its firewall rules", "removed"))

@@ -138,7 +138,7 @@ def test_a_hosts_name_and_its_control_server(shell: Shell, name: str, control: s
 @given(arguments)
 def test_a_hosts_name_when_it_is_set_anew(shell: Shell, name: str) -> None:
     joined = TailscaleState("Running", "https://x", "old", frozenset(), ("100.64.0.1",), True, (), False)
-    known = node_of({"id": 1, "given_name": "x", "ip_addresses": ["100.64.0.1"]})
+    known = node_of({"id": 1, "given_name": "x", "ip_addresses": ["100.64.0.1"], "user": {"name": "anna"}})
     here = told(
         headscale.joined,
         Fake(name, {Tailscale: joined, Headscale: HeadscaleState(True, {}, (known,), (), {})}),
