@@ -125,7 +125,9 @@ def host(sshd: Sshd) -> Iterator[Any]:
 
 def test_pyinfra_s_own_upload_is_used_nowhere() -> None:
     code = [file for folder in ("operations", "tasks", "playbooks") for file in (ROOT / folder).glob("*.py")]
-    assert [str(file) for file in code if re.search(r"FileUploadCommand|[.]put_file\(|files[.]put", file.read_text())] == []
+    assert [
+        str(file) for file in code if re.search(r"FileUploadCommand|[.]put_file\(|files[.]put", file.read_text())
+    ] == []
 
 
 def test_a_file_arrives_for_root_alone(host: Any, local: Path, incoming: Path) -> None:
