@@ -44,7 +44,7 @@ def parse_machine(sections: Mapping[str, list[str]]) -> Machine:
     told = [line for line in sections["gpu"] if not _CARD.fullmatch(line)]
     own_memory = any(memory for memory, _ in cards)
     return Machine(
-        boot=_boot(sections["boot"]),
+        boot=boot_of(sections["boot"]),
         host_keys=frozenset(words[1] for line in sections["host-keys"] if len(words := line.split()) > 1),
         ram_available_mib=_available(sections["memory"]),
         disks=tuple(_disks(sections["disk"])),
@@ -113,7 +113,7 @@ def _ids(lines: list[str]) -> Iterator[tuple[int, int]]:
         yield first, first + count - 1
 
 
-def _boot(lines: list[str]) -> str:
+def boot_of(lines: list[str]) -> str:
     """The kernel's id of this boot, which containers share, and when the first process began."""
     boot_id, first = lines
-    return f"{boot_id} {first.rpartition(')')[2].split()[19]}"
+    return f"{boot_id.strip()} {first.rpartition(')')[2].split()[19]}"

@@ -48,7 +48,9 @@ l=$(ss -H -tulnp) && { s listeners; printf '%s\n' "$l"; }
 p=$(printf '%s\n' "$l" | grep -o 'pid=[0-9]*' | sort -u | sed 's,pid=\(.*\),/proc/\1/cgroup,')
 s groups; grep -H ^0:: $p /dev/null | sed 's,^/proc/\([0-9]*\)/cgroup:0::,\1 ,'
 s sockets; systemctl list-sockets --no-legend --no-pager --full
-s proxy; apt-config dump | grep -E '^Acquire::[a-z]+::Proxy[ :]'
+s proxy; a=$(apt-config dump); printf '%s\n' "$a" | grep -E '^Acquire::[a-z]+::Proxy[ :]|^APT::Sandbox::User '
+d=$(printf '%s\n' "$a" | sed -n 's/^Acquire::http::Proxy-\{0,1\}Auto-\{0,1\}Detect "\(.*\)";$/\1/p')
+s detected; [ -n "$d" ] && timeout 5 "$d" http://deb.debian.org/
 s mirrors; cd /etc/apt && grep -hsE '^(deb|URIs:|https?:)' sources.list sources.list.d/* mirrors/*.list
 s ssh; c=$SSH_CONNECTION; [ -n "$c" ] && echo "$c"; p=$$; while [ -z "$c" ] && [ "${p:-0}" -gt 1 ]; do
 c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c"
@@ -128,7 +130,8 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             listeners=tuple(_listeners(sections)),
             gpus=gpus,
             vram_mib=vram_mib,
-            apt_proxies=tuple(_proxies(sections["proxy"])),
+            apt_proxies=tuple(dict.fromkeys([*_proxies(sections["proxy"]), *_detected(sections["detected"])])),
+            apt_user=_apt_user(sections["proxy"]),
             apt_mirrors=tuple(dict.fromkeys(_mirrors(sections["mirrors"]))),
             ssh_client=sections["ssh"][0].split()[0] if sections["ssh"] else "",
             ssh_port=int(sections["ssh"][0].split()[3]) if sections["ssh"] else 0,
@@ -218,9 +221,20 @@ def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
 
 def _proxies(lines: list[str]) -> Iterator[str]:
     for line in lines:
-        found = re.fullmatch(r'\S+ "(.+)";', line)
+        found = re.fullmatch(r'Acquire::\S+ "(.+)";', line)
         if found and found[1] != "DIRECT":
             yield found[1]
+
+
+def _detected(lines: list[str]) -> Iterator[str]:
+    """What apt's own helper for finding a proxy says, by apt.conf(5) one URL or DIRECT; "http://a,http://b" of some."""
+    for line in lines[:1]:
+        yield from (url for url in line.split(",") if re.match("https?://", url))
+
+
+def _apt_user(lines: list[str]) -> str:
+    found = (re.fullmatch(r'APT::Sandbox::User "(.*)";', line) for line in lines)
+    return next((match[1] for match in found if match), "_apt") or "root"
 
 
 def _mirrors(lines: list[str]) -> Iterator[str]:

@@ -37,6 +37,14 @@ ASKERS = {
     "systemd-resolve",
     "systemd-timesyn",
 }
+#: Some of them also serve others, on these ports: time, names, addresses. ntpd has its port in either case.
+SERVED = {
+    ("udp", 123): "chronyd",
+    ("udp", 53): "systemd-resolve",
+    ("tcp", 53): "systemd-resolve",
+    ("udp", 67): "systemd-network",
+    ("udp", 547): "systemd-network",
+}
 #: From here on the kernel gives ports to whoever asks something (ip_local_port_range), by UDP without being connected.
 EPHEMERAL = 32768
 #: Who runs containers, as plan/tables.py calls them.
@@ -149,7 +157,8 @@ def _foreign(house: House, member: Member, profile: Profile) -> Iterator[Listene
         if (listener.proto, listener.port) in harmless or listener.unit in own:
             continue
         # Until somebody comes, systemd itself has the socket.
-        if listener.process in ASKERS or listener.unit.removesuffix(".socket") in ASKERS:
+        asks = listener.process in ASKERS or listener.unit.removesuffix(".socket") in ASKERS
+        if asks and SERVED.get((listener.proto, listener.port)) != listener.process:
             continue
         if is_loopback(address) or is_vpn(house, address):
             continue

@@ -12,6 +12,7 @@ from plan.access import SERVERS, Row
 from plan.addresses import address
 from plan.errors import SettingError
 from plan.house import House, Member, leads_to
+from plan.terminal import line
 
 TABLE = "private_ai"
 VPN_INTERFACE = "tailscale0"
@@ -24,15 +25,31 @@ UNCONFIRMED = "/var/lib/private-ai/firewall.unconfirmed"
 TAKEN_BACK = "/var/lib/private-ai/firewall.taken-back"
 
 
+#: Where mirrors answer whose URL names no port.
+WEB = (80, 443)
+
+
 @dataclass(frozen=True)
 class Apt:
-    """How a host gets Debian packages: proxies as (address or name, port); none means mirrors on 80 and 443."""
+    """How a host gets Debian packages: proxies as (address or name, port); none means its mirrors, on 80, 443 and the
+    other ports that stand in their URLs."""
 
     proxies: tuple[tuple[str, int], ...] = ()
+    mirror_ports: frozenset[int] = frozenset()
 
 
-def apt_of(host: str, urls: Iterable[str]) -> Apt:
-    """How a host gets Debian packages, by the URLs of its proxies as apt says them.
+def apt_as_root(host: str, profile_user: str, member: Member) -> str:
+    """A warning when a server's apt fetches as another account than _apt, "" else: the rules let that one out alone."""
+    if profile_user == "_apt" or not member.is_server:
+        return ""
+    return (
+        f"host {host}: apt fetches packages as {line(profile_user)!r}, whose way out is shut on a server, so it will "
+        "get no updates. Next: take the line APT::Sandbox::User out of /etc/apt/apt.conf.d"
+    )
+
+
+def apt_of(host: str, urls: Iterable[str], mirrors: Iterable[str] = ()) -> Apt:
+    """How a host gets Debian packages, by the URLs of its proxies as apt says them, and of its mirrors.
 
     Raises SettingError for one that is no proxy's: part of it becomes a rule.
     """
@@ -52,7 +69,15 @@ def apt_of(host: str, urls: Iterable[str]) -> Apt:
             ) from error
         if name:
             proxies.append((name, port))
-    return Apt(tuple(proxies))
+    return Apt(tuple(proxies), frozenset(at for url in mirrors if (at := _port(url)) and at not in WEB))
+
+
+def _port(url: str) -> int | None:
+    try:
+        return urlsplit(url).port
+    except ValueError:
+        # apt does not understand it either.
+        return None
 
 
 def ruleset(house: House, member: Member, apt: Apt) -> str:
@@ -103,10 +128,14 @@ def _input(house: House, member: Member) -> list[str]:
     return rules
 
 
-def locked_out(house: House, member: Member, client: str, port: int) -> SettingError | None:
+def locked_out(
+    house: House, member: Member, client: str, port: int, networks: Iterable[str] = ()
+) -> SettingError | None:
     """What is wrong when a host's rules would refuse new SSH connections like the one at hand; None when nothing is.
 
-    `client` is the controller's address as the host sees it, `port` the port it came in on.
+    `client` is the controller's address as the host sees it, `port` the port it came in on. `networks` are the host's
+    own addresses with their prefixes: a network that holds the client is better advice than an address that may be
+    another one tomorrow.
     """
     address = ipaddress.ip_address(client.partition("%")[0])
     if address.is_loopback:
@@ -128,7 +157,35 @@ def locked_out(house: House, member: Member, client: str, port: int) -> SettingE
         "admin_networks",
         list(house.admin_networks),
         f"networks that hold {client}: {here}",
-        f'add "{client}/{address.max_prefixlen}"',
+        _advice(address, networks),
+    )
+
+
+def _advice(client: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Iterable[str]) -> str:
+    shared = [ipaddress.ip_interface(text).network for text in networks]
+    found = [network for network in shared if client in network and network.prefixlen < client.max_prefixlen]
+    alone = f'"{client}/{client.max_prefixlen}"'
+    if found:
+        # Privacy extensions (RFC 8981) give a computer another IPv6 address each day.
+        return (
+            f'add "{max(found, key=lambda each: each.prefixlen)}", or {alone} if this computer always has that address'
+        )
+    return f"add {alone} if this computer always has that address, else the network it is in"
+
+
+def tunnel(member: Member, client: str, same_machine: bool) -> str:
+    """A warning when SSH reaches a server through a tunnel that the server itself may hold; "" else.
+
+    `client` is the controller's address as the host sees it. `same_machine`: the controller is that host.
+    """
+    if same_machine or not client or not member.is_server:
+        return ""
+    if not ipaddress.ip_address(client.partition("%")[0]).is_loopback:
+        return ""
+    return (
+        f"host {member.name}: this computer reaches it from {client}, through a tunnel. A server's own programs cannot "
+        "begin connections, so a tunnel that the host itself opens (cloudflared, ssh -R, a VPN of your own) does not "
+        "come back after a restart, and nobody gets in. Next: see that there is another way in, or end this run now."
     )
 
 
@@ -222,7 +279,8 @@ def service_egress(house: House, member: Member) -> dict[str, tuple[str, ...]]:
 def _apt_rules(apt: Apt) -> Sequence[str]:
     user = 'meta skuid "_apt"'
     if not apt.proxies:
-        return [f"{user} tcp dport {{ 80, 443 }} accept"]
+        ports = ", ".join(map(str, sorted({*WEB, *apt.mirror_ports})))
+        return [f"{user} tcp dport {{ {ports} }} accept"]
     rules = []
     for name, port in apt.proxies:
         try:

@@ -68,7 +68,7 @@ class Profile:
     says whether systemd is PID 1, `systemd_version` is 0 without it. `cgroup_controllers` are those of
     cgroup v2. `addresses` are (interface, address/prefix), `default_routes` (interface, gateway or '').
     `vram_mib` is the sum over `gpus`, 0 without nvidia-smi and for cards that have no memory of their own.
-    `apt_proxies` and `apt_mirrors` are URLs.
+    `apt_proxies` and `apt_mirrors` are URLs, `apt_user` is the account that apt fetches as.
     `ssh_client` is the controller's address as the host sees it, '' when not over SSH, and `ssh_port` the port of the
     host that it came in on, 0 then. Of an interrupted run, `firewall_tried` says whether its rules lie there, loaded or
     not, `firewall_unconfirmed` is since when they are in force, `firewall_taken_back` when they were taken back, both
@@ -107,3 +107,4 @@ class Profile:
     stamp: str
     machine: Machine = field(default_factory=Machine)
     beside: Beside = Beside()
+    apt_user: str = "_apt"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from pyinfra import host, logger
 
 from facts.have import block_text
+from facts.machine import boot_of
 from operations.claims import claimed
 from operations.component import component, install_block
 from plan.authority import other_house
@@ -15,7 +17,7 @@ from plan.beside import check_beside
 from plan.checks import OWNERS
 from plan.claims import accounts_of, claim_file
 from plan.errors import SettingError
-from plan.firewall import locked_out
+from plan.firewall import apt_as_root, locked_out, tunnel
 from plan.house import House, leads_to
 from plan.identity import another_name, foreign_addresses, twins
 from plan.preflight import NeededPort, check_host
@@ -58,11 +60,16 @@ def check(this: This) -> None:
     ):
         problems += found
         warnings += said
+    alone = apt_as_root(name, profile.apt_user, this.member)
+    warnings += [alone] if alone else []
     other = (another_name(name, profile), other_house(this.house, authority_seen(this.house)))
     problems += [each for each in other if each]
     if this.profile.ssh_client:
-        locked = locked_out(this.house, this.member, this.profile.ssh_client, this.profile.ssh_port)
+        networks = [network for _, network in this.profile.addresses]
+        locked = locked_out(this.house, this.member, this.profile.ssh_client, this.profile.ssh_port, networks)
         problems += [locked] if locked else []
+        held = tunnel(this.member, this.profile.ssh_client, this.profile.machine.boot == _own_boot())
+        warnings += [held] if held else []
     _say(problems, warnings)
     cpu, house = this.profile.cpu, this.house
     program("tailscale", cpu, house)
@@ -76,6 +83,14 @@ def check(this: This) -> None:
         model_of(this.member)
     if this.has("gateway"):
         program("openclaw", cpu, house)
+
+
+def _own_boot() -> str:
+    """The controller's own boot, as a host's profile has it; "" where it cannot be known."""
+    try:
+        return boot_of([Path(file).read_text() for file in ("/proc/sys/kernel/random/boot_id", "/proc/1/stat")])
+    except OSError:
+        return ""
 
 
 def _say(problems: Sequence[SettingError], warnings: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ UNIT = "/etc/systemd/system/private-ai-firewall.service"
 
 def deploy(this: This) -> None:
     """Load our own table now and early at every boot; a new SSH connection confirms it."""
-    apt = apt_of(this.member.name, this.profile.apt_proxies)
+    apt = apt_of(this.member.name, this.profile.apt_proxies, this.profile.apt_mirrors)
     wanted = Component(
         directories=(Directory("/etc/private-ai"),),
         files=(

@@ -290,6 +290,10 @@ def test_what_a_fresh_debian_has_is_no_matter(listener: tuple[str, str, int, str
     ("listener", "said"),
     [
         (("tcp", "192.168.122.1", 53, "dnsmasq", "libvirtd.service"), "dnsmasq (libvirtd.service)"),
+        (("udp", "0.0.0.0", 123, "chronyd", "chrony.service"), "chronyd (chrony.service)"),
+        (("udp", "192.168.1.10", 53, "systemd-resolve", "systemd-resolved.service"), "listening on 53/udp"),
+        (("tcp", "192.168.1.10", 53, "systemd-resolve", "systemd-resolved.service"), "listening on 53/tcp"),
+        (("udp", "0.0.0.0", 67, "systemd-network", "systemd-networkd.service"), "listening on 67/udp"),
         (("udp", "*", 51820, "", ""), "a program the kernel does not name (no unit)"),
         (("tcp", "*", 2222, "sshd", "ssh.service"), "sshd (ssh.service)"),
         (("tcp", "*", 9090, "systemd", "cockpit.socket"), "systemd (cockpit.socket)"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from operations.firewall import try_rules
-from plan.firewall import TABLE, TRIED, Apt, locked_out, ruleset, service_egress
+from plan.firewall import TABLE, TRIED, Apt, apt_as_root, apt_of, locked_out, ruleset, service_egress, tunnel
 from plan.house import House
 from plan.policy import policy
 from tests.unit import houses
@@ -227,3 +227,40 @@ def test_open_connections_are_those_with_an_answer_and_not_of_a_service_of_the_h
         ((here, 22), (there, 0x8F74)),
         ((here, 80), (there, 0x8F77)),
     ]
+
+
+def test_the_network_of_a_controller_is_better_advice_than_an_address_that_changes() -> None:
+    house, client = HOUSES["single"], "2003:e5:1f00:abcd:9d2c:11ff:fe22:3344"
+    own = ["192.168.1.10/24", "2003:e5:1f00:abcd::10/64", "2003:e5:1f00:abcd::10/128"]
+    error = str(locked_out(house, house.member("home"), client, 22, own))
+    assert f'add "2003:e5:1f00:abcd::/64", or "{client}/128" if this computer always has that address' in error
+    assert f'add "{client}/128" if this computer always has that address, else the network' in str(
+        locked_out(house, house.member("home"), client, 22, own[:1])
+    )
+
+
+def test_a_tunnel_that_a_server_would_not_open_again_is_told() -> None:
+    home, laptop = (HOUSES["single"].member(name) for name in ("home", "laptop"))
+    assert "another way in" in tunnel(home, "127.0.0.1", same_machine=False)
+    assert "another way in" in tunnel(home, "::1", same_machine=False)
+    for member, client, same in (
+        (home, "::1", True),
+        (home, "10.0.0.1", False),
+        (home, "", False),
+        (laptop, "::1", False),
+    ):
+        assert tunnel(member, client, same_machine=same) == ""
+
+
+def test_apt_keeps_its_way_to_a_mirror_on_another_port() -> None:
+    mirrors = ("http://nexus:8081/debian", "https://deb.debian.org/debian", "file:/media/cdrom")
+    found = apt_of("home", [], mirrors)
+    assert 'meta skuid "_apt" tcp dport { 80, 443, 8081 } accept' in rules(HOUSES["single"], "home", found)
+    # A proxy is all that apt needs then.
+    assert "8081" not in rules(HOUSES["single"], "home", apt_of("home", ["http://p:3128"], mirrors))
+
+
+def test_an_apt_that_fetches_as_root_is_told() -> None:
+    home, laptop = (HOUSES["single"].member(name) for name in ("home", "laptop"))
+    assert "APT::Sandbox::User" in apt_as_root("home", "root", home)
+    assert apt_as_root("home", "_apt", home) == "" == apt_as_root("laptop", "root", laptop)

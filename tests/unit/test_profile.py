@@ -62,6 +62,7 @@ tcp LISTEN 0      4096           *:22          *:* users:(("sshd",pid=92,fd=3),(
 route 1361                          systemd-networkd.socket         systemd-networkd.service
 @@ proxy
 Acquire::http::Proxy "http://10.77.0.1:8888";
+@@ detected
 @@ mirrors
 deb http://mirror.example/debian trixie main
 deb http://mirror.example/debian trixie-updates main
@@ -132,7 +133,9 @@ RICHER = {
     "mirrors": "deb [arch=amd64 signed-by=/a.gpg] https://a.example/debian trixie main\n"
     "deb cdrom:[Debian] trixie main\nURIs: http://b.example/x http://c.example/y\n"
     "deb mirror+file:/etc/apt/mirrors/debian.list trixie main\nhttps://d.example/debian",
-    "proxy": 'Acquire::http::Proxy "http://192.0.2.1:3142";\nAcquire::http::Proxy::a.example "DIRECT";',
+    "proxy": 'Acquire::http::Proxy "http://192.0.2.1:3142";\nAcquire::http::Proxy::a.example "DIRECT";\n'
+    'APT::Sandbox::User "root";',
+    "detected": "http://10.0.0.9:3142",
     "listeners": 'udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:* users:(("systemd-resolve",pid=40,fd=17))\n'
     "udp UNCONN 0 0 *:51820 *:*\n"
     'tcp LISTEN 0 128 [fe80::1]%eth0:18789 [::]:* users:(("pasta (x)",pid=50,fd=9))',
@@ -222,7 +225,8 @@ def test_richer_host() -> None:
         "http://c.example/y",
         "https://d.example/debian",
     )
-    assert profile.apt_proxies == ("http://192.0.2.1:3142",)
+    assert profile.apt_proxies == ("http://192.0.2.1:3142", "http://10.0.0.9:3142")
+    assert profile.apt_user == "root"
     assert profile.listeners == (
         Listener("udp", "127.0.0.53", 53, "systemd-resolve", "systemd-resolved.service"),
         Listener("udp", "*", 51820, "", ""),
