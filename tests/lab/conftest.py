@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lab.state import current_lab
-from lab.topology import TOPOLOGIES
+from lab.topology import FRESH, TOPOLOGIES
 from tests.lab.breakages import results
 
 REPO = Path(__file__).parent.parent.parent
@@ -66,10 +66,11 @@ class TestLab:
     topology: str
     hosts: tuple[str, ...]
     net: str
+    profile: str = FRESH
 
     @property
     def name(self) -> str:
-        return f"test-{self.topology}"
+        return f"test-{self.topology}" if self.profile == FRESH else f"lived-{self.topology}"
 
     @property
     def inventory(self) -> str:
@@ -112,12 +113,12 @@ class TestLab:
         return done.stdout.strip()
 
 
-def bring_up(topology: str) -> TestLab:
+def bring_up(topology: str, profile: str = FRESH) -> TestLab:
     hosts = TOPOLOGIES[topology]
-    lab = TestLab(topology, hosts, "81")
+    lab = TestLab(topology, hosts, "81", profile)
     # Of an earlier run of this checkout that was ended half way.
     lab.lab("down")
-    done = lab.lab("up", "--net", "free")
+    done = lab.lab("up", "--net", "free", "--profile", profile)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return replace(lab, net=str(current_lab(lab.name).net))
 

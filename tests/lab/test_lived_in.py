@@ -1,0 +1,206 @@
+"""A household with hosts that are lived in follows the quick start, command by command, as an ordinary user.
+
+`make test` does it once, in topology `single`; `make lived-in` many times, in `split` too, and counts.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from lab.access import leader
+from lab.lived_in import way
+from lab.state import State
+from lab.topology import LIVED_IN, OUTSIDERS
+from plan.stamp import PATH as STAMP_PATH
+from tests.lab.conftest import TestLab, bring_up
+from tests.lab.household import LAPTOP, SERVER, Person, commands, person, python_block
+from tests.lab.inventories import GROUPS
+
+#: A program of somebody who is no part of the house: it sends a line each half second over one connection, and counts
+#: what comes back. It ends when the connection does.
+FRIEND = """
+import socket, sys, time
+there = socket.create_connection((sys.argv[1], 5000), 5)
+lines, count = there.makefile("r"), 0
+while True:
+    there.sendall(b"are you there?\\n")
+    assert lines.readline() == "are you there?\\n"
+    count += 1
+    open("/run/friend", "w").write(str(count))
+    time.sleep(0.5)
+"""
+ECHO = """
+import socket, threading
+def serve(one):
+    while piece := one.recv(4096):
+        one.sendall(piece)
+with socket.create_server(("::", 5000), family=socket.AF_INET6, dualstack_ipv6=True) as server:
+    while True:
+        threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"""
+
+
+def inside(lab: TestLab, host: str, command: str) -> str:
+    """What a command says that root types at the host's own keyboard, past SSH."""
+    enter = ["nsenter", "--target", str(leader(host, lab.name)), "--all", "--", "sh", "-c", command]
+    done = subprocess.run(enter, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+@dataclass
+class Session:
+    """Another administrator's SSH session, open for as long as the test wants."""
+
+    host: str
+    process: subprocess.Popen[str]
+
+    def answers(self, word: str) -> bool:
+        """Whether a line comes back that was sent through it; ssh itself says after 15 s when nothing does."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(word, file=self.process.stdin, flush=True)
+        return any(line.strip() == word for line in iter(self.process.stdout.readline, ""))
+
+
+@contextmanager
+def others(lab: TestLab) -> Iterator[list[Session]]:
+    """What others have open on every host: a session that comes in, and a service's connection that goes out."""
+    ssh = ["ssh", "-F", str(State.of(lab.name).ssh_config), "-o", "ControlPath=none", "-l", "admin"]
+    there = f"10.{lab.net}.0.66"
+    lab.ssh(OUTSIDERS[0], f"systemd-run --quiet --unit=echo python3 -c {shlex.quote(ECHO)}")
+    lab.ssh(OUTSIDERS[0], "for i in $(seq 50); do ss -Hltn sport = :5000 | grep -q . && exit; sleep 0.1; done; exit 1")
+    for host in lab.hosts:
+        inside(lab, host, f"systemd-run --quiet --unit=friend python3 -c {shlex.quote(FRIEND)} {there}")
+    with ExitStack() as stack:
+        sessions = []
+        for host in lab.hosts:
+            pipes = subprocess.Popen([*ssh, host, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            sessions.append(Session(host, stack.enter_context(pipes)))
+            stack.callback(pipes.kill)
+            assert sessions[-1].answers("before")
+        yield sessions
+
+
+def go_on(lab: TestLab, sessions: list[Session]) -> None:
+    """What others have open answers still, in both directions."""
+    for session in sessions:
+        assert session.answers(f"after-{time.monotonic()}"), f"{session.host}: another administrator's session was cut"
+    for host in lab.hosts:
+        look = (
+            'before=$(cat /run/friend); for i in $(seq 100); do [ "$(cat /run/friend)" -gt "$before" ] && exit 0; '
+            "sleep 0.1; done; systemctl status friend; exit 1"
+        )
+        inside(lab, host, look)
+
+
+def inventory(lab: TestLab, who: Person) -> str:
+    """The page's inventory with the hosts' own data; in `split` its lines once more, a host for each role."""
+    page = python_block("4.")
+    for address, host in ((SERVER, "home"), (LAPTOP, "laptop")):
+        theirs = f'"ssh_hostname": "{address}", "ssh_user": "root"'
+        assert theirs in page
+        page = page.replace(theirs, who.data(who.lab.place(host)))
+    if lab.topology == "single":
+        return page
+    hosts = {name: f'[("{name}", {{{who.data(who.lab.host(name))}}})]' for name in lab.hosts}
+    return "".join(f"{group} = {hosts[name]}\n" for group, (name,) in GROUPS[lab.topology].items())
+
+
+def other_port(who: Person, settings: str) -> str:
+    """The settings with rows for two ports of sshd: the coordinator's, and that of the groups on other hosts."""
+    old = '"id": "ssh",\n        "from": "admin",\n        "to": "all",\n        "port": "22/tcp"'
+    assert old in settings
+    port = way(who.lab, who.lab.hosts[0]).port
+    elsewhere = [group for group, hosts in GROUPS[who.lab.topology].items() if who.lab.hosts[0].name not in hosts]
+    row = '{{"id": "ssh-{0}", "from": "admin", "to": "{0}", "port": "22/tcp", "over": "lan", "why": "repair"}},\n'
+    settings = settings.replace(old, old.replace('"all"', '"coordinator"').replace("22", str(port)))
+    rows = "".join("    " + row.format(group) for group in elsewhere)
+    return settings.replace("access_table = [\n", f"access_table = [\n{rows}")
+
+
+def settle(lab: TestLab, who: Person) -> None:
+    """Sections 3 to 5 of the quick start: keys, inventory, settings."""
+    make, *_ = (command for command in commands("3.") if command.startswith("ssh-keygen"))
+    who.succeeds(make)
+    key = (who.home / ".ssh/id_ed25519.pub").read_text()
+    # Passwords are off on these hosts, so the key gets there as the page says for that case: by their owner.
+    for where in (*lab.hosts, OUTSIDERS[0]):
+        user = way(who.lab, who.lab.host(where)).user
+        home = "/root" if user == "root" else f"/home/{user}"
+        inside(lab, where, f"echo {shlex.quote(key.strip())} >> {home}/.ssh/authorized_keys")
+    words = [f"Host bridge\n  HostName {who.lab.host(OUTSIDERS[0]).v4}\n  User root\n"]
+    behind = [who.lab.host(host) for host in lab.hosts if way(who.lab, who.lab.host(host)).jump]
+    words += [f"Host {host.v4}\n  ProxyJump bridge\n" for host in behind]
+    who.write(".ssh/config", "".join(words))
+    [try_it] = [command for command in commands("3.") if re.match(r"ssh root@\S+ true", command)]
+    [ask] = commands("5.")
+    seen_as = set()
+    for name in lab.hosts:
+        host = who.lab.host(name)
+        who.succeeds(who.own(try_it, host))
+        shown = who.succeeds(who.own(ask, host))
+        connection = re.search(r"^([0-9a-f.:]+) \d+ \S+ \d+\s*$", shown, re.MULTILINE)
+        assert connection is not None, shown
+        seen_as.add(connection[1])
+    who.write("private-ai/inventory.py", inventory(lab, who))
+    narrowed = ", ".join(f'"{address}/32"' for address in sorted(seen_as))
+    line = python_block("5.").splitlines()[0].partition(" = ")[0] + f" = [{narrowed}]"
+    settings = (who.clone / "group_data/all.py").read_text()
+    settings = re.sub(r"^admin_networks = .*$", line, settings, count=1, flags=re.MULTILINE)
+    # The one setting that the page does not ask for: this machine's memory would be enough for a model of gigabytes.
+    settings = re.sub(r"^ollama_model = .*$", 'ollama_model = "smallest"', settings, count=1, flags=re.MULTILINE)
+    who.write("private-ai/group_data/all.py", other_port(who, settings))
+    who.succeeds("make .venv/ready")
+
+
+def story(lab: TestLab, who: Person) -> float:
+    """From fresh hosts to a message after a reboot; returns the seconds of the first deployment."""
+    settle(lab, who)
+    activate, look, run = (command for command in commands("6.") if command != "make .venv/ready")
+    [verify] = [command for command in commands("7.") if command == "make verify"]
+    [chat] = [command for command in commands("7.") if command.startswith("make chat")]
+    with others(lab) as sessions:
+        status, shown = who.does(f"{activate} && {look}")
+        assert status == 1 and "laptop: no deployment has come to its end here" in shown, shown[-4000:]
+        begun = time.monotonic()
+        who.succeeds(f"{activate} && {run}")
+        took = time.monotonic() - begun
+        go_on(lab, sessions)
+        # Nothing to do: the page's look says so by its status.
+        who.succeeds(f"{activate} && {look}")
+        before = stamps(lab)
+        who.succeeds(f"{activate} && {run}")
+        assert stamps(lab) == before, "the second run changed something"
+        who.succeeds(verify)
+        who.succeeds(chat)
+        go_on(lab, sessions)
+    for host in lab.hosts:
+        done = lab.lab("reboot", host)
+        assert done.returncode == 0, done.stdout + done.stderr
+    # The page's message waits for what comes back by itself; a person who is told that it has not sends it again.
+    end = time.monotonic() + 180
+    while (answer := who.does(chat))[0] != 0 and time.monotonic() < end:
+        time.sleep(2)
+    assert answer[0] == 0, answer[1][-4000:]
+    who.succeeds(verify)
+    return took
+
+
+def stamps(lab: TestLab) -> dict[str, str]:
+    """What every host says of the last run that changed something there."""
+    return {host: inside(lab, host, f"cat {STAMP_PATH}") for host in lab.hosts}
+
+
+def test_a_household_follows_the_quick_start() -> None:
+    lab = bring_up("single", LIVED_IN)
+    try:
+        with person(lab) as who:
+            print(f"first deployment: {story(lab, who):.0f} s")
+    finally:
+        lab.lab("down")
