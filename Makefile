@@ -30,6 +30,9 @@ interruptions: prepare  ## cut runs off at each of their steps, and see that the
 beside: prepare  ## a house beside a real nginx, ufw and Docker and an older Ollama's models
 	@$(PYTEST) tests/lab/test_neighbours.py
 
+lived-in: prepare  ## the quick start on hosts as households have them, five times in each of two topologies
+	@$(PYTEST) tests/lab/test_lived_in.py --households 5 -s
+
 lab: prepare  ## bring the virtual hosts up (TOPOLOGY=single|split|pair)
 	@$(PYTHON) -m lab up
 
@@ -72,4 +75,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help demo test breakages interruptions beside lab down deploy diff verify status chat prepare lint unit fuzz bench lock
+.PHONY: help demo test breakages interruptions beside lived-in lab down deploy diff verify status chat prepare lint unit fuzz bench lock

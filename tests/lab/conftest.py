@@ -38,6 +38,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="whether tests/lab/test_interruptions.py cuts runs off at each of their steps, or leaves it at a few",
     )
 
+    parser.addoption(
+        "--households",
+        type=int,
+        default=0,
+        help="how many first deployments of each topology tests/lab/test_lived_in.py makes; 0: one of `single`",
+    )
+    parser.addoption(
+        "--busy",
+        action="store_true",
+        help="that this machine has something else to do meanwhile: two processes that count",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[results.RESULTS] = []

@@ -1,6 +1,6 @@
 """A household with hosts that are lived in follows the quick start, command by command, as an ordinary user.
 
-`make test` does it once, in topology `single`; `make lived-in` many times, in `split` too, and counts.
+`make test` does it once, in topology `single`; `make lived-in` five times in each of `single` and `split`.
 """
 
 from __future__ import annotations
@@ -8,95 +8,20 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
-from lab.access import leader
+import pytest
+
 from lab.lived_in import way
-from lab.state import State
 from lab.topology import LIVED_IN, OUTSIDERS
 from plan.stamp import PATH as STAMP_PATH
 from tests.lab.conftest import TestLab, bring_up
+from tests.lab.held import go_on, inside, others
 from tests.lab.household import LAPTOP, SERVER, Person, commands, person, python_block
 from tests.lab.inventories import GROUPS
-
-#: A program of somebody who is no part of the house: it sends a line each half second over one connection, and counts
-#: what comes back. It ends when the connection does.
-FRIEND = """
-import socket, sys, time
-there = socket.create_connection((sys.argv[1], 5000), 5)
-lines, count = there.makefile("r"), 0
-while True:
-    there.sendall(b"are you there?\\n")
-    assert lines.readline() == "are you there?\\n"
-    count += 1
-    open("/run/friend", "w").write(str(count))
-    time.sleep(0.5)
-"""
-ECHO = """
-import socket, threading
-def serve(one):
-    while piece := one.recv(4096):
-        one.sendall(piece)
-with socket.create_server(("::", 5000), family=socket.AF_INET6, dualstack_ipv6=True) as server:
-    while True:
-        threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
-"""
-
-
-def inside(lab: TestLab, host: str, command: str) -> str:
-    """What a command says that root types at the host's own keyboard, past SSH."""
-    enter = ["nsenter", "--target", str(leader(host, lab.name)), "--all", "--", "sh", "-c", command]
-    done = subprocess.run(enter, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
-    return done.stdout.strip()
-
-
-@dataclass
-class Session:
-    """Another administrator's SSH session, open for as long as the test wants."""
-
-    host: str
-    process: subprocess.Popen[str]
-
-    def answers(self, word: str) -> bool:
-        """Whether a line comes back that was sent through it; ssh itself says after 15 s when nothing does."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        print(word, file=self.process.stdin, flush=True)
-        return any(line.strip() == word for line in iter(self.process.stdout.readline, ""))
-
-
-@contextmanager
-def others(lab: TestLab) -> Iterator[list[Session]]:
-    """What others have open on every host: a session that comes in, and a service's connection that goes out."""
-    ssh = ["ssh", "-F", str(State.of(lab.name).ssh_config), "-o", "ControlPath=none", "-l", "admin"]
-    there = f"10.{lab.net}.0.66"
-    lab.ssh(OUTSIDERS[0], f"systemd-run --quiet --unit=echo python3 -c {shlex.quote(ECHO)}")
-    lab.ssh(OUTSIDERS[0], "for i in $(seq 50); do ss -Hltn sport = :5000 | grep -q . && exit; sleep 0.1; done; exit 1")
-    for host in lab.hosts:
-        inside(lab, host, f"systemd-run --quiet --unit=friend python3 -c {shlex.quote(FRIEND)} {there}")
-    with ExitStack() as stack:
-        sessions = []
-        for host in lab.hosts:
-            pipes = subprocess.Popen([*ssh, host, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            sessions.append(Session(host, stack.enter_context(pipes)))
-            stack.callback(pipes.kill)
-            assert sessions[-1].answers("before")
-        yield sessions
-
-
-def go_on(lab: TestLab, sessions: list[Session]) -> None:
-    """What others have open answers still, in both directions."""
-    for session in sessions:
-        assert session.answers(f"after-{time.monotonic()}"), f"{session.host}: another administrator's session was cut"
-    for host in lab.hosts:
-        look = (
-            'before=$(cat /run/friend); for i in $(seq 100); do [ "$(cat /run/friend)" -gt "$before" ] && exit 0; '
-            "sleep 0.1; done; systemctl status friend; exit 1"
-        )
-        inside(lab, host, look)
 
 
 def inventory(lab: TestLab, who: Person) -> str:
@@ -118,9 +43,9 @@ def other_port(who: Person, settings: str) -> str:
     assert old in settings
     port = way(who.lab, who.lab.hosts[0]).port
     elsewhere = [group for group, hosts in GROUPS[who.lab.topology].items() if who.lab.hosts[0].name not in hosts]
-    row = '{{"id": "ssh-{0}", "from": "admin", "to": "{0}", "port": "22/tcp", "over": "lan", "why": "repair"}},\n'
+    row = '{{"id": "ssh-{0}", "from": "admin", "to": "{1}", "port": "22/tcp", "over": "lan", "why": "repair"}},\n'
     settings = settings.replace(old, old.replace('"all"', '"coordinator"').replace("22", str(port)))
-    rows = "".join("    " + row.format(group) for group in elsewhere)
+    rows = "".join("    " + row.format(group.replace("_", "-"), group) for group in elsewhere)
     return settings.replace("access_table = [\n", f"access_table = [\n{rows}")
 
 
@@ -165,7 +90,7 @@ def story(lab: TestLab, who: Person) -> float:
     activate, look, run = (command for command in commands("6.") if command != "make .venv/ready")
     [verify] = [command for command in commands("7.") if command == "make verify"]
     [chat] = [command for command in commands("7.") if command.startswith("make chat")]
-    with others(lab) as sessions:
+    with others(lab, lab.hosts, "admin") as sessions:
         status, shown = who.does(f"{activate} && {look}")
         assert status == 1 and "laptop: no deployment has come to its end here" in shown, shown[-4000:]
         begun = time.monotonic()
@@ -197,10 +122,31 @@ def stamps(lab: TestLab) -> dict[str, str]:
     return {host: inside(lab, host, f"cat {STAMP_PATH}") for host in lab.hosts}
 
 
-def test_a_household_follows_the_quick_start() -> None:
-    lab = bring_up("single", LIVED_IN)
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """This machine with so many programs that never rest."""
+    with ExitStack() as stack:
+        for _ in range(processes):
+            counting = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(counting.wait)
+            stack.callback(counting.kill)
+        yield
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    count = int(metafunc.config.getoption("--households"))
+    topologies = ["single", "split"] if count else ["single"]
+    numbered = [(topology, number) for topology in topologies for number in range(1, max(1, count) + 1)]
+    metafunc.parametrize(("topology", "number"), numbered, ids=[f"{name}-{number}" for name, number in numbered])
+
+
+def test_a_household_follows_the_quick_start(topology: str, number: int, request: pytest.FixtureRequest) -> None:
+    begun = time.monotonic()
+    lab = bring_up(topology, LIVED_IN)
     try:
-        with person(lab) as who:
-            print(f"first deployment: {story(lab, who):.0f} s")
+        with person(lab) as who, busy(2 if request.config.getoption("--busy") else 0):
+            took = story(lab, who)
     finally:
         lab.lab("down")
+    whole = time.monotonic() - begun
+    print(f"\n{topology} {number}: first deployment {took:.0f} s, all of it with the hosts' own coming {whole:.0f} s")

@@ -15,6 +15,7 @@ import pytest
 
 from lab.access import leader
 from tests.lab.conftest import TestLab
+from tests.lab.held import go_on, others
 from tests.lab.traces import left_over
 from tests.unit.houses import SETTINGS
 
@@ -69,23 +70,27 @@ def test_a_table_that_would_shut_this_computer_out_is_refused_while_planning(sin
 
 
 def test_the_old_rules_return_when_ssh_is_refused(single: TestLab, old: str) -> None:
-    # As soon as new rules lie there to be tried, sshd takes no new connection; those that are open go on.
-    gone = "until test -e /etc/private-ai/firewall.nft.tried; do sleep 0.02; done; systemctl stop ssh.socket ssh"
-    single.ssh("laptop", f"systemd-run --quiet --collect --unit=gone sh -c '{gone}'")
-    try:
+    with others(single, ["laptop"], "root") as sessions:
+        # As soon as new rules lie there to be tried, sshd takes no new connection; those that are open go on.
+        gone = "until test -e /etc/private-ai/firewall.nft.tried; do sleep 0.02; done; systemctl stop ssh.socket ssh"
+        single.ssh("laptop", f"systemd-run --quiet --collect --unit=gone sh -c '{gone}'")
+        try:
+            done = single.pyinfra(*NEW)
+            assert done.returncode != 0
+            assert "not confirmed by a new SSH connection" in done.stderr
+            assert "8080" in rules(single), "the new rules were not in force"
+            seconds = wait_for(lambda: rules(single) == old, 60, "the old rules did not return")
+            go_on(single, sessions)
+            print(f"the old rules were back {seconds:.0f} s after the run had given up")
+        finally:
+            on_laptop(single, "systemctl", "start", "ssh", all_of_it=True)
+        # The next run says what happened, and goes on.
         done = single.pyinfra(*NEW)
-        assert done.returncode != 0
-        assert "not confirmed by a new SSH connection" in done.stderr
-        assert "8080" in rules(single), "the new rules were not in force"
-        seconds = wait_for(lambda: rules(single) == old, 60, "the old rules did not return")
-        print(f"the old rules were back {seconds:.0f} s after the run had given up")
-    finally:
-        on_laptop(single, "systemctl", "start", "ssh", all_of_it=True)
-    # The next run says what happened, and goes on.
-    done = single.pyinfra(*NEW)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "taken back on" in done.stderr
-    assert "8080" in rules(single)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "taken back on" in done.stderr
+        assert "8080" in rules(single)
+        # New rules, old rules, new ones again: what others have open has gone on.
+        go_on(single, sessions)
 
 
 def test_the_old_rules_return_when_the_host_restarts_before_they_were_confirmed(single: TestLab, old: str) -> None:
