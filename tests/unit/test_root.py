@@ -71,8 +71,8 @@ def test_a_misspelt_word_of_ssh_is_refused() -> None:
         build_house([houses.entry("hub", *SERVERS, ssh_hostnam="192.0.2.1")], ROLES)
 
 
-#: Status, standard error, and what the next step has. Most as sudo 1.9.16, opendoas 6.8.2 and bash print it on Debian 13; the German
-#: one, that of sudo-rs and that of a missing sudo are written after their sources.
+#: Status, standard error, and what the next step has. Most as sudo 1.9.16, opendoas 6.8.2 and bash print it on Debian
+#: 13; the German one, that of sudo-rs and that of a missing sudo are written after their sources.
 REFUSED = [
     ("_sudo", 1, "sudo: a password is required", "echo 'admin ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/admin"),
     ("_sudo", 1, "Guten Tag\nsudo: Ein Passwort ist notwendig\n", "NOPASSWD"),
