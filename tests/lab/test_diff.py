@@ -6,6 +6,7 @@ The house is that of test_house.py, which comes before.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from typing import Any
@@ -97,8 +98,9 @@ def test_what_differs_is_named_nothing_secret_is_shown_and_a_run_puts_it_right(h
     assert any(line.startswith("    link /usr/local/bin/headscale would be set to /opt/private-ai/") for line in lines)
     assert lines[-1].startswith("Differences: ") and " on home, 2 on laptop." in lines[-1]
     # One more remote command, and only where a content is shown.
-    reading = [line for line in done.stderr.splitlines() if ">>> " in line and "base64 -w 0" in line]
-    assert len(reading) == 1 and "[home]" in reading[0]
+    # A command is shown on several lines, which begin with its host.
+    asked = re.findall(r"\[(\w+)\]\S* *>>> ((?:(?!>>> ).)*)", done.stderr, re.DOTALL)
+    assert [host for host, command in asked if "base64 -w 0" in command] == ["home"], asked
     assert house.ssh("home", "systemctl is-active ollama", check=False) == "inactive"
     assert stamps(house) == before
     done = look(house, "--limit", "laptop", "--data", "json=true")
