@@ -77,9 +77,15 @@ def _apart(
 
 
 def _addresses(text: str) -> list[str]:
-    """The addresses of a network: Headscale writes neighbours as one. A wide one, or "*", stays as it is."""
+    """The addresses of a network, or of a range, as Headscale writes neighbours: "100.64.0.2-100.64.0.4". A wide one, or
+    "*", stays as it is."""
     if text == "*":
         return [text]
+    if "-" in text:
+        first, last = map(ipaddress.ip_address, text.split("-"))
+        if type(first) is not type(last) or not 0 <= int(last) - int(first) < MOST:
+            return [text]
+        return [str(first + number) for number in range(int(last) - int(first) + 1)]
     network = ipaddress.ip_network(text, strict=False)
     return [str(address) for address in network] if network.num_addresses <= MOST else [text]
 

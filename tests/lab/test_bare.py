@@ -17,7 +17,8 @@ GOOD = {
     "clients": '[_host("laptop")]',
 }
 # An address of the lab's network that no host has.
-GHOST = '{**_host("laptop")[1], "ssh_hostname": _host("stranger")[1]["ssh_hostname"].replace(".66", ".99")}'
+NOWHERE = '_host("stranger")[1]["ssh_hostname"].replace(".66", ".99")'
+GHOST = f'{{**_host("laptop")[1], "ssh_hostname": {NOWHERE}, "lan_addresses": [{NOWHERE}]}}'
 UNREACHABLE = f'[_host("laptop"), ("ghost", {GHOST})]'
 
 

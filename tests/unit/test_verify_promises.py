@@ -55,6 +55,19 @@ def test_the_packet_filter_lets_in_the_table_s_rows_and_nothing_else() -> None:
     assert packet_filter(house, house.member("hub"), VPN) == packet_filter(house, house.member("laptop"), VPN) == set()
 
 
+def test_a_range_of_neighbours_is_taken_apart() -> None:
+    def rule(sources: str) -> list[dict[str, object]]:
+        to = {"IP": "100.64.0.1/32", "Ports": {"First": 80, "Last": 80}}
+        return [{"SrcIPs": [sources], "DstPorts": [to], "IPProto": [6]}]
+
+    found = server_passages(rule("100.64.0.2-100.64.0.4"))
+    assert found == {(f"100.64.0.{last}", "100.64.0.1", 6, 80, 80) for last in (2, 3, 4)}
+    assert len(server_passages(rule("fd7a:115c:a1e0::2-fd7a:115c:a1e0::4"))) == 3
+    # A wide one is no list, and is no row of the table.
+    wide = "100.64.0.0-100.127.255.255"
+    assert server_passages(rule(wide)) == {(wide, "100.64.0.1", 6, 80, 80)}
+
+
 def test_a_node_s_own_packet_filter_is_taken_apart() -> None:
     to = {"Net": "100.64.0.2/32", "Ports": {"First": 18789, "Last": 18789}}
     rule = {"Srcs": ["100.64.0.4/32"], "Dsts": [to], "IPProto": [6]}
