@@ -77,8 +77,8 @@ def _apart(
 
 
 def _addresses(text: str) -> list[str]:
-    """The addresses of a network, or of a range, as Headscale writes neighbours: "100.64.0.2-100.64.0.4". A wide one, or
-    "*", stays as it is."""
+    """The addresses of a network, or of a range, as Headscale writes neighbours: "100.64.0.2-100.64.0.4". A wide one,
+    or "*", stays as it is."""
     if text == "*":
         return [text]
     if "-" in text:
