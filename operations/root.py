@@ -11,6 +11,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.connectors import ssh
 from pyinfra.connectors.util import CommandOutput
 
+from plan.errors import SettingError
 from plan.root import WAYS, refusal
 
 
@@ -21,6 +22,11 @@ class NotRoot(PyinfraError):
 def as_root(host: Host) -> dict[str, Any]:
     """pyinfra's arguments for a command as root, which it adds by itself to operations and facts alone."""
     return {word: bool(host.data.get(word)) for word in WAYS}
+
+
+def refused(host: Host, arguments: Mapping[str, Any], status: int, said: str) -> SettingError | None:
+    """What is wrong when a host has not let the user that logs in be root: `said` on standard error, with `status`."""
+    return refusal(host.name, {**arguments, "ssh_user": host.data.get("ssh_user")}, status, said)
 
 
 def ask_no_password() -> None:
@@ -34,7 +40,7 @@ def _as_it_is(
     host: Host, arguments: Mapping[str, Any], execute: Callable[[], tuple[int, CommandOutput]]
 ) -> tuple[int, CommandOutput]:
     status, output = execute()
-    wrong = refusal(host.name, {**arguments, "ssh_user": host.data.get("ssh_user")}, status, output.stderr)
+    wrong = refused(host, arguments, status, output.stderr)
     if wrong is not None:
         raise NotRoot(f"{wrong}{'' if state.is_executing else ' (nothing was changed)'}")
     return status, output

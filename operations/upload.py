@@ -16,9 +16,8 @@ from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from pyinfra.connectors.util import make_unix_command_for_host
 
-from operations.root import as_root
+from operations.root import as_root, refused
 from plan.environment import BEGIN, answer
-from plan.root import refusal
 from plan.terminal import line
 from plan.want import BEGUN
 
@@ -118,7 +117,7 @@ def send(host: Host, local: Path, name: str, sha256: str) -> bool:
     if status < 0:
         raise UploadError(_broke(EOFError("it ended"), done, size))
     if status:
-        wrong = refusal(host.name, {**as_root(host), "ssh_user": host.data.get("ssh_user")}, status, said)
+        wrong = refused(host, as_root(host), status, said)
         raise UploadError(str(wrong) if wrong else f"the host did not take the file: {line(said.strip())}")
     return True
 

@@ -38,13 +38,13 @@ class Apt:
     mirror_ports: frozenset[int] = frozenset()
 
 
-def apt_as_root(host: str, profile_user: str, member: Member) -> str:
+def apt_as_root(member: Member, apt_user: str) -> str:
     """A warning when a server's apt fetches as another account than _apt, "" else: the rules let that one out alone."""
-    if profile_user == "_apt" or not member.is_server:
+    if apt_user == "_apt" or not member.is_server:
         return ""
     return (
-        f"host {host}: apt fetches packages as {line(profile_user)!r}, whose way out is shut on a server, so it will "
-        "get no updates. Next: take the line APT::Sandbox::User out of /etc/apt/apt.conf.d"
+        f"host {member.name}: apt fetches packages as {line(apt_user)!r}, whose way out is shut on a server, so it "
+        "will get no updates. Next: take the line APT::Sandbox::User out of /etc/apt/apt.conf.d"
     )
 
 

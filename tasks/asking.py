@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import select
 import sys
-from getpass import getpass
 from typing import Any
 
 from paramiko import SSHException
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
-from pyinfra.connectors import util
 from pyinfra.connectors.sshuserclient import client
-
-from tasks.connection import left_behind
 
 
 def ask_well(state: Any, yes: bool) -> None:
@@ -24,8 +20,6 @@ def ask_well(state: Any, yes: bool) -> None:
     command_line.input = lambda: go_on(state)
     ssh: Any = client
     ssh.input = lambda question: key_is_right(question, yes)
-    passwords: Any = util
-    passwords.getpass = lambda question: password(question, state)
 
 
 def go_on(state: Any) -> str:
@@ -61,18 +55,6 @@ def key_is_right(question: str, yes: bool) -> str:
         f"SSH does not know the host {name} on the way, and nobody can be asked whether its key is right. Next: run "
         f"`ssh {name}` once by hand and compare the key that it shows, then run this again"
     )
-
-
-def password(question: str, state: Any) -> str:
-    """The password that sudo asks for. Raises PyinfraError where nobody can type it."""
-    try:
-        return getpass(question)
-    except (EOFError, OSError) as error:
-        raise PyinfraError(
-            f"{question.strip().rstrip(':')}: sudo asks for one, and there is no terminal to type it at "
-            f"({left_behind(state)}). Next: run it in a terminal, or let the user of ssh_user use sudo without a "
-            "password (NOPASSWD in /etc/sudoers.d)"
-        ) from error
 
 
 def _line() -> str:

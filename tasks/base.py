@@ -15,7 +15,7 @@ from operations.component import component, install_block
 from plan.authority import other_house
 from plan.beside import check_beside
 from plan.checks import OWNERS
-from plan.claims import accounts_of, claim_file
+from plan.claims import UNITS, accounts_of, claim_file
 from plan.errors import SettingError
 from plan.firewall import apt_as_root, locked_out, tunnel
 from plan.house import House, leads_to
@@ -39,7 +39,6 @@ PACKAGES = ("ca-certificates", "curl", "nftables", "openssl")
 #: Rootless Podman with what it only recommends: user namespaces, its network, a user's systemd and D-Bus.
 GATEWAY_PACKAGES = ("podman", "passt", "uidmap", "catatonit", "dbus-user-session", "libpam-systemd")
 
-UNITS = "/etc/systemd/system"
 NAMES = "/usr/local/sbin/private-ai-names"
 NAMES_PATH = "private-ai-names.path"
 
@@ -60,16 +59,12 @@ def check(this: This) -> None:
     ):
         problems += found
         warnings += said
-    alone = apt_as_root(name, profile.apt_user, this.member)
-    warnings += [alone] if alone else []
-    other = (another_name(name, profile), other_house(this.house, authority_seen(this.house)))
-    problems += [each for each in other if each]
-    if this.profile.ssh_client:
-        networks = [network for _, network in this.profile.addresses]
-        locked = locked_out(this.house, this.member, this.profile.ssh_client, this.profile.ssh_port, networks)
-        problems += [locked] if locked else []
-        held = tunnel(this.member, this.profile.ssh_client, this.profile.machine.boot == _own_boot())
-        warnings += [held] if held else []
+    warnings += filter(None, [apt_as_root(this.member, profile.apt_user)])
+    problems += filter(None, [another_name(name, profile), other_house(this.house, authority_seen(this.house))])
+    if profile.ssh_client:
+        networks = [network for _, network in profile.addresses]
+        problems += filter(None, [locked_out(this.house, this.member, profile.ssh_client, profile.ssh_port, networks)])
+        warnings += filter(None, [tunnel(this.member, profile.ssh_client, profile.machine.boot == _own_boot())])
     _say(problems, warnings)
     cpu, house = this.profile.cpu, this.house
     program("tailscale", cpu, house)

@@ -11,6 +11,7 @@ from facts.ollama import STORE
 from operations.asked import NotYet
 from operations.component import component
 from plan import drop_ins
+from plan.claims import UNITS
 from plan.health import (
     AGAIN_S,
     AUTHORITY_WARN_DAYS,
@@ -32,7 +33,6 @@ PROGRAM = "/usr/local/sbin/private-ai-health"
 #: An administrator's own program; it is called when the state changes, and is not managed.
 HOOK = "/etc/private-ai/health-notify"
 NOTIFY = "private-ai-health-notify"
-UNITS = "/etc/systemd/system"
 
 #: What the program does with one line of its list: the name of a function of it, and its arguments.
 Call = Sequence[str]

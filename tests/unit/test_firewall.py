@@ -262,5 +262,5 @@ def test_apt_keeps_its_way_to_a_mirror_on_another_port() -> None:
 
 def test_an_apt_that_fetches_as_root_is_told() -> None:
     home, laptop = (HOUSES["single"].member(name) for name in ("home", "laptop"))
-    assert "APT::Sandbox::User" in apt_as_root("home", "root", home)
-    assert apt_as_root("home", "_apt", home) == "" == apt_as_root("laptop", "root", laptop)
+    assert "APT::Sandbox::User" in apt_as_root(home, "root")
+    assert apt_as_root(home, "_apt") == "" == apt_as_root(laptop, "root")
