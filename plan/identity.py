@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from plan.addresses import address, of_no_use_on_lan
 from plan.errors import SettingError
-from plan.house import BOTH, Member
+from plan.house import Member
+from plan.inventory import BOTH
 from plan.profile import Profile
 from plan.stamp import PATH, parse_stamp
 

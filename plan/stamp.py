@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from plan.house import SETTINGS, HostEntry
+from plan.inventory import SETTINGS, HostEntry
 
 #: On every host, for everybody to read.
 PATH = "/var/lib/private-ai/deployed.json"

@@ -28,7 +28,8 @@ from facts.together import Question, question
 from operations.asked import NotYet, ask, ask_together
 from plan.access import ROLES
 from plan.errors import SettingError
-from plan.house import HostEntry, House, Member, build_house
+from plan.house import House, Member
+from plan.inventory import HostEntry, build_house
 from plan.models import Choice, Hardware, choose
 from plan.openclaw import WHO
 from plan.profile import Profile

@@ -33,7 +33,7 @@ from plan.health import (
     KEY_WARN_DAYS,
     OLD_MINUTES,
 )
-from plan.house import SETTINGS, HostEntry, build_house
+from plan.inventory import SETTINGS, HostEntry, build_house
 from plan.stamp import PATH, Deployed, Stamp
 from plan.values import EXPIRY_YEARS, HOURS, HOUSE_NAME_MOST
 from plan.want import Component, File, Have, SeenPath, SeenUnit, Unit

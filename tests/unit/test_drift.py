@@ -22,7 +22,7 @@ from operations.differs import changed, differs, planned
 from operations.stamp import stamped
 from plan.difference import Change, difference
 from plan.drift import Found, HostDrift, as_json, content_diff, report
-from plan.house import HostEntry
+from plan.inventory import HostEntry
 from plan.stamp import UNKNOWN, Deployed, Stamp, parse_stamp, settings_digest
 from plan.want import Block, Component, File, Have, SeenPath
 from tasks import drift

@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plan.access import ROLES
-from plan.house import House, build_house
+from plan.house import House
+from plan.inventory import build_house
 from plan.values import DOMAIN_MOST, HOUSE_NAME_MOST
 from tests.unit import fakes, houses
 from tests.unit.hostile import ALPHABET, WORDS, fewer, labels

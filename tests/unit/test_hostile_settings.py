@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from plan.access import ROLES
 from plan.errors import SettingError
-from plan.house import SETTINGS, HostEntry, House, build_house
+from plan.house import House
+from plan.inventory import SETTINGS, HostEntry, build_house
 from plan.models import Choice, Hardware, choose
 from tests.unit import houses
 from tests.unit.hostile import near, texts, unclean, values

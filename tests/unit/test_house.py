@@ -8,7 +8,7 @@ import pytest
 
 from plan.access import NEEDED, ROLES, parse_access
 from plan.errors import SettingError
-from plan.house import SETTINGS, HostEntry, build_house
+from plan.inventory import SETTINGS, HostEntry, build_house
 from tests.unit import houses
 
 SERVERS = ("coordinator", "gateway", "model_hosts")

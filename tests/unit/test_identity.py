@@ -13,8 +13,9 @@ import pytest
 from operations.certificate import authority_script
 from plan.authority import authority_name, other_house
 from plan.errors import SettingError
-from plan.house import HostEntry, Member, build_house
+from plan.house import Member
 from plan.identity import another_name, foreign_addresses, twins
+from plan.inventory import HostEntry, build_house
 from plan.profile import Profile
 from tests.unit.houses import SETTINGS, single
 from tests.unit.test_preflight import GOOD

@@ -19,7 +19,7 @@ from pyinfra.context import ctx_state
 from operations.root import NotRoot, ask_no_password
 from plan.access import ROLES
 from plan.errors import SettingError
-from plan.house import SSH_WORDS, build_house
+from plan.inventory import SSH_WORDS, build_house
 from plan.root import WAYS, check_words, refusal
 from tasks.run import _refuse_ways_to_root
 from tests.unit import houses

@@ -14,7 +14,8 @@ from lab.state import State
 from lab.topology import WORLD_V4, WORLD_V6, Lab
 from plan.access import ROLES
 from plan.errors import SettingError
-from plan.house import HostEntry, House, Member, build_house
+from plan.house import House, Member
+from plan.inventory import HostEntry, build_house
 from plan.root import WAYS, way
 from plan.ssh import host_word, include_word, path_word, port_word, user_word
 
