@@ -14,7 +14,7 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
 
-from facts import machine
+from facts import machine, outgoing
 from facts.beside import SECTIONS, parse_beside
 from plan.addresses import address
 from plan.errors import STRANGE, shown
@@ -66,6 +66,7 @@ s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 409
     .replace("STAMP", STAMP)
     + machine.SECTIONS
     + SECTIONS
+    + outgoing.SECTIONS
     + """s clock-end; date +%s.%N
 s end
 } 2>/dev/null"""
@@ -143,6 +144,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             stamp="\n".join(sections["stamp"]),
             machine=machine.parse_machine(sections),
             beside=parse_beside(sections),
+            outgoing=outgoing.parse_outgoing(sections),
         )
     except KeyError as error:
         raise FactProcessError(f"host profile: {error.args[0]!r} is missing from the output") from error

@@ -44,7 +44,8 @@ ollama_context = None
 # Who may talk to whom. Firewalls, VPN policy, listening addresses, the verification: all follow from these rows.
 # from: admin (admin_networks), lan (anyone who reaches the host outside the VPN), a group of the inventory (clients:
 # also headscale_devices), or over the VPN a person of headscale_users, written "anna@"; to: a group or "all"; over: lan
-# or vpn. A row that is not here is refused. The six ids must stay.
+# or vpn. A row that is not here is refused. The six ids must stay. An address in "to" is a way out for the mounts of a
+# server, see docs/access-table.md.
 access_table = [
     {
         "id": "ssh",

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from plan.addresses import address, of_no_use_on_lan
 from plan.errors import SettingError, nearest, shown
 from plan.values import label, words
 
@@ -33,7 +34,8 @@ NEEDED = ("ssh", "headscale", "stun", "wireguard", "openclaw", "ollama")
 class Row:
     """One permission. `protocol` is tcp or udp; `over` is lan (plain network) or vpn (inside WireGuard).
 
-    `source` is admin, lan, a role, or a person as "NAME@".
+    `source` is admin, lan, a role, or a person as "NAME@". `target` is all, a role, or an address: then the row is a
+    way out, for the kernel and root of the servers in `source` (network file systems, a tunnel of the kernel's own).
     """
 
     id: str
@@ -43,6 +45,11 @@ class Row:
     protocol: Literal["tcp", "udp"]
     over: str
     why: str
+
+    @property
+    def leads_out(self) -> bool:
+        """Whether this is a way from servers to an address, rather than into a host of the house."""
+        return self.target not in TARGETS
 
 
 def parse_access(raw: object, users: Sequence[str] = ()) -> tuple[Row, ...]:
@@ -85,22 +92,31 @@ def _row(number: int, entry: object, users: Sequence[str]) -> Row:
     )
     if entry["from"] not in (*SOURCES, *people):
         raise SettingError(f"{where} from", entry["from"], accepted, nearest(entry["from"], (*SOURCES, *people), SEE))
-    for key, known in (("to", TARGETS), ("over", ("lan", "vpn"))):
-        if entry[key] not in known:
-            raise SettingError(
-                f"{where} {key}", entry[key], f"one of {', '.join(known)}", nearest(entry[key], known, SEE)
-            )
+    out = _address(f"{where} to", entry["to"])
+    if not out and entry["to"] not in TARGETS:
+        raise SettingError(
+            f"{where} to",
+            entry["to"],
+            f"one of {', '.join(TARGETS)}, or the address of a server of your own that servers of the house may reach",
+            nearest(entry["to"], TARGETS, SEE),
+        )
+    if entry["over"] not in ("lan", "vpn"):
+        raise SettingError(
+            f"{where} over", entry["over"], "one of lan, vpn", nearest(entry["over"], ("lan", "vpn"), SEE)
+        )
     found = re.fullmatch(r"([1-9][0-9]{0,4})/(tcp|udp)", entry["port"]) if isinstance(entry["port"], str) else None
     if found is None or int(found[1]) > 65535:
         raise SettingError(f"{where} port", entry["port"], "'NUMBER/tcp' or 'NUMBER/udp', 1 to 65535", "correct it")
-    if entry["over"] == "vpn" and entry["from"] in ("admin", "lan"):
+    if out:
+        _leads_out(where, entry)
+    elif entry["over"] == "vpn" and entry["from"] in ("admin", "lan"):
         raise SettingError(
             f"{where} from",
             entry["from"],
             f"over the VPN only {', '.join((*ROLES, *people))}",
             "use over: lan, or a role or a person",
         )
-    if entry["over"] == "lan" and entry["from"] not in ("admin", "lan"):
+    elif entry["over"] == "lan" and entry["from"] not in ("admin", "lan"):
         raise SettingError(
             f"{where} from",
             entry["from"],
@@ -110,9 +126,36 @@ def _row(number: int, entry: object, users: Sequence[str]) -> Row:
     return Row(
         id=entry["id"],
         source=str(entry["from"]),
-        target=str(entry["to"]),
+        target=out or str(entry["to"]),
         port=int(found[1]),
         protocol="tcp" if found[2] == "tcp" else "udp",
         over=str(entry["over"]),
         why=entry["why"],
     )
+
+
+def _address(where: str, value: object) -> str:
+    """An address as it is written in rules, "" for what is none. Raises SettingError for one that leads nowhere."""
+    try:
+        found = address(value)
+    except ValueError:
+        return ""
+    if why := of_no_use_on_lan(found):
+        raise SettingError(where, value, f"an address that the host can reach outside the VPN; this is {why}", SEE)
+    return str(found)
+
+
+def _leads_out(where: str, entry: Mapping[str, object]) -> None:
+    """Refuse a row to an address that cannot be a way out."""
+    servers = tuple(role for role in ROLES if role in SERVERS)
+    if entry["id"] in NEEDED:
+        raise SettingError(f"{where} to", entry["to"], "all, or a group: the house needs this row", SEE)
+    if entry["from"] not in servers:
+        raise SettingError(
+            f"{where} from",
+            entry["from"],
+            f"one of {', '.join(servers)}: a row to an address is a way out, and only servers' are closed",
+            nearest(entry["from"], servers, SEE),
+        )
+    if entry["over"] != "lan":
+        raise SettingError(f"{where} over", entry["over"], "lan: the address is outside the VPN", "use over: lan")

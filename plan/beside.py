@@ -12,6 +12,7 @@ from plan.errors import SettingError
 from plan.filters import passed, refusals
 from plan.firewall import VPN_INTERFACE
 from plan.house import House, Member, leads_to, row_for
+from plan.outgoing import check_outgoing
 from plan.packets import passed_on
 from plan.profile import Listener, Profile
 from plan.tables import owner
@@ -57,6 +58,9 @@ def check_beside(house: House, member: Member, profile: Profile) -> tuple[list[S
     problems += changed(member, profile.beside.drop_ins, profile.beside.claimed)
     past, warnings = passed(house, member, profile)
     problems += past
+    begun, also = check_outgoing(house, member, profile)
+    problems += begun
+    warnings += also
     if not profile.beside.fenced:
         # A program that came later was never reached from outside, so nothing is taken from it.
         foreign = list(_foreign(house, member, profile))

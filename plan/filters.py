@@ -96,6 +96,8 @@ def _packets(house: House, member: Member, profile: Profile) -> Iterator[tuple[R
         alone = vpn and row.source in SERVERS and house.with_role(row.source) == (member,)
         if leads_to(row, member) and not alone:
             yield from _each_family(row, "input", member, profile, member.addresses)
+        if row.leads_out and row.source in member.roles:
+            yield from _each_family(row, "output", member, profile, (row.target,))
         served_by = [each for each in others if (house.lets_in(row, member, each) if vpn else leads_to(row, each))]
         if served_by and (vpn or row.id in ("headscale", "stun", "wireguard")):
             to = tuple(address for each in served_by for address in each.addresses)

@@ -247,9 +247,25 @@ def _output(house: House, member: Member, apt: Apt) -> list[str]:
         # services of ours were refused above.
         "meta skuid 1-999 udp dport 123 accept",
         "meta skuid 1-999 meta l4proto { tcp, udp } th dport 53 accept",
+        *(rule for row in ways_out(house, member) for rule in _way_out_rules(row)),
         'counter reject with icmpx admin-prohibited comment "egress"',
     ]
     return rules
+
+
+def ways_out(house: House, member: Member) -> tuple[Row, ...]:
+    """The rows by which a server's kernel, and root there, may begin connections to addresses outside the house."""
+    return tuple(row for row in house.access if row.leads_out and row.source in member.roles)
+
+
+def _way_out_rules(row: Row) -> tuple[str, str]:
+    to = f"{'ip6' if ':' in row.target else 'ip'} daddr {row.target} {row.protocol} dport {row.port}"
+    # Sockets of the kernel (NFS, CIFS, iSCSI, WireGuard) have no owner, so no match of an account fits them (nft(8),
+    # skuid): all other accounts are refused first, and who is left may go.
+    return (
+        f'{to} meta skuid != 0 counter reject with icmpx admin-prohibited comment "egress {row.id}"',
+        f'{to} accept comment "{row.id}"',
+    )
 
 
 def service_egress(house: House, member: Member) -> dict[str, tuple[str, ...]]:

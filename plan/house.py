@@ -139,3 +139,10 @@ def row_for(member: Member, port: str) -> str:
     role = next(role for role in ROLES if role in member.roles)
     row = f"'from': 'lan', 'to': '{role}', 'port': '{port}', 'over': 'lan'"
     return f"add a row to access_table ({row}; see docs/access-table.md)"
+
+
+def row_out(member: Member, address: str, port: str) -> str:
+    """What to write so that the kernel of a server may reach a port of an address, for messages."""
+    role = next(role for role in ROLES if role in member.roles & SERVERS)
+    row = f"'from': '{role}', 'to': '{address}', 'port': '{port}', 'over': 'lan'"
+    return f"add a row to access_table ({row}; see docs/access-table.md)"

@@ -27,6 +27,20 @@ class Listener:
 
 
 @dataclass(frozen=True)
+class Outgoing:
+    """A connection that the kernel begins, or root for it: `what` it is for, in words; the `server` as the host's files
+    name it; its `address`, "" when the host does not know it without asking; `ports` as "2049/tcp", none where they
+    cannot be said beforehand. `asked`: root has to ask a name server for the address.
+    """
+
+    what: str
+    server: str
+    address: str
+    ports: tuple[str, ...]
+    asked: bool = False
+
+
+@dataclass(frozen=True)
 class Vpn:
     """A Tailscale that is not the house's: its state as tailscaled calls it, its control server; "" if none runs."""
 
@@ -74,7 +88,7 @@ class Profile:
     not, `firewall_unconfirmed` is since when they are in force, `firewall_taken_back` when they were taken back, both
     as the host wrote it, or ''. `stamp` is the text of the stamp (plan/stamp.py), '' when there is none that root wrote
     and everybody may read. `machine` is what machine or container can do, `beside` what may be there that the house did
-    not make.
+    not make. `outgoing` is what the kernel has open, or opens at boot, to other machines.
     """
 
     hostname: str
@@ -108,3 +122,4 @@ class Profile:
     machine: Machine = field(default_factory=Machine)
     beside: Beside = Beside()
     apt_user: str = "_apt"
+    outgoing: tuple[Outgoing, ...] = ()

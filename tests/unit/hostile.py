@@ -157,7 +157,7 @@ def unclean(house: House) -> list[str]:
         found[f"row {row.id!r}"] = (
             is_label(row.id)
             and row.source in (*SOURCES, *(f"{user}@" for user in house.users))
-            and row.target in TARGETS
+            and (row.target in TARGETS or is_address(row.target))
             and type(row.port) is int
             and 0 < row.port < 65536
             and row.protocol in ("tcp", "udp")

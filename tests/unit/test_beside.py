@@ -16,7 +16,7 @@ from plan.beside import check_beside
 from plan.claims import ACCOUNTS, CLAIMED, CLAIMS, Login, claim_file, claims_of
 from plan.drop_ins import in_force, script
 from plan.house import House
-from plan.profile import Beside, Listener, Profile, Vpn
+from plan.profile import Beside, Listener, Outgoing, Profile, Vpn
 from plan.tables import parse
 from tasks import headscale, ollama, openclaw, tailscale
 from tests.unit.fakes import Fake, context
@@ -257,6 +257,53 @@ def test_a_row_for_other_hosts_or_another_protocol_does_not_help() -> None:
     assert len(look(NGINX, single(**with_row("80/tcp", to="clients")))[0]) == 1
     assert len(look(NGINX, single(**with_row("80/udp")))[0]) == 1
     assert len(look(NGINX, single(firewall_shut_off=["80/udp"]))[0]) == 1
+
+
+NFS = replace(HERE, outgoing=(Outgoing("NFS mount at /srv/photos", "nas", "192.168.1.5", ("2049/tcp",)),))
+WAY_OUT = with_row("2049/tcp", **{"from": "model_hosts", "to": "192.168.1.5"})
+
+
+def test_a_mount_that_would_not_come_back_is_refused_with_the_row_that_lets_it() -> None:
+    problems, warnings = look(NFS)
+    assert len(problems) == 1 and warnings == []
+    for word in (
+        "host home: NFS mount at /srv/photos",
+        "nas (192.168.1.5), 2049/tcp",
+        "'from': 'coordinator', 'to': '192.168.1.5', 'port': '2049/tcp', 'over': 'lan'",
+    ):
+        assert word in problems[0]
+    assert look(NFS, single(**WAY_OUT)) == ([], [])
+    # A person's computer keeps its own way out.
+    assert look(NFS, host="laptop") == ([], [])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"to": "192.168.1.6"}, {"port": "2049/udp"}, {"port": "445/tcp"}],
+)
+def test_a_row_to_elsewhere_does_not_bring_a_mount_back(row: dict[str, str]) -> None:
+    rows = with_row(**{"port": "2049/tcp", "from": "coordinator", "to": "192.168.1.5", **row})
+    assert len(look(NFS, single(**rows))[0]) == 1
+
+
+def test_a_mount_that_came_after_the_first_run_is_told_with_each_run() -> None:
+    problems, warnings = look(NFS, fenced=True)
+    assert problems == [] and "add a row to access_table" in warnings[0] and len(warnings) == 1
+
+
+def test_a_server_of_a_mount_must_be_known_without_asking() -> None:
+    way = replace(NFS.outgoing[0], address="", asked=True)
+    problems, _ = look(replace(HERE, outgoing=(way,)))
+    assert "'to': 'ADDRESS OF nas'" in problems[0]
+    assert "/etc/hosts: ADDRESS nas" in problems[1] and len(problems) == 2
+    way = replace(NFS.outgoing[0], asked=True)
+    [problem] = look(replace(HERE, outgoing=(way,)), single(**WAY_OUT))[0]
+    assert "/etc/hosts: 192.168.1.5 nas" in problem
+
+
+def test_a_mount_that_needs_many_ports_cannot_be_let_out() -> None:
+    [problem] = look(replace(HERE, outgoing=(Outgoing("Ceph mount at /c", "10.0.0.1:6789", "", (), True),)))[0]
+    assert "Ceph mount at /c" in problem and "give it up" in problem
 
 
 def test_after_the_first_run_nothing_more_is_lost() -> None:

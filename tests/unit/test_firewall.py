@@ -79,6 +79,24 @@ def test_a_row_from_a_server_opens_that_server_s_way_out_too() -> None:
     assert not any("11434" in each for each in accepted(rules(more, "gate"), "output") if "skuid" not in each)
 
 
+def test_a_row_to_an_address_is_a_way_out_for_the_kernel_and_root_alone() -> None:
+    row = {"id": "nas", "from": "gateway", "to": "192.168.1.5", "port": "2049/tcp", "over": "lan", "why": "-"}
+    more = houses.split(access_table=[*houses.SETTINGS["access_table"], row])
+    before, after = (rules(house, "gate").splitlines() for house in (HOUSES["split"], more))
+    to = "    ip daddr 192.168.1.5 tcp dport 2049"
+    mine = [
+        f'{to} meta skuid != 0 counter reject with icmpx admin-prohibited comment "egress nas"',
+        f'{to} accept comment "nas"',
+    ]
+    assert [line for line in after if line not in before] == mine
+    # The kernel's sockets have no owner: who is left when all others are refused may go. Nothing follows but the end.
+    assert after[after.index(mine[0]) :][:3] == [*mine, before[-3]] and "reject" in before[-3]
+    for name in ("hub", "brain", "laptop"):
+        assert rules(more, name) == rules(HOUSES["split"], name)
+    six = houses.split(access_table=[*houses.SETTINGS["access_table"], {**row, "to": "fd00::5"}])
+    assert '    ip6 daddr fd00::5 tcp dport 2049 accept comment "nas"' in rules(six, "gate").splitlines()
+
+
 def test_each_service_user_may_begin_what_it_needs_and_is_refused_the_rest() -> None:
     split = HOUSES["split"]
     assert service_egress(split, split.member("hub")) == {"headscale": ()}

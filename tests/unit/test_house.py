@@ -122,6 +122,16 @@ ROW = {"id": "web", "from": "lan", "to": "gateway", "port": "8080/tcp", "over": 
         ({"from": "clients", "over": "lan"}, "only admin or lan"),
         ({"id": "ssh"}, "every id once"),
         ({"colour": "red"}, "'colour'"),
+        ({"to": "192.168.1.5"}, "only servers' are closed"),
+        ({"to": "192.168.1.5", "from": "clients"}, "only servers' are closed"),
+        ({"to": "192.168.1.5", "from": "gatway"}, "did you mean 'gateway'"),
+        ({"to": "192.168.1.5", "from": "gateway", "over": "vpn"}, "outside the VPN"),
+        ({"to": "192.168.1.0/24", "from": "gateway"}, "or the address"),
+        ({"to": "nas.lan", "from": "gateway"}, "or the address"),
+        ({"to": "100.64.0.1", "from": "gateway"}, "an address in the VPN"),
+        ({"to": "127.0.0.1", "from": "gateway"}, "loopback"),
+        ({"to": "0.0.0.0", "from": "gateway"}, "no address of one host"),
+        ({"to": "fe80::1", "from": "gateway"}, "link-local"),
     ],
 )
 def test_a_wrong_row_of_the_access_table_is_refused(change: dict[str, str], said: str) -> None:
@@ -132,7 +142,16 @@ def test_a_wrong_row_of_the_access_table_is_refused(change: dict[str, str], said
 
 def test_a_good_row_is_taken() -> None:
     rows = parse_access([*houses.SETTINGS["access_table"], ROW])
-    assert (rows[-1].port, rows[-1].protocol, rows[-1].source) == (8080, "tcp", "lan")
+    assert (rows[-1].port, rows[-1].protocol, rows[-1].source, rows[-1].leads_out) == (8080, "tcp", "lan", False)
+
+
+def test_a_row_to_an_address_is_a_way_out() -> None:
+    rows = parse_access([*houses.SETTINGS["access_table"], {**ROW, "from": "gateway", "to": "fd00:0::5"}])
+    assert (rows[-1].target, rows[-1].leads_out) == ("fd00::5", True)
+    assert not any(row.leads_out for row in rows[:-1])
+    needed = [{**row, "to": "192.168.1.5"} if row["id"] == "stun" else row for row in houses.SETTINGS["access_table"]]
+    with pytest.raises(SettingError, match="the house needs this row"):
+        parse_access(needed)
 
 
 @pytest.mark.parametrize("missing", NEEDED)

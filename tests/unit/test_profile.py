@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
+from facts.outgoing import SECTIONS
 from facts.profile import SCRIPT, HostProfile, parse_profile
 from plan.claims import Login
 from plan.machine import FOLDERS, Disk, Machine
-from plan.profile import Beside, Listener, Profile, Vpn
+from plan.profile import Beside, Listener, Outgoing, Profile, Vpn
 from plan.tables import Chain
 
 RECORDED = r"""
@@ -114,6 +116,10 @@ ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== root@home
 @@ vpn
 @@ fenced
 @@ tables
+@@ far-mounts
+@@ far-names
+@@ far-devices
+@@ far-peers
 @@ clock-end
 1795377040.368171870
 @@ end
@@ -321,6 +327,58 @@ def test_a_container_without_privileges() -> None:
     assert machine.ids == ((0, 65535),)
     assert machine.switches == {"user.max_user_namespaces": 0, "kernel.unprivileged_userns_clone": 0}
     assert parse(with_section("tun", "")).machine.tun_trouble == "missing"
+
+
+def test_what_the_kernel_begins_elsewhere() -> None:
+    text = RECORDED
+    for name, body in {
+        "far-mounts": "/proc/mounts:nas:/photos /srv/photos nfs4 rw,vers=4.2,proto=tcp,addr=192.0.2.5 0 0\n"
+        "/proc/mounts:[2001:db8::5]:/old /srv/old nfs rw,vers=3,proto=tcp6,mountport=20048,mountproto=udp6 0 0\n"
+        "/proc/mounts:192.0.2.6:/fast /srv/fast nfs4 rw,proto=rdma,port=20049,addr=192.0.2.6 0 0\n"
+        "/etc/fstab:nas:/photos /srv/photos nfs _netdev 0 0\n"
+        "/etc/fstab://box/music /srv/music cifs guest,port=4450 0 0\n"
+        "/etc/fstab:anna@192.0.2.7:/home /srv/home fuse.sshfs _netdev\n"
+        "/etc/fstab:10.0.0.1:6789,10.0.0.2:6789:/ /srv/c ceph name=x 0 0",
+        "far-names": "nameserver 192.0.2.1\nfd00::9 box.lan box\n192.0.2.9 box",
+        "far-devices": "/sys/class/net/wg0/uevent:DEVTYPE=wireguard\n"
+        "/sys/class/iscsi_connection/connection1:0/persistent_address:fd00::3\n"
+        "/sys/class/iscsi_connection/connection1:0/persistent_port:3261\n"
+        "/sys/class/nvme/nvme0/transport:pcie\n/sys/class/nvme/nvme0/address:0000:01:00.0\n"
+        "/sys/class/nvme/nvme1/transport:tcp\n"
+        "/sys/class/nvme/nvme1/address:traddr=192.0.2.8,trsvcid=4420,src_addr=192.0.2.10",
+        "far-peers": "/etc/wireguard/wg0.conf:Endpoint = vps.example.org:51820\n"
+        "/etc/wireguard/off.conf:Endpoint = 198.51.100.9:1\n"
+        "/etc/systemd/network/50-wg.netdev:Name=wg0\n/etc/systemd/network/50-wg.netdev:Endpoint=[2001:db8::7]:51821",
+    }.items():
+        text = with_section(name, body, text)
+    assert set(parse(text).outgoing) == {
+        Outgoing("NFS mount at /srv/photos", "nas", "192.0.2.5", ("2049/tcp",), asked=True),
+        Outgoing("NFS 3 mount at /srv/old", "2001:db8::5", "2001:db8::5", ("2049/tcp", "111/udp", "20048/udp")),
+        Outgoing("CIFS mount at /srv/music", "box", "192.0.2.9", ("4450/tcp",)),
+        Outgoing("sshfs mount at /srv/home", "192.0.2.7", "192.0.2.7", ("22/tcp",)),
+        Outgoing("Ceph mount at /srv/c", "10.0.0.1:6789,10.0.0.2:6789", "", (), asked=True),
+        Outgoing("iSCSI disk", "fd00::3", "fd00::3", ("3261/tcp",)),
+        Outgoing("NVMe disk", "192.0.2.8", "192.0.2.8", ("4420/tcp",)),
+        Outgoing("WireGuard tunnel wg0", "vps.example.org", "", ("51820/udp",), asked=True),
+        Outgoing("WireGuard tunnel wg0", "2001:db8::7", "2001:db8::7", ("51821/udp",)),
+    }
+    # systemd-resolved asks for root, as an account that may.
+    own = parse(with_section("far-names", "nameserver 127.0.0.53", text))
+    assert not any(each.asked for each in own.outgoing)
+
+
+def test_the_script_finds_the_names_of_servers_in_the_host_s_own_file(tmp_path: Path) -> None:
+    (tmp_path / "mounts").write_text(
+        "nas:/photos /srv/photos nfs4 rw,addr=192.0.2.5 0 0\n//localhost/music /srv/music cifs guest 0 0\n"
+        "proc /proc proc rw 0 0\n# old:/x /srv/x nfs defaults 0 0\n"
+    )
+    script = SECTIONS.replace("/proc/mounts", str(tmp_path / "mounts")).replace("/etc/fstab", str(tmp_path / "none"))
+    script = f"s() {{ echo @@ $1; }}\n{script}"
+    done = subprocess.run(["sh", "-u"], input=script, text=True, capture_output=True, check=False)
+    mounts, rest = done.stdout.split("@@ far-devices")
+    assert mounts.count("/srv/") == 2 and "old:" not in mounts, done.stderr
+    names = rest.split("@@ far-names\n")[1]
+    assert "localhost" in names
 
 
 def test_the_script_is_good_shell() -> None:

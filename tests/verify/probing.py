@@ -32,7 +32,7 @@ from plan.checks import (
     tls_name,
 )
 from plan.errors import SettingError
-from plan.firewall import apt_of, ruleset
+from plan.firewall import apt_of, ruleset, ways_out
 from plan.house import Member
 from tests.verify.door import Doors, own_address
 from tests.verify.inventory import Subject
@@ -176,6 +176,11 @@ class Probing:
 
     def _at_world(self) -> list[str]:
         return sorted({target(address, port) for address, port in self.world()})
+
+    def ways_out(self, member: Member) -> dict[str, str]:
+        """What the access table's rows to addresses let root of a host reach by TCP: the row's id by target."""
+        rows = ways_out(self.house, member)
+        return {target(row.target, row.port): row.id for row in rows if row.protocol == "tcp"}
 
     def _netmap(self, name: str) -> tuple[Section, bool]:
         """What a node was told by the control server, and whether it hears it now. A node that is coming back to a
@@ -341,7 +346,7 @@ class Probing:
                     peers |= set(self.state(other.name).vpn[:1])
         services += [each.item for each in self.own(member)]
         out = {
-            "connect": self._at_world(),
+            "connect": [*self._at_world(), *self.ways_out(member)],
             "dns": self.name_servers(),
         }
         lookup = {"resolve": [DNS_NAME]} if self.subject.lab else {}
@@ -376,7 +381,8 @@ class Probing:
     def _planned(self, name: str) -> list[str]:
         """The rules of the plan as this host's own nft understands them, in a network namespace of their own."""
         try:
-            apt = apt_of(name, self.state(name).profile.apt_proxies)
+            profile = self.state(name).profile
+            apt = apt_of(name, profile.apt_proxies, profile.apt_mirrors)
         except SettingError as error:
             raise ProbeError(f"{error}\nnext: {error.next_step}") from error
         text = ruleset(self.house, self.house.member(name), apt)

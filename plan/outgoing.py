@@ -1,0 +1,55 @@
+"""Connections that a host's kernel begins itself, or root for it: network file systems, disks, tunnels.
+
+Their sockets belong to no account, so a server's firewall lets them out by a row of the access table alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from plan.errors import SettingError
+from plan.firewall import ways_out
+from plan.house import House, Member, row_out
+from plan.profile import Outgoing, Profile
+from plan.terminal import line
+
+
+def check_outgoing(house: House, member: Member, profile: Profile) -> tuple[list[SettingError], list[str]]:
+    """What would not come back at the next boot: problems before the firewall is in force, so that nothing is lost
+    unseen; warnings afterwards, so that a mount does not keep a house from being repaired."""
+    if not member.is_server:
+        return [], []
+    found = [each for way in profile.outgoing for each in _lost(house, member, way)]
+    return ([], [str(each) for each in found]) if profile.beside.fenced else (found, [])
+
+
+def _lost(house: House, member: Member, way: Outgoing) -> Iterator[SettingError]:
+    allowed = {(row.target, f"{row.port}/{row.protocol}") for row in ways_out(house, member)}
+    missing = [port for port in way.ports if (way.address, port) not in allowed]
+    where = f"host {member.name}: {line(way.what)}"
+    server = line(f"{way.server} ({way.address})" if way.address not in ("", way.server) else way.server)
+    give_up = "or give it up on this host, also in its files for the next boot"
+    if not way.ports:
+        yield SettingError(
+            where,
+            f"at {server}",
+            "nothing that needs many ports: single rows of access_table let the kernel of a server out",
+            "give it up on this host, also in its files for the next boot; or give the role to another host",
+        )
+    elif missing:
+        first, *more = missing
+        likewise = f", likewise for {', '.join(more)}" if more else ""
+        yield SettingError(
+            where,
+            f"at {server}, {', '.join(missing)}",
+            "what a row of access_table lets the kernel of a server reach; else it does not come back at the next boot",
+            f"{row_out(member, way.address or f'ADDRESS OF {line(way.server)}', first)}{likewise}; {give_up}",
+        )
+    if way.ports and way.asked:
+        yield SettingError(
+            where,
+            f"at the name {line(way.server)}",
+            "an address, or a name of /etc/hosts: the firewall lets root of a server ask no name server",
+            f"write the address in the place of the name, such as in /etc/fstab; or add to the host's /etc/hosts: "
+            f"{way.address or 'ADDRESS'} {line(way.server)}",
+        )
