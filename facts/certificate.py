@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from plan.errors import shown
+from plan.errors import AGAIN, shown
 
 #: Where the coordinator keeps the authority. Only root enters.
 CA_FOLDER = "/var/lib/private-ai/ca"
@@ -67,5 +67,5 @@ class CertificateState(FactBase[ServerCertificate]):
 
     def process(self, output: list[str]) -> ServerCertificate:
         if len(output) != 1:
-            raise FactProcessError(f"the certificate's state is not understood: {shown(output)}")
+            raise FactProcessError(f"the certificate's state is not understood: {shown(output)}. {AGAIN}")
         return ServerCertificate(output[0] == "good", output[0])

@@ -10,6 +10,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
 from facts.have import block_text
+from plan.errors import AGAIN
 from plan.want import Block, File
 
 #: Bytes. The largest file of the deployment is a tenth of it; what is longer is not compared line by line.
@@ -30,6 +31,6 @@ class Contents(FactBase[list[str | None]]):
 
     def process(self, output: list[str]) -> list[str | None]:
         if not output or output[-1] != "end":
-            raise FactProcessError(f"the content of files was cut short after {len(output)} of them")
+            raise FactProcessError(f"the content of files was cut short after {len(output)} of them. {AGAIN}")
         contents = [base64.b64decode(line.removeprefix("content ").strip()) for line in output[:-1]]
         return [None if len(each) > MOST else each.decode(errors="replace") for each in contents]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from plan.errors import STRANGE, shown
+from plan.errors import AGAIN, STRANGE, shown
 from plan.want import BEGUN, BEGUN_MINUTES, Block, Component, Have, SeenPath, SeenUnit, Unit
 
 #: Where the digest of a unit's inputs is kept after it has started well.
@@ -141,11 +141,11 @@ class ComponentState(FactBase[Have]):
 
     def process(self, output: list[str]) -> Have:
         if not output or output[-1] != "end":
-            raise FactProcessError(f"the state of a component was cut short: {shown(output[-1:])}")
+            raise FactProcessError(f"the state of a component was cut short: {shown(output[-1:])}. {AGAIN}")
         try:
             return _have(output[:-1])
         except STRANGE as error:
-            raise FactProcessError(f"the state of a component is not understood: {shown(error)}") from error
+            raise FactProcessError(f"the state of a component is not understood: {shown(error)}. {AGAIN}") from error
 
 
 def _have(output: list[str]) -> Have:

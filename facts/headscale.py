@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from plan.errors import STRANGE, shown
+from plan.errors import AGAIN, STRANGE, shown
 from plan.nodes import RECORD, Key, Minted, VpnNode, key_of, node_of, parse_record
 
 _CUT = "--- next"
@@ -58,4 +58,4 @@ class Headscale(FactBase[HeadscaleState]):
                 record=parse_record(record),
             )
         except STRANGE as error:
-            raise FactProcessError(f"headscale's answer is not understood: {shown(error)}") from error
+            raise FactProcessError(f"headscale's answer is not understood: {shown(error)}. {AGAIN}") from error

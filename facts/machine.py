@@ -11,6 +11,9 @@ from pyinfra.api.exceptions import FactProcessError
 from plan.chosen import RECORD
 from plan.machine import FOLDERS, Disk, Machine
 
+#: What follows where a host's answer lacks what its basic programs tell.
+TOOLS = "Next: on the host: apt-get install iproute2 procps; then run this again"
+
 _SWITCHES = "user/max_user_namespaces kernel/unprivileged_userns_clone kernel/apparmor_restrict_unprivileged_userns"
 
 # Sections of facts/profile.py's script; `f` prints a file there. Memory in use by ZFS's cache does not count as
@@ -101,7 +104,7 @@ def _disks(lines: list[str]) -> Iterator[Disk]:
     """From `/dev/vda 264212084 22176044 73325220 24% /`, one line for each of FOLDERS."""
     told = [line.split(maxsplit=5) for line in lines if not line.startswith("Filesystem")]
     if len(told) != len(FOLDERS):
-        raise FactProcessError(f"host profile: 'disk' is missing some of {', '.join(FOLDERS)}")
+        raise FactProcessError(f"host profile: 'disk' is missing some of {', '.join(FOLDERS)}. {TOOLS}")
     for folder, (source, _, _, free, _, mounted) in zip(FOLDERS, told, strict=True):
         # A device may be mounted in several places, or in parts; what has none is told by its place.
         yield Disk(folder, source if source.startswith("/") else mounted, int(free) // 1024)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from plan.errors import STRANGE, shown
+from plan.errors import AGAIN, STRANGE, shown
 
 STORE = "/var/lib/ollama/models"
 #: Stores that people fill: by the service of Ollama's install script, and by `ollama serve` under their own names.
@@ -54,7 +54,7 @@ class Ollama(FactBase[OllamaModels]):
     def process(self, output: list[str]) -> OllamaModels:
         cut = next((number for number, line in enumerate(output) if line.startswith("---")), None)
         if cut is None:
-            raise FactProcessError("the state of Ollama's store was cut short")
+            raise FactProcessError(f"the state of Ollama's store was cut short. {AGAIN}")
         # Files of other names are none of ours, whatever is in a name.
         found = (re.fullmatch(r".*/(sha256-[0-9a-f]+) ([0-9]{1,18})", line, re.ASCII) for line in output[:cut])
         blobs = {each[1]: int(each[2]) for each in found if each}
@@ -62,7 +62,7 @@ class Ollama(FactBase[OllamaModels]):
             running = json.loads("".join(output[cut + 1 :]) or "{}")
             loaded = {str(model["name"]): int(model.get("context_length", 0)) for model in running.get("models") or ()}
         except STRANGE as error:
-            raise FactProcessError(f"Ollama's answer is not understood: {shown(error)}") from error
+            raise FactProcessError(f"Ollama's answer is not understood: {shown(error)}. {AGAIN}") from error
         return OllamaModels(blobs, output[cut][3:].strip(), loaded)
 
 

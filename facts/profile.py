@@ -17,7 +17,7 @@ from typing_extensions import override
 from facts import machine, outgoing
 from facts.beside import SECTIONS, parse_beside
 from plan.addresses import address
-from plan.errors import STRANGE, shown
+from plan.errors import AGAIN, STRANGE, shown
 from plan.firewall import TAKEN_BACK, TRIED, UNCONFIRMED
 from plan.profile import Listener, Profile
 from plan.stamp import PATH as STAMP
@@ -104,7 +104,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
     sections = _sections(output)
     try:
         if _line(sections, "uid") != "0":
-            raise FactProcessError("host profile: must be read as root; connect as root or set _sudo")
+            raise FactProcessError("host profile: must be read as root. Next: connect as root, or add '_sudo': True")
         clock = (float(_line(sections, "clock")) + float(_line(sections, "clock-end"))) / 2
         if not math.isfinite(clock):
             raise ValueError("the clock is no number")
@@ -147,9 +147,11 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             outgoing=outgoing.parse_outgoing(sections),
         )
     except KeyError as error:
-        raise FactProcessError(f"host profile: {error.args[0]!r} is missing from the output") from error
+        raise FactProcessError(
+            f"host profile: {error.args[0]!r} is missing from the output. {machine.TOOLS}"
+        ) from error
     except STRANGE as error:
-        raise FactProcessError(f"host profile: cannot be read: {shown(error)}") from error
+        raise FactProcessError(f"host profile: cannot be read: {shown(error)}. {AGAIN}") from error
 
 
 def _sections(output: list[str]) -> dict[str, list[str]]:
@@ -162,7 +164,7 @@ def _sections(output: list[str]) -> dict[str, list[str]]:
             lines.append(line.strip())
     if "end" not in sections:
         last = next(reversed(sections), "nothing")
-        raise FactProcessError(f"host profile: output was cut off after {last!r}")
+        raise FactProcessError(f"host profile: output was cut off after {last!r}. {AGAIN}")
     return sections
 
 

@@ -9,7 +9,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
 from plan.addresses import node_addresses
-from plan.errors import STRANGE, shown
+from plan.errors import AGAIN, STRANGE, shown
 from plan.passages import Passage, node_passages
 from plan.preferences import still_on
 
@@ -68,7 +68,7 @@ class Tailscale(FactBase[TailscaleState]):
                 serves=bool(serves),
             )
         except STRANGE as error:
-            raise FactProcessError(f"tailscale's answer is not understood: {shown(error)}") from error
+            raise FactProcessError(f"tailscale's answer is not understood: {shown(error)}. {AGAIN}") from error
 
 
 class NodeFilter(FactBase[frozenset[Passage] | None]):
@@ -87,4 +87,4 @@ class NodeFilter(FactBase[frozenset[Passage] | None]):
             told = json.loads("\n".join(output) or "null")
             return None if told is None else node_passages(told.get("PacketFilter"))
         except STRANGE as error:
-            raise FactProcessError(f"tailscale's network map is not understood: {shown(error)}") from error
+            raise FactProcessError(f"tailscale's network map is not understood: {shown(error)}. {AGAIN}") from error

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 #: What reading an answer may raise that has another shape than expected, whoever made it up.
 STRANGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
+#: What follows an answer of a host that does not have the form that the house's own programs give it.
+AGAIN = "Next: run this again; if it comes again, report it with this line"
+
 #: Characters of a value that an error shows; of a longer one it shows both ends.
 MOST = 300
 

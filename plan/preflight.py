@@ -141,7 +141,7 @@ def _card(name: str, profile: Profile) -> tuple[SettingError | None, str]:
         if recorded_place(machine.model_record) == "VRAM":
             # Without the card another model would be chosen, and sent.
             return SettingError(
-                f"host {name}: nvidia-smi says",
+                f"host {name}: answer of nvidia-smi",
                 line(machine.card_trouble),
                 "the graphics card, on which the host's model runs",
                 "reboot the host when its driver was updated, else repair the driver; nvidia-smi has to list the card. "

@@ -63,6 +63,9 @@ class ModelFiles:
     adopt: dict[str, str]
 
 
+#: What follows when the cache does not have what has just been put there.
+EMPTIED = "Next: run this again, while nobody empties the cache"
+
 #: At most one: a run has one inventory.
 _houses: list[House] = []
 _profiles: dict[str, Profile] = {}
@@ -226,7 +229,7 @@ def program(name: str, cpu: str, house: House, gpu: bool = False) -> Program:
         _obtain("prepare", "--cpu", cpu, "--source", house.artifacts_source, *(["--gpu"] if gpu else []), name)
         found = find_program(name, cpu, house.artifacts_source, gpu)
     if found is None:
-        raise WrongInput(f"{name} for {cpu} is not in the cache after it was obtained (nothing was changed)")
+        raise WrongInput(f"{name} for {cpu} is not in the cache after it was obtained (nothing was changed). {EMPTIED}")
     return found
 
 
@@ -260,7 +263,9 @@ def model_of(member: Member) -> ModelFiles:
             _obtain("model", *(f"--without={digest}" for digest in there), name)
             found = find_model(name, there)
         if found is None:
-            raise WrongInput(f"the model {name} is not in the cache after it was obtained (nothing was changed)")
+            raise WrongInput(
+                f"the model {name} is not in the cache after it was obtained (nothing was changed). {EMPTIED}"
+            )
         _models[member.name] = ModelFiles(found, adopt)
     return _models[member.name]
 
@@ -283,4 +288,7 @@ def _obtain(*arguments: str) -> None:
     # A process of its own: its progress goes straight to the terminal, and gevent has no part in it.
     done = subprocess.run([sys.executable, "-m", "artifacts", *arguments], stdout=sys.stderr, check=False)
     if done.returncode:
-        raise WrongInput(f"obtaining {arguments[-1]} failed, see above (nothing was changed)")
+        raise WrongInput(
+            f"obtaining {arguments[-1]} failed, see above (nothing was changed). Next: do what the lines above say and "
+            "run this again; what arrived is kept"
+        )

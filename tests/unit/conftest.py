@@ -1,4 +1,4 @@
-"""How many cases Hypothesis makes up, and how many they were."""
+"""How many cases Hypothesis makes up, and how many they were; and the messages of all tests are kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.unit import messages
 
 #: For every run: the same cases each time, so that a run says something about the change and not about luck.
 settings.register_profile("default", derandomize=True, max_examples=25, deadline=None)
@@ -21,6 +23,12 @@ CASES = pytest.StashKey[dict[str, int]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[CASES] = {}
+    messages.listen()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # They look at what the others have produced.
+    items.sort(key=lambda item: item.path.name == "test_messages.py")
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
+import platform
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
 
-from artifacts import image, run
-from artifacts.errors import CommandError
-from artifacts.progress import Stage
+from artifacts import cache, image, oci, packages, pins, run
+from artifacts.errors import ArtifactError, CommandError
+from artifacts.progress import Board, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +87,72 @@ def test_the_image_holds_what_runs_and_nothing_that_others_can_write(tmp_path: P
         assert (member.uid, member.gid, member.mtime) == (owner, owner, 0), name
         assert member.issym() or not member.mode & 0o022, name
     assert pack() == pack()
+
+
+def test_nothing_is_begun_when_the_run_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_ending", threading.Event())
+    run.end_all()
+    with pytest.raises(CommandError, match="compiler: not begun, the run is being ended"):
+        run.run(["true"], Stage("compiler"), "compiler")
+
+
+def test_packages_that_are_missing_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ArtifactError, match="Debian packages are missing; next: sudo apt-get install no-such-package"):
+        run.ensure_packages(["no-such-package"], Board())
+
+
+def test_another_system_than_debian_is_told_what_to_have(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ArtifactError, match="this is not a Debian or Ubuntu machine; install what provides: zstd"):
+        run.ensure_packages(["zstd"], Board())
+
+
+def test_a_cpu_for_which_nothing_is_pinned_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(ArtifactError, match="this machine's CPU type is riscv64; programs are pinned for amd64, arm64"):
+        packages.this_cpu()
+
+
+def test_a_layer_that_cannot_be_written_is_said() -> None:
+    with pytest.raises((ArtifactError, OSError)) as error:
+        oci.layer(Path("/dev/full"), lambda sink: None)
+    assert "/dev/full: zstd ended with status" in str(error.value)
+
+
+def program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_packages_without_their_programs_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    pinned = pins.load().packages
+    for name in ("go", "npm"):
+        (cache.folder("work") / f"{pinned[name].name}-{pinned[name].version}").mkdir()
+    with pytest.raises(ArtifactError, match="no Go in this package; next: install Go 1"):
+        packages.go(packages.HERE / "build/headscale", Stage("go"))
+    with pytest.raises(ArtifactError, match="no npm in this package; next: apt-get install npm"):
+        packages._any_npm(Stage("npm"))
+
+
+@pytest.mark.parametrize(
+    ("says", "also", "said"),
+    [
+        ("echo 2020.1.1", "", "openclaw --version says '2020.1.1' instead of "),
+        (
+            f"echo {pins.program('openclaw', 'amd64').version}",
+            "mkdir -p node_modules/openclaw; touch node_modules/openclaw/.openclaw-lifecycle-pending",
+            "openclaw's installation is not complete: its marker is still there",
+        ),
+    ],
+)
+def test_an_openclaw_that_is_not_the_one_that_was_meant_is_refused(
+    tmp_path: Path, says: str, also: str, said: str
+) -> None:
+    node, app = tmp_path / "bin", tmp_path / "app"
+    program(node / "node", says)
+    program(node / "npm", also or "true")
+    with pytest.raises(ArtifactError, match=said):
+        image._install(app, node, Stage("npm"), "amd64")

@@ -10,6 +10,9 @@ import pytest
 
 from artifacts import models, store
 from artifacts.__main__ import main
+from artifacts.errors import ArtifactError
+from artifacts.fetch import get_small
+from artifacts.registry import Repository
 from tests.unit.artifacts_server import Site, serving, sha256
 
 WEIGHTS = b"GGUF" + bytes(200_000)
@@ -134,3 +137,14 @@ def test_an_unknown_model_and_a_bad_name_are_said(site: Site, capsys: pytest.Cap
 def test_no_registry_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRIVATE_AI_OLLAMA_REGISTRY", "http://127.0.0.1:1")
     assert not models.registry_reachable()
+
+
+def test_a_registry_that_wants_a_login_is_said(site: Site) -> None:
+    with pytest.raises(ArtifactError, match="asks for a login that is not offered to everybody"):
+        Repository(f"{site.url}/v2/library/tiny")._token('Basic realm="somebody"')
+
+
+def test_a_document_without_end_is_not_read(site: Site) -> None:
+    site.files["/v2/"] = bytes(200)
+    with pytest.raises(ArtifactError, match="more than 100 bytes where a small document was expected"):
+        get_small(f"{site.url}/v2/", limit=100)

@@ -15,8 +15,12 @@ import pytest
 from artifacts import pins, release, store
 from artifacts.__main__ import main
 from artifacts.errors import ArtifactError
+from artifacts.image import fetch_openclaw
 from artifacts.packages import this_cpu
-from tests.unit.artifacts_server import Site, image, pins_for, says, serving, tar, zstd
+from artifacts.prepare import Job, _check_versions
+from artifacts.progress import Stage
+from artifacts.registry import INDEX_TYPES
+from tests.unit.artifacts_server import Site, image, pins_for, says, serving, sha256, tar, zstd
 
 HEADSCALE = "/github.com/juanfont/headscale/releases/download/v0.29.3/headscale_0.29.3_linux_"
 TAILSCALE = "/pkgs.tailscale.com/stable/tailscale_1.102.3_"
@@ -218,3 +222,32 @@ def test_what_cannot_be_built_here_is_said_before_anything_is_done(
     assert main(["prepare", "--source", "build", "--gpu", "ollama"]) == 1
     assert "only be had as a release" in capsys.readouterr().err
     assert site.asked == []
+
+
+def test_an_archive_that_is_damaged_behind_its_end_is_said(tmp_path: Path) -> None:
+    # tar is content with it: only zstd knows.
+    whole = zstd(tar({"bin/ollama": b"x", "lib/ollama/llama-server": b"x"}))
+    (tmp_path / "a.tar.zst").write_bytes(whole + b"and more")
+    (tmp_path / "staged").mkdir()
+    with pytest.raises(ArtifactError, match=r"a\.tar\.zst: cannot be unpacked: .*zst"):
+        release.unpack_ollama(tmp_path / "a.tar.zst", tmp_path / "staged", gpu=False)
+
+
+def test_a_program_that_does_not_run_here_is_said(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/headscale").write_bytes(b"\x7fELF of another kind")
+    (tmp_path / "bin/headscale").chmod(0o755)
+    with pytest.raises(ArtifactError, match="headscale: bin/headscale does not run on this machine: "):
+        _check_versions(Job("headscale", this_cpu(), "release", False), tmp_path)
+
+
+def test_an_image_without_this_cpu_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    index = json.dumps({"mediaType": INDEX_TYPES[0], "manifests": []}).encode()
+    with serving() as site:
+        url = f"{site.url}/v2/openclaw/openclaw/manifests/sha256:{sha256(index)}"
+        site.files[url.removeprefix(site.url)] = index
+        pin = pins.ProgramPin("openclaw", "1", "openclaw", {"arm64": pins.ReleaseFile(url, sha256(index))})
+        monkeypatch.setattr(pins, "program", lambda name, cpu: pin)
+        with pytest.raises(ArtifactError, match="the image is not made for arm64"):
+            fetch_openclaw("arm64", tmp_path, Stage("image"))

@@ -243,24 +243,6 @@ def test_pages_named_by_error_messages_exist() -> None:
             assert (ROOT / name).is_file(), f"{source.name} sends people to {name}"
 
 
-def test_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
-    folders = ("plan", "facts", "operations", "tasks", "playbooks", "artifacts")
-    sources = "\n".join(source.read_text(encoding="utf-8") for name in folders for source in (ROOT / name).glob("*.py"))
-    # A message that is written over several lines is one text.
-    sources = re.sub(r"\"\s*\n\s*f?\"", "", sources)
-    page = text_of(ROOT / "docs/troubleshooting.md").split("## Afterwards")[0]
-    said = [
-        piece for row in re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE) for piece in re.findall(r"`([^`]+)`", row)
-    ]
-    assert len(said) > 40
-    for message in said:
-        # Words in capitals, dots and quoted values stand for what changes from case to case.
-        for part in re.split(
-            r" is(?: '.*')?$|\b[A-Z][A-Z_]*\b|\.\.\.|\d+|coordinator|gateway|model_hosts|arm64|amd64", message
-        ):
-            assert part.strip(" :/()") in sources, f"{message}: {part!r}"
-
-
 def test_an_ollama_is_handed_over_by_the_commands_of_the_message() -> None:
     text = text_of(ROOT / "docs/beside.md")
     commands = text.split("## Ollama and its models")[1].split("```")[1].strip().splitlines()

@@ -10,7 +10,7 @@ from pyinfra.api.exceptions import FactProcessError
 from facts.certificate import CertificateState
 from facts.headscale import Headscale
 from facts.ollama import ModelStores, Ollama, SoundBlobs
-from facts.tailscale import Tailscale
+from facts.tailscale import NodeFilter, Tailscale
 from operations.headscale import apart, owned_by_another, unknown
 
 # Recorded from Headscale 0.29.3, shortened.
@@ -103,6 +103,12 @@ def test_a_host_is_joined_when_the_control_server_says_so_too() -> None:
     assert owned_by_another(seen, replace(known, nodes=()), "anna") == ""
     # A server that does not answer knows nobody.
     assert unknown(seen, replace(known, nodes=(), answers=False)) == ""
+
+
+def test_a_network_map_that_is_none_is_an_error() -> None:
+    for bad in ("[]", "no map", '{"PacketFilter": 7}'):
+        with pytest.raises(FactProcessError, match=r"tailscale's network map is not understood: .*\. Next: "):
+            NodeFilter().process([bad])
 
 
 def test_ollama() -> None:

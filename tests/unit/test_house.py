@@ -99,9 +99,11 @@ def test_groups() -> None:
     hub = houses.entry("hub", *SERVERS)
     assert "did you mean 'clients'" in refusal([hub], (*ROLES, "client"))
     assert "at least one host" in refusal([houses.entry("hub", "coordinator", "model_hosts")])
+    assert "model_hosts is []" in refusal([houses.entry("hub", "coordinator", "gateway")])
     two = [hub, houses.entry("gate", "coordinator")]
     assert "['hub', 'gate']" in refusal(two)
     assert "host gate" in refusal([hub, houses.entry("gate")])
+    assert "either a client or a server" in refusal([houses.entry("hub", *SERVERS, "clients")])
 
 
 ROW = {"id": "web", "from": "lan", "to": "gateway", "port": "8080/tcp", "over": "lan", "why": "-"}

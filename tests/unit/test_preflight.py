@@ -164,7 +164,7 @@ def test_a_model_that_runs_on_the_card_is_not_replaced_because_the_card_is_not_s
     record = '{"model": "qwen3:14b", "place": "PLACE"}'
     problems, _ = check(**machine(card_trouble=NVIDIA, model_record=record.replace("PLACE", "VRAM")))
     assert len(problems) == 1
-    for words in ("nvidia-smi says", NVIDIA, "reboot the host", "rm /etc/private-ai/model.json"):
+    for words in ("answer of nvidia-smi", NVIDIA, "reboot the host", "rm /etc/private-ai/model.json"):
         assert words in problems[0]
     for other in (record.replace("PLACE", "RAM"), "", "[]", "what?"):
         assert check(**machine(card_trouble=NVIDIA, model_record=other))[0] == []

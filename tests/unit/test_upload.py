@@ -19,7 +19,7 @@ import paramiko
 import pytest
 
 from operations import upload
-from operations.upload import receive, send, uploaded
+from operations.upload import UploadError, receive, send, uploaded
 
 ROOT = Path(__file__).parent.parent.parent
 CONTENT = os.urandom(3_000_000)
@@ -27,10 +27,11 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Sshd(paramiko.ServerInterface):
-    """Runs what it is told with sh, as an sshd without the subsystem sftp. `cut` bytes of input end the connection."""
+    """Runs what it is told with sh, as an sshd without the subsystem sftp. `cut` bytes of input end the connection;
+    `silent`: a command's status is not told."""
 
     def __init__(self, cut: int = 0) -> None:
-        self.cut = cut
+        self.cut, self.silent = cut, False
         self.ended = threading.Event()
 
     def check_auth_none(self, username: str) -> int:
@@ -70,7 +71,8 @@ class Sshd(paramiko.ServerInterface):
         self.ended.set()
         if not self.cut:
             channel.sendall_stderr(said)
-            channel.send_exit_status(status)
+            if not self.silent:
+                channel.send_exit_status(status)
             channel.close()
 
 
@@ -185,6 +187,12 @@ def test_a_broken_connection_is_told_and_gone_on_from(host: Any, sshd: Sshd, loc
     sshd.ended.wait()
     begun = (incoming / "model.part").read_bytes()
     assert len(begun) >= 1_000_000 and CONTENT.startswith(begun)
+
+
+def test_a_connection_that_ends_behind_the_file_is_told(host: Any, sshd: Sshd, local: Path, incoming: Path) -> None:
+    sshd.silent = True
+    with pytest.raises(UploadError, match=r"the connection broke after 3 of 3 MB \(it ended\)\. Next: "):
+        send(host, local, "model", SHA256)
 
 
 def test_a_file_that_is_gone_from_the_cache_is_told(host: Any, tmp_path: Path) -> None:

@@ -1,0 +1,189 @@
+"""Every place in the code from which a run can end with a message, and what the tests had them say.
+
+A place is a call that makes an error for people, or that logs one. While the unit tests run, each message that is made
+is kept with the lines of code it came from.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from paramiko import SSHException
+from pyinfra.api.exceptions import PyinfraError
+
+from artifacts.errors import ArtifactError
+from operations.asked import NotYet
+from operations.remote import RemoteError
+from operations.upload import UploadError
+from plan.errors import SettingError
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("plan", "facts", "operations", "tasks", "artifacts")
+#: A deployment is these, and all that they import.
+STARTED = ("deploy.py", "config.py", "artifacts/__main__.py")
+#: What has its words from people's point of view. Errors of Python's own are caught and told by one of these.
+BASES: tuple[type[Exception], ...] = (
+    SettingError,
+    PyinfraError,
+    SSHException,
+    NotYet,
+    RemoteError,
+    UploadError,
+    ArtifactError,
+)
+#: How many frames between an error and the place that it is made for: a function that makes it for several.
+DEPTH = 5
+#: Messages that are kept of one line of code, and characters of one: made-up cases come by the thousands.
+MOST, LONGEST = 200, 1000
+
+#: (file, line) -> the messages that came from there.
+HEARD: dict[tuple[str, int], dict[str, None]] = {}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A call in a file, from its first line to its last. `words` are what is constant in it."""
+
+    file: str
+    first: int
+    last: int
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.first}: {self.words[:90]!r}"
+
+    def heard(self) -> list[str]:
+        return [said for at in range(self.first, self.last + 1) for said in HEARD.get((self.file, at), ())]
+
+
+def listen() -> None:
+    """Keep from now on what is said."""
+    for base in BASES:
+        _keep_of(base)
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.ERROR:
+                _keep(_name(record.pathname), record.lineno, record.getMessage())
+
+    logging.getLogger("pyinfra").addHandler(Ear())
+
+
+def _keep_of(base: Any) -> None:
+    first: Callable[..., None] = base.__init__
+
+    def init(self: Exception, *given: Any, **named: Any) -> None:
+        first(self, *given, **named)
+        frame, text = sys._getframe(1), str(self)
+        for _ in range(DEPTH):
+            _keep(_name(frame.f_code.co_filename), frame.f_lineno, text)
+            if frame.f_back is None:
+                break
+            frame = frame.f_back
+
+    base.__init__ = init
+
+
+@cache
+def _name(path: str) -> str:
+    """A file's name below the repository, "" for one that is not ours."""
+    name = path.removeprefix(f"{ROOT}/")
+    return name if name.startswith(FOLDERS) else ""
+
+
+def _keep(file: str, line: int, text: str) -> None:
+    kept = HEARD.setdefault((file, line), {})
+    if file and len(kept) < MOST:
+        kept[text[:LONGEST]] = None
+
+
+@cache
+def files() -> tuple[Path, ...]:
+    """The code of a deployment: other playbooks have messages of their own."""
+    found: dict[Path, None] = {}
+    open_ones = [ROOT / name for name in STARTED]
+    while open_ones:
+        file = open_ones.pop()
+        if file in found:
+            continue
+        found[file] = None
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                open_ones += _modules(node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+            elif isinstance(node, ast.Import):
+                open_ones += _modules(*(alias.name for alias in node.names))
+    return tuple(sorted(found))
+
+
+def _modules(*names: str) -> Iterator[Path]:
+    for name in names:
+        file = ROOT / f"{name.replace('.', '/')}.py"
+        if name.startswith(FOLDERS) and file.is_file():
+            yield file
+
+
+@cache
+def places() -> tuple[Place, ...]:
+    """All places of a deployment, in the order of files and lines."""
+    return tuple(place for file in files() for place in _of_file(file))
+
+
+def _of_file(file: Path) -> Iterator[Place]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    # A function inside another one that makes an error of what it is given: the places are where it is called.
+    makers: dict[str, ast.FunctionDef] = {}
+    for outer in ast.walk(tree):
+        if isinstance(outer, ast.FunctionDef):
+            for inner in outer.body:
+                if isinstance(inner, ast.FunctionDef) and inner.args.args and any(map(_is_error, ast.walk(inner))):
+                    makers[inner.name] = inner
+    inside = {id(each) for maker in makers.values() for each in ast.walk(maker)}
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call) or id(call) in inside or file == ROOT / "plan/errors.py":
+            continue
+        if any(_is_error(each) for argument in call.args for each in ast.walk(argument)):
+            # It hands on the error that it is given.
+            continue
+        name = _called(call)
+        if _is_error(call) or name in makers or name == "logger.error" or _is_own_init(call):
+            words = " ".join(_words(call))
+            if "SettingError" in name or name in makers or _says_something(words):
+                yield Place(str(file.relative_to(ROOT)), call.lineno, call.end_lineno or call.lineno, words)
+
+
+def _called(call: ast.Call) -> str:
+    return ast.unparse(call.func)
+
+
+def _is_error(node: ast.AST) -> bool:
+    """Whether this makes an error for people."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return False
+    name = node.func.id
+    return not hasattr(builtins, name) and (
+        name.endswith("Error") or name in ("ConnectionLost", "NotRoot", "NotYet", "SSHException", "WrongInput")
+    )
+
+
+def _is_own_init(call: ast.Call) -> bool:
+    return _called(call) == "super().__init__" and bool(list(_words(call)))
+
+
+def _words(call: ast.Call) -> Iterator[str]:
+    for each in ast.walk(call):
+        if isinstance(each, ast.Constant) and isinstance(each.value, str):
+            yield each.value
+
+
+def _says_something(words: str) -> bool:
+    """Whether a message has words of its own; else it hands on another one."""
+    return len(re.findall(r"[a-z]{2,}", words.replace("(nothing was changed)", ""))) > 1

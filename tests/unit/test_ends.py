@@ -1,0 +1,235 @@
+"""How a deployment ends where a person, a host or this computer's own programs do not go along: the message of each."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from paramiko import SSHException
+from pyinfra.api import Config, Inventory, State
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.state import StateStage
+from pyinfra.context import ctx_inventory, ctx_state
+
+from facts.have import ComponentState
+from facts.ollama import Stores
+from facts.tailscale import Tailscale, TailscaleState
+from operations.asked import NotYet
+from operations.certificate import _issue
+from operations.component import start_unit
+from operations.devices import _remove
+from operations.firewall import keep_rules
+from operations.headscale import _join
+from operations.ollama import answers
+from operations.remote import RemoteError, run_on
+from operations.upload import INCOMING, receive
+from plan.errors import SettingError
+from plan.nodes import Tidy
+from plan.want import Have, Unit
+from tasks import asking, base, ca, openclaw, this
+from tasks.devices import named_device
+from tasks.run import RUN, _refuse_unknown_limit
+from tests.unit import houses
+from tests.unit.fakes import CHOICE, PROFILE, Fake, bare, context
+from tests.unit.test_artifacts_fetch import closed_port
+
+
+def state_of(*names: str) -> State:
+    """pyinfra's state of a run on hosts at which nobody listens, before it has connected to any."""
+    data = {"ssh_hostname": "127.0.0.1", "ssh_port": closed_port()}
+    make: Any = Inventory
+    state, settings = State(), cast(Any, Config)()
+    state.init(make(([(name, data) for name in names], {}), clients=([names[0]] if names else [], {})), settings)
+    return state
+
+
+@pytest.fixture
+def nobody_answers() -> Any:
+    """A host of pyinfra's at which no sshd listens."""
+    return state_of("home").inventory.get_host("home")
+
+
+def text(said: str) -> str:
+    return " ".join(said.split())
+
+
+# Nobody to ask.
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("", "nobody can be asked here: standard input is no terminal"), ("no\n", "stopped by your answer")],
+)
+def test_a_question_without_a_yes_ends_the_run(monkeypatch: pytest.MonkeyPatch, typed: str, said: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    with pytest.raises(PyinfraError, match=rf"{said}.*\(nothing was changed\)\. Next: "):
+        asking.go_on(SimpleNamespace(current_stage=StateStage.Prepare))
+
+
+def test_a_jump_host_whose_key_is_not_known_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    with pytest.raises(SSHException, match=r"SSH does not know the host jump on the way.*Next: run `ssh jump` once"):
+        asking.key_is_right("No host key for jump found in known_hosts", yes=False)
+
+
+# What the command line says.
+
+
+def test_an_inventory_without_hosts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RUN, "inventory", "empty.py")
+    with pytest.raises(PyinfraError, match=r"inventory is 'empty.py'; accepted: at least one host"):
+        _refuse_unknown_limit(state_of())
+
+
+def test_a_limit_that_leaves_no_host_is_refused_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RUN, "limit", ("hoem",))
+    state = state_of("home", "laptop")
+    monkeypatch.setattr(state, "is_host_in_limit", lambda host: False)
+    with pytest.raises(PyinfraError, match=r"'hoem'; accepted: a host \(home, laptop\) or a group \(clients\)"):
+        _refuse_unknown_limit(state)
+
+
+def test_a_limit_that_matches_in_part_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RUN, "limit", ("home", "lpatop"))
+    entries = [houses.entry("home", "gateway"), houses.entry("laptop", "clients")]
+    with ctx_inventory.use(state_of("home").inventory), pytest.raises(SettingError, match="--limit is 'lpatop'; acc"):
+        this._check_limit(entries)
+
+
+def test_a_device_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RUN, "data", {})
+    with pytest.raises(this.WrongInput, match=r"--data device is None; .*Next: add --data device=NAME"):
+        named_device(houses.single())
+
+
+def test_all_that_is_wrong_with_a_host_is_said_at_once() -> None:
+    wrong = [SettingError("host home: RAM", "1 MiB", "more", "add some"), SettingError("host home: cpu", "x", "y", "z")]
+    with pytest.raises(
+        this.WrongInput, match=r"^nothing was changed:\n    host home: RAM is .*\n    host home: cpu is"
+    ):
+        base._say(wrong, [])
+
+
+# Hosts that cannot be reached, or are not there yet.
+
+
+def test_hosts_that_could_not_be_reached_are_named_before_any_change() -> None:
+    state = state_of("home", "laptop")
+    with ctx_state.use(state), ctx_inventory.use(state.inventory), pytest.raises(this.WrongInput) as error:
+        this.check_reached()
+    assert str(error.value).startswith("home, laptop could not be reached over SSH (nothing was changed). Next: ")
+
+
+def test_a_host_that_another_one_needs_is_named(nobody_answers: Any) -> None:
+    with pytest.raises(RemoteError, match="home could not be reached over SSH: "):
+        run_on(nobody_answers, "true")
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    return text(" ".join(record.getMessage() for record in caplog.records))
+
+
+def test_a_certificate_that_nobody_signs_is_told(caplog: pytest.LogCaptureFixture, nobody_answers: Any) -> None:
+    here: Any = Fake("laptop", bare("100.64.0.1"))
+    assert not _issue(None, here, "/etc/x/tls", "x", "DNS:home.vpn.house.internal", nobody_answers)  # type: ignore[arg-type]
+    assert "no certificate for DNS:home.vpn.house.internal: home could not be reached over SSH" in logged(caplog)
+
+
+def test_a_host_that_gets_no_key_is_told(caplog: pytest.LogCaptureFixture, nobody_answers: Any) -> None:
+    here: Any = Fake("laptop", bare("100.64.0.1"))
+    control = "https://headscale.house.internal:443"
+    assert not _join(None, here, nobody_answers, control, ("tag:gateway",), "", False, False)  # type: ignore[arg-type]
+    assert "could not join the VPN: home could not be reached over SSH" in logged(caplog)
+
+
+def test_what_another_host_has_to_be_first_is_said() -> None:
+    house = houses.split()
+    fake = Fake("brain", {Tailscale: TailscaleState("", "", "", frozenset(), (), False, (), False)})
+    with context(fake, {"brain": fake}), pytest.raises(NotYet, match="brain has no VPN address before it has joined"):
+        this.vpn_of(house.member("brain"))
+    gate = Fake("gate", {**bare("100.64.0.2"), ComponentState: Have()})
+    openclaw._numbers.clear()
+    of_gate = this.This(house, house.member("gate"), PROFILE)
+    with context(gate, {"gate": gate}), pytest.raises(NotYet, match="the account openclaw has no number before it is"):
+        openclaw._container(of_gate, "image", 18789)
+
+
+def test_the_authority_has_to_be_there_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    house, home = houses.single(), Fake("home", bare("100.64.0.1"))
+    monkeypatch.setattr(ca, "component", lambda name, want: want())
+    with context(home, {"home": home}), pytest.raises(NotYet, match="the CA is made on the coordinator first"):
+        ca.deploy_trust(this.This(house, house.member("home"), PROFILE))
+
+
+def test_a_device_that_stays_somewhere_is_told(caplog: pytest.LogCaptureFixture, nobody_answers: Any) -> None:
+    leaves = Tidy((), (7,), {}, None)
+    assert not _remove(None, nobody_answers, houses.single(), "phone", leaves, [])  # type: ignore[arg-type]
+    assert "phone is not removed everywhere: home could not be reached over SSH" in logged(caplog)
+
+
+# What this computer's own programs do.
+
+
+def test_what_could_not_be_obtained_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(this.WrongInput, match=r"obtaining headscale failed, see above \(nothing was changed\)"):
+        this.program("headscale", "amd64", houses.single())
+
+
+def test_a_cache_that_was_filled_elsewhere_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    with pytest.raises(this.WrongInput, match="headscale for amd64 is not in the cache after it was obtained"):
+        this.program("headscale", "amd64", houses.single())
+
+
+def test_a_model_that_is_not_there_after_all_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    monkeypatch.setitem(this._choices, "home", CHOICE)
+    monkeypatch.setitem(this._stores, "home", Stores(frozenset(), {}, {}))
+    with pytest.raises(this.WrongInput, match=f"the model {CHOICE.entry.name} is not in the cache after it was obt"):
+        this.model_of(houses.single().member("home"))
+
+
+# What hosts' own programs say: the scripts run here, with systemctl as a function.
+
+
+def script(lines: str, stdin: bytes = b"") -> str:
+    """What a script writes to standard error; it has to fail."""
+    done = subprocess.run(
+        ["sh", "-c", f"systemctl() {{ :; }}\njournalctl() {{ :; }}\n{lines}"],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    return done.stderr.decode()
+
+
+def test_a_unit_that_does_not_get_ready_is_told() -> None:
+    said = script(start_unit(Unit("x.service", ready="false", ready_seconds=0)))
+    assert "x.service was not ready within 0 s" in said
+
+
+def test_rules_that_are_not_there_any_more_are_not_kept() -> None:
+    assert "they were taken back already" in script(keep_rules(()))
+
+
+def test_a_file_that_does_not_arrive_whole_is_not_taken(tmp_path: Path) -> None:
+    receiving = receive("name", 10, "0" * 64).replace(INCOMING, str(tmp_path))
+    assert "it was cut off" in script(receiving, b"123")
+
+
+def test_a_model_that_gives_no_token_is_told() -> None:
+    here = Fake("home", bare("100.64.0.1"))
+    with context(here, {"home": here}):
+        here.do(answers, model_name="tiny:1b", manifest="m", context=8192, port=closed_port())
+    assert "Ollama does not answer with tiny:1b: " in script(here.commands[-1])

@@ -1,0 +1,111 @@
+"""Every message with which a first deployment can end stands in docs/troubleshooting.md, and a test has produced it.
+
+The last ones of a whole run (tests/unit/conftest.py): they look at what all the other tests have made the code say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.unit.messages import ROOT, files, places
+
+PAGE = ROOT / "docs/troubleshooting.md"
+#: Words in capitals of a row stand for what differs from case to case. These are words of the messages themselves.
+NAMES = {"SSH", "VPN", "RAM", "CA", "CPU", "GPU", "HOME", "XDG_CACHE_HOME", "PRIVATE_AI_RELEASE_MIRROR", "RPM"}
+#: Messages that a program on a host or this computer writes itself: the words -> the test that has them written.
+WRITTEN = {
+    "they were taken back already": "tests/unit/test_ends.py",
+    "it was cut off": "tests/unit/test_ends.py",
+    "was not ready within": "tests/unit/test_ends.py",
+    "Ollama does not answer with": "tests/unit/test_ends.py",
+    "Ended by": "tests/unit/test_ending.py",
+    "pyinfra-debug.log": "tests/unit/test_ending.py",
+}
+#: Places that only a lab can come to: words of the message -> the test that does.
+IN_A_LAB = {"not confirmed by a new SSH connection": "tests/lab/test_lockout.py"}
+
+
+@cache
+def rows() -> tuple[str, ...]:
+    """The messages of the page's tables of messages, as they stand there."""
+    return tuple(_rows(PAGE.read_text(encoding="utf-8")))
+
+
+def _rows(page: str) -> Iterator[str]:
+    inside = False
+    for row in page.splitlines():
+        if not row.startswith("|"):
+            inside = False
+        elif row.startswith("| message"):
+            inside = True
+        elif inside:
+            yield from re.findall(r"`([^`]+)`", row.split(" | ")[0])
+
+
+def pattern(row: str) -> str:
+    """A regular expression for a row's message. Dots stand for anything, also for nothing."""
+    parts = re.split(r"(\.\.\.|\b[A-Z][A-Z_]*\b)", row)
+    return "".join(
+        ".*?" if part == "..." else ".{1,80}?" if number % 2 and part not in NAMES else re.escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
+def tells(row: str, said: list[str]) -> bool:
+    """Whether a row is about one of these messages."""
+    wanted = re.compile(pattern(row), re.DOTALL)
+    return any(map(wanted.search, said))
+
+
+@pytest.fixture
+def whole(request: pytest.FixtureRequest) -> None:
+    """Only where all unit tests have run before: the messages are those of all of them."""
+    there = {Path(item.fspath).name for item in request.session.items}
+    missing = {file.name for file in Path(__file__).parent.glob("test_*.py")} - there
+    if missing or request.config.option.keyword:
+        pytest.skip("needs the messages of all unit tests: run tests/unit as a whole")
+
+
+def test_every_message_of_the_code_is_produced_by_a_test(whole: None) -> None:
+    silent = [place for place in places() if not place.heard() and not any(word in place.words for word in IN_A_LAB)]
+    assert not silent, "no unit test makes these messages; write one, or take the code away:\n" + "\n".join(
+        map(str, silent)
+    )
+
+
+def test_every_message_of_the_code_has_its_row(whole: None) -> None:
+    missing = []
+    for place in places():
+        said = place.heard()
+        if said and not any(tells(row, said) for row in rows()):
+            missing.append(f"{place}\n    for example: {said[0][:300]}")
+    assert not missing, (
+        "no table of messages in docs/troubleshooting.md has these; add a row, words in capitals for what differs:\n"
+        + "\n".join(missing)
+    )
+
+
+def test_every_row_is_a_message_of_the_code(whole: None) -> None:
+    said = list(dict.fromkeys(each for place in places() for each in place.heard()))
+    stale = [row for row in rows() if not any(words in row for words in (*WRITTEN, *IN_A_LAB)) and not tells(row, said)]
+    assert not stale, (
+        "the code never says this; correct these rows of docs/troubleshooting.md, or take them away:\n"
+        + "\n".join(stale)
+    )
+
+
+def test_messages_that_hosts_write_have_rows_and_tests() -> None:
+    code = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in files()}
+    for words, test in {**WRITTEN, **IN_A_LAB}.items():
+        assert any(words in text for text in code.values()), f"the code does not say {words!r} any more"
+        assert any(words in row for row in rows()), f"no row of docs/troubleshooting.md has {words!r}"
+        assert words in (ROOT / test).read_text(encoding="utf-8"), f"{test} does not look for {words!r}"
+    for name, text in code.items():
+        for said in re.findall(r"echo ([^;\n]{3,}?) >&2", text):
+            written = [words for words in WRITTEN if words in said]
+            assert written, f"{name}: a script writes {said!r}: add it to WRITTEN, with its test, and to the page"
