@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+import uuid
 from collections.abc import Generator
 
 import click
@@ -12,10 +13,10 @@ from pyinfra import host, inventory, logger
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from operations.remote import RemoteError, run_on
+from plan import limits
 from plan.terminal import plain
+from plan.too_long import journal_script, too_long
 
-#: A first message on a slow machine reads OpenClaw's whole system prompt before the first word.
-ANSWER_SECONDS = 900
 #: A way that is dead is known sooner.
 CONNECT_SECONDS = 30
 
@@ -35,17 +36,21 @@ def ask(message: str, gateway: str, url: str, token: str) -> Generator[FunctionC
 def _ask(state: State, host: Host, message: str, gateway: Host, url: str, token: str) -> bool:
     asked = {"model": "openclaw/default", "messages": [{"role": "user", "content": message}]}
     host.log(f"asking {url}; the first answer after a start takes half a minute on a small machine")
+    # As the gateway would name it. By this name the gateway's journal says what became of the message.
+    session = f"agent:main:openai:{uuid.uuid4()}"
     begun = time.monotonic()
     try:
         secret = run_on(gateway, f"cat {shlex.quote(token)}").strip()
-        said = run_on(host, ask_script(url), stdin=f"{secret}\n{json.dumps(asked)}")
+        said = run_on(host, ask_script(url, session), stdin=f"{secret}\n{json.dumps(asked)}")
         answer = json.loads(said)
         text, usage = answer["choices"][0]["message"]["content"], answer["usage"]
     except RemoteError as error:
         logger.error(f"{host.print_prefix}no answer: {error}")
         return False
     except (ValueError, KeyError, IndexError, TypeError):
-        logger.error(f"{host.print_prefix}no answer; the gateway said: {plain(said[:500])}")
+        logger.error(
+            f"{host.print_prefix}no answer; {_reason(gateway, session) or f'the gateway said: {plain(said[:500])}'}"
+        )
         return False
     seconds = time.monotonic() - begun
     tokens = f"{usage['prompt_tokens']} tokens read, {usage['completion_tokens']} written"
@@ -55,14 +60,22 @@ def _ask(state: State, host: Host, message: str, gateway: Host, url: str, token:
     return True
 
 
-def ask_script(url: str) -> str:
+def _reason(gateway: Host, session: str) -> str | None:
+    """Why there was no answer, where the gateway's journal says it in a way that is known."""
+    try:
+        return too_long(run_on(gateway, journal_script(session)))
+    except RemoteError:
+        return None
+
+
+def ask_script(url: str, session: str) -> str:
     """Send what stands on standard input behind its first line, the token. Neither is an argument, which others on the
     host could read and which would have a limit."""
     return "\n".join(
         [
             "IFS= read -r token",
-            f"curl --silent --show-error --connect-timeout {CONNECT_SECONDS} --max-time {ANSWER_SECONDS} "
-            "--header 'Content-Type: application/json' "
+            f"curl --silent --show-error --connect-timeout {CONNECT_SECONDS} --max-time {limits.ANSWER} "
+            f"--header 'Content-Type: application/json' --header 'x-openclaw-session-key: {session}' "
             f"--header @/dev/fd/3 --data-binary @- {shlex.quote(url)} 3<<end",
             "Authorization: Bearer $token",
             "end",

@@ -15,6 +15,7 @@ from operations.asked import ask, will_ask
 from operations.differs import differs
 from operations.script import into_place
 from operations.upload import INCOMING, upload
+from plan import limits
 from plan.difference import Change
 
 #: How long the model stays in memory after the deployment has loaded it: ten years. Not for ever, as after a message of
@@ -98,7 +99,7 @@ def answers(model_name: str, manifest: str, context: int, port: int) -> Generato
         "options": {"num_ctx": context, "num_predict": 1},
     }
     yield StringCommand(
-        f"said=$(curl --silent --show-error --max-time 600 http://127.0.0.1:{port}/api/generate "
+        f"said=$(curl --silent --show-error --max-time {limits.TOKEN} http://127.0.0.1:{port}/api/generate "
         f"-d {shlex.quote(json.dumps(asked))}); "
         # eval_count is the number of tokens the model made.
         """printf %s "$said" | grep -q '"eval_count":[1-9]' || """

@@ -12,8 +12,9 @@ the page cache live in the rest), or 0.92 x VRAM. Just under 16 GiB the budget s
 because the kernel of a "16 GB" machine shows about 15.5.
 
 The context. OpenClaw's set-up uses 32768 tokens, calls 16384 the practical minimum and warns below 8192.
-Its system prompt under this project's configuration was measured at 2447 tokens, so 8192 leaves more
-than 5000 for the conversation: that is the minimum here. 32768 is wanted, and is reduced in steps.
+Its system prompt under this project's configuration was measured at 2447 tokens, so 8192 leaves some 5000
+for a first message and its answer; OpenClaw begins to sum up older messages at three quarters, 6144 tokens.
+That is the minimum here. 32768 is wanted, and is reduced in steps.
 
 What gives way first. The context, down to 16384: a larger model follows instructions and calls tools
 more reliably, and few household conversations pass 16384 tokens. Below 16384 both hurt: a smaller model with

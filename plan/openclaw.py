@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plan import limits
 from plan.house import House, Member
 from plan.models import Choice, GatewayLimits, gateway_limits
 from plan.want import Account, Component
@@ -97,13 +98,15 @@ def openclaw_config(house: House, gateway: Member, servers: Sequence[ModelServer
     port = house.port("openclaw")
     # The exact URL people open the Control UI by.
     origins = [f"https://{house.vpn_name(gateway)}:{port}"]
-    limits = [gateway_limits(server.choice) for server in servers]
+    told = [gateway_limits(server.choice) for server in servers]
     names = [f"{server.provider}/{server.choice.entry.name}" for server in servers]
     defaults: dict[str, Any] = {
         "model": {"primary": names[0], "fallbacks": names[1:]},
         "workspace": "/home/node/.openclaw/workspace",
         "skipBootstrap": True,
-        "timeoutSeconds": 900,
+        "timeoutSeconds": limits.RUN,
+        # From three quarters of the context on OpenClaw has the model sum up older messages. The share is fixed there.
+        "compaction": {"timeoutSeconds": limits.COMPACTION},
         # One model that answers one after the other.
         "maxConcurrent": 1,
         "subagents": {"maxConcurrent": 1},
@@ -111,8 +114,8 @@ def openclaw_config(house: House, gateway: Member, servers: Sequence[ModelServer
         # The container is the sandbox; this feature would want an engine's socket.
         "sandbox": {"mode": "off"},
     }
-    if limits[0].context_injection:
-        defaults["contextInjection"] = limits[0].context_injection
+    if told[0].context_injection:
+        defaults["contextInjection"] = told[0].context_injection
     return {
         "gateway": _gateway(port, origins),
         "secrets": {"providers": {"token": {"source": "file", "path": "/etc/openclaw/token", "mode": "singleValue"}}},
@@ -120,7 +123,7 @@ def openclaw_config(house: House, gateway: Member, servers: Sequence[ModelServer
             "mode": "replace",
             "catalogRefresh": {"enabled": False},
             "providers": {
-                server.provider: _provider(server, limit) for server, limit in zip(servers, limits, strict=True)
+                server.provider: _provider(server, limit) for server, limit in zip(servers, told, strict=True)
             },
         },
         "agents": {"defaults": defaults},
@@ -186,18 +189,18 @@ def _gateway(port: int, origins: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _provider(server: ModelServer, limits: GatewayLimits) -> dict[str, Any]:
+def _provider(server: ModelServer, told: GatewayLimits) -> dict[str, Any]:
     params: dict[str, Any] = {
-        "num_ctx": limits.context,
+        "num_ctx": told.context,
         # As the server's own setting: another value would replace it.
         "keep_alive": -1,
         # OpenClaw does not send maxTokens to Ollama; without this a small model fills the whole context.
-        "num_predict": limits.max_tokens,
+        "num_predict": told.max_tokens,
     }
-    if limits.temperature is not None:
-        params["temperature"] = limits.temperature
-    if limits.repeat_penalty is not None:
-        params["repeat_penalty"] = limits.repeat_penalty
+    if told.temperature is not None:
+        params["temperature"] = told.temperature
+    if told.repeat_penalty is not None:
+        params["repeat_penalty"] = told.repeat_penalty
     name = server.choice.entry.name
     return {
         # The native API: the OpenAI dialect has no way to say num_ctx, and breaks tool calls.
@@ -205,17 +208,17 @@ def _provider(server: ModelServer, limits: GatewayLimits) -> dict[str, Any]:
         "baseUrl": server.url,
         # A marker that means "no key", not a secret.
         "apiKey": "ollama-local",
-        "timeoutSeconds": 600,
+        "timeoutSeconds": limits.MODEL,
         "models": [
             {
                 "id": name,
                 "name": name,
-                "reasoning": limits.reasoning,
+                "reasoning": told.reasoning,
                 "input": ["text"],
-                "contextWindow": limits.context,
-                "contextTokens": limits.context,
-                "maxTokens": limits.max_tokens,
-                "compat": {"supportsTools": limits.tools},
+                "contextWindow": told.context,
+                "contextTokens": told.context,
+                "maxTokens": told.max_tokens,
+                "compat": {"supportsTools": told.tools},
                 "params": params,
             }
         ],

@@ -7,6 +7,7 @@ import json
 from operations.component import component
 from operations.ollama import answers, asks
 from operations.ollama import model as lay_down
+from plan import limits
 from plan.checks import is_vpn
 from plan.chosen import RECORD, record
 from plan.house import House
@@ -36,7 +37,7 @@ def deploy(this: This) -> None:
     name = choice.entry.name
     found_files = model_of(this.member)
     files = found_files.model
-    unit = render("ollama/ollama.service.j2", port=port, context=choice.context, gpu=gpu)
+    unit = render("ollama/ollama.service.j2", port=port, context=choice.context, gpu=gpu, load_seconds=limits.LOAD)
     wanted = Component(
         programs=(found,),
         directories=(Directory("/var/lib/ollama", "ollama", "ollama", "0750"), Directory("/etc/private-ai")),

@@ -14,6 +14,7 @@ from operations.asked import NotYet, ask
 from operations.certificate import server_certificate
 from operations.component import component
 from operations.openclaw import Image, image, loaded
+from plan import limits
 from plan.house import House, Member
 from plan.models import Choice
 from plan.openclaw import (
@@ -117,6 +118,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
         # Where the kernel offers no such controller, Podman refuses to start a container with a limit.
         pids=PIDS if "pids" in controllers else 0,
         memory=f"{MEMORY_GIB}g" if "memory" in controllers else "",
+        start_seconds=limits.START,
     )
     return Component(
         directories=(
@@ -151,11 +153,15 @@ def _first_message(this: This, choices: Mapping[str, Choice]) -> tuple[File, ...
         host=ollama_host(this.member, server),
         address=f"{address}:{this.house.port('ollama')}",
         model=choices[server.name].entry.name,
+        ready_seconds=limits.STARTED,
+        answer_seconds=limits.FIRST_ANSWER,
+        session_seconds=limits.SESSION,
     )
     return (
         File(FIRST_MESSAGE, static("openclaw/first-message.mjs")),
         File(WARM_PROGRAM, program, mode="0755", check="sh -n {}"),
-        *(File(path, static(f"openclaw/{Path(path).name}")) for path in (WARM_SERVICE, WARM_TIMER)),
+        File(WARM_SERVICE, render("openclaw/openclaw-warm.service.j2", seconds=limits.FIRST_MESSAGE)),
+        File(WARM_TIMER, static("openclaw/openclaw-warm.timer")),
     )
 
 
@@ -187,7 +193,7 @@ def service(house: House, gateway: Member, uid: int) -> Unit:
         in_force="podman inspect --format '{{.Image}}' openclaw",
         # It says ready:false with status 200 at first, and the web page answers any unknown path.
         ready=f"{from_itself(house, gateway)}/readyz | grep -q '\"ready\":true'",
-        ready_seconds=240,
+        ready_seconds=limits.STARTED,
         then=SEND_FIRST_MESSAGE,
         enable=False,
         user=ACCOUNT,

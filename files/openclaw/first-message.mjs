@@ -5,9 +5,8 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { request } from "node:https";
 
-const READY_SECONDS = 240;
-// As agents.defaults.timeoutSeconds in openclaw.json.
-const ANSWER_SECONDS = 900;
+// From plan/limits.py, by openclaw-warm.
+const [READY_SECONDS, ANSWER_SECONDS, SESSION_SECONDS] = process.argv.slice(2).map(Number);
 const NO_ANSWER = 75;
 // Like any conversation over HTTP, but for its name. One that is kept in memory only ("incognito") would have another
 // system prompt, and leave the gateway's way to its storage untried.
@@ -48,7 +47,7 @@ async function ready() {
 
 function sessions(verb, ...options) {
   try {
-    execFileSync("openclaw", ["sessions", verb, CONVERSATION, ...options], { stdio: "pipe", timeout: 60000 });
+    execFileSync("openclaw", ["sessions", verb, CONVERSATION, ...options], { stdio: "pipe", timeout: SESSION_SECONDS * 1000 });
   } catch (error) {
     const why = String(error.stderr || error.message);
     if (!why.includes("Session not found")) console.error(`sessions ${verb} ${CONVERSATION}: ${why}`);

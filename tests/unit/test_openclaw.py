@@ -132,7 +132,15 @@ BY_DEPLOYMENT, BY_MESSAGE = (
 def test_when_the_first_message_is_sent(
     tmp_path: Path, before: str, loaded: str, ends: int, sent: bool, after: str
 ) -> None:
-    script = render("openclaw/openclaw-warm.j2", host="127.0.0.1", address="127.0.0.1:11434", model="m:7b")
+    script = render(
+        "openclaw/openclaw-warm.j2",
+        host="127.0.0.1",
+        address="127.0.0.1:11434",
+        model="m:7b",
+        ready_seconds=1,
+        answer_seconds=1,
+        session_seconds=1,
+    )
     mark, calls = tmp_path / "openclaw-warm", tmp_path / "calls"
     for name, body in {
         "systemctl": 'case "$*" in *InvocationID*) echo this ;; esac',

@@ -1,0 +1,34 @@
+"""A text that is longer than the model's context: how the gateway's journal says so, and what people are told.
+
+The gateway answers with status 500 and `internal error`; the numbers stand in what it logs of Ollama's refusal.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: Ollama 0.32's words, as OpenClaw 2026.9.6 logs them.
+REFUSAL = "request ([0-9]* tokens) exceeds the available context size ([0-9]* tokens)"
+_NUMBERS = re.compile(r"request \((\d{1,12}) tokens\) exceeds the available context size \((\d{1,12}) tokens\)")
+
+
+def journal_script(session: str) -> str:
+    """A script for the gateway that prints Ollama's refusals of one conversation, and nothing else of the journal."""
+    return (
+        "journalctl _SYSTEMD_USER_UNIT=openclaw.service --since=-2hours --output=cat --no-pager | "
+        f"grep -F 'sessionKey={session} ' | grep -o '{REFUSAL}' || :"
+    )
+
+
+def too_long(refusals: str) -> str | None:
+    """What a person is told, from the output of `journal_script`; None when it holds no refusal."""
+    found = _NUMBERS.findall(refusals)
+    if not found:
+        return None
+    sent, fits = found[-1]
+    return (
+        f"the text is too long: with OpenClaw's own prompt it has {sent} tokens, and the model's context has {fits}. "
+        "A token is about four letters of English, fewer in other languages. Next: send a shorter text, or set a "
+        "larger ollama_context, or a model that can have one, in group_data/all.py and run the deployment "
+        "(docs/model-choice.md)"
+    )

@@ -1,0 +1,76 @@
+"""The time limits of a message: each lies within the next outer one, and each program is given its own."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from operations.chat import ask_script
+from plan import limits
+from plan.catalogue import CATALOGUE
+from plan.models import Hardware, choose
+from plan.openclaw import ModelServer, openclaw_config
+from tasks import openclaw
+from tasks.render import render, static
+from tests.unit import houses
+
+HARD_DISK_BYTES_A_SECOND = 100e6
+#: From the inner one to the outer one: what is outside has to wait longer, or a try is lost and the next begins anew.
+NESTED = (
+    (limits.LOAD, limits.TOKEN),
+    (limits.LOAD, limits.MODEL),
+    (limits.MODEL + limits.COMPACTION, limits.RUN),
+    (limits.RUN, limits.ANSWER),
+    (limits.MODEL, limits.FIRST_ANSWER),
+    (limits.STARTED, limits.START),
+    (limits.STARTED + limits.FIRST_ANSWER + 2 * limits.SESSION, limits.FIRST_MESSAGE),
+)
+
+
+def configuration() -> dict[str, Any]:
+    house = houses.single()
+    choice = choose(Hardware(ram_gib=16, disk_free_gib=99), wanted_context=None, named=None, registry_reachable=True)
+    return openclaw_config(house, house.member("home"), [ModelServer("ollama", "http://127.0.0.1:11434", choice)])
+
+
+def test_an_outer_limit_is_longer_than_what_lies_within() -> None:
+    assert [pair for pair in NESTED if pair[0] >= pair[1]] == []
+    # A compaction asks the same model, on the same host.
+    assert limits.COMPACTION >= limits.MODEL
+
+
+def test_the_largest_model_is_loaded_from_a_hard_disk() -> None:
+    largest = max(entry.download_gib for entry in CATALOGUE) * 2**30
+    assert largest / HARD_DISK_BYTES_A_SECOND < limits.LOAD
+
+
+def test_the_gateway_waits_as_long_for_a_compaction_as_for_an_answer() -> None:
+    made = configuration()
+    defaults = made["agents"]["defaults"]
+    assert made["models"]["providers"]["ollama"]["timeoutSeconds"] == limits.MODEL
+    assert defaults["compaction"] == {"timeoutSeconds": limits.COMPACTION}
+    assert defaults["timeoutSeconds"] == limits.RUN
+
+
+def test_each_program_is_given_its_limit() -> None:
+    unit = render("ollama/ollama.service.j2", port=1, context=8192, gpu=False, load_seconds=limits.LOAD)
+    assert f"\nEnvironment=OLLAMA_LOAD_TIMEOUT={limits.LOAD}s\n" in unit
+    assert f"--max-time {limits.ANSWER} " in ask_script("https://home:18789/v1/chat/completions", "agent:main:openai:a")
+    service = openclaw.service(houses.single(), houses.single().member("home"), 990)
+    assert service.ready_seconds == limits.STARTED
+
+
+def test_the_first_message_takes_its_limits_from_the_program_that_sends_it() -> None:
+    sent = static("openclaw/first-message.mjs")
+    [names] = re.findall(r"const \[(.*)\] = process\.argv\.slice\(2\)\.map\(Number\);", sent)
+    assert names.split(", ") == ["READY_SECONDS", "ANSWER_SECONDS", "SESSION_SECONDS"]
+    program = render(
+        "openclaw/openclaw-warm.j2",
+        host="127.0.0.1",
+        address="127.0.0.1:11434",
+        model="m",
+        ready_seconds=1,
+        answer_seconds=2,
+        session_seconds=3,
+    )
+    assert "/etc/openclaw/first-message.mjs 1 2 3\n" in program
