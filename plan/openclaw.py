@@ -61,6 +61,8 @@ MEMORY_GIB = 2
 PIDS = 512
 #: Inside the container OpenClaw's account is the image's user, which is no administrator there either.
 USER_NAMESPACE = "keep-id:uid=1000,gid=1000"
+#: Sites of OpenClaw's makers that the program asks without being told to; their names lead nowhere in the container.
+OWN_SITES = ("clawhub.ai",)
 #: Where the gateway's host keeps the id of the image that was laid down.
 IMAGE_RECORD = "/var/lib/private-ai/openclaw.image"
 

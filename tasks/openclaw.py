@@ -21,6 +21,7 @@ from plan.openclaw import (
     ACCOUNT,
     IMAGE_RECORD,
     MEMORY_GIB,
+    OWN_SITES,
     PIDS,
     USER_NAMESPACE,
     WHO,
@@ -119,6 +120,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
         pids=PIDS if "pids" in controllers else 0,
         memory=f"{MEMORY_GIB}g" if "memory" in controllers else "",
         start_seconds=limits.START,
+        own_sites=OWN_SITES,
     )
     return Component(
         directories=(

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from plan.access import ROLES
 from plan.house import House
 from plan.inventory import build_house
+from plan.openclaw import OWN_SITES
 from plan.values import DOMAIN_MOST, HOUSE_NAME_MOST
 from tests.unit import fakes, houses
 from tests.unit.hostile import ALPHABET, WORDS, fewer, labels
@@ -201,7 +202,8 @@ def test_units_have_the_keys_they_always_have(name: dict[str, str]) -> None:
     )
     assert odd == plain and len(odd) > 10
     (text,) = files(house_of(name), ".container")
-    assert [value for _, key, value in parsed_unit(text) if key == "AddHost"] == [f"{name['qqbrain']}.local:100.64.0.3"]
+    names = [value for _, key, value in parsed_unit(text) if key == "AddHost"]
+    assert names == [f"{name['qqbrain']}.local:100.64.0.3", *(f"{site}:127.0.0.1" for site in OWN_SITES)]
 
 
 @fewer(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from operations import asked
 from operations.openclaw import Image, ImagePresent, loaded, sent
 from plan.models import Hardware, choose, gateway_limits
-from plan.openclaw import ModelServer, ollama_host, openclaw_config
+from plan.openclaw import OWN_SITES, ModelServer, ollama_host, openclaw_config
 from tasks.render import render
 from tests.unit import houses
 from tests.unit.fakes import Fake, context
@@ -98,6 +99,12 @@ def test_nothing_phones_home_and_nothing_runs_commands() -> None:
     assert made["plugins"]["allow"] == ["ollama"] and "ollama" not in made["plugins"]["deny"]
     assert made["gateway"]["auth"]["token"]["source"] == "file", "the token must not stand in the configuration"
     assert made["gateway"]["tls"]["enabled"] is True
+
+
+def test_the_names_of_openclaws_own_sites_lead_nowhere_in_the_container() -> None:
+    values = {"image": "i", "user_namespace": "u", "port": 1, "forward": "none", "hosts": [], "pids": 1, "memory": ""}
+    made = render("openclaw/openclaw.container.j2", **values, start_seconds=1, own_sites=OWN_SITES)
+    assert re.findall(r"^AddHost=(.*)$", made, re.MULTILINE) == ["clawhub.ai:127.0.0.1"]
 
 
 #: Ollama's answer about what it has in memory: by the deployment, and by a message of OpenClaw.

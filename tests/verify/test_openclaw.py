@@ -8,7 +8,7 @@ from typing import Any
 
 from plan.chosen import chosen
 from plan.house import Member
-from plan.openclaw import MEMORY_GIB, PIDS, model_servers, openclaw_config
+from plan.openclaw import MEMORY_GIB, OWN_SITES, PIDS, model_servers, openclaw_config
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
 from tests.verify.state import status_fields
@@ -53,6 +53,8 @@ def test_cage(gateway: Member, probing: Probing, check: Check) -> None:
         "only its own two folders, so no engine's socket": mounts == MOUNTS,
         "the image that was laid down": found.get("Image") not in (None, "")
         and found.get("Image") == state["image"].text,
+        "names of its makers' sites that lead nowhere": {f"{name}:127.0.0.1" for name in OWN_SITES}
+        <= set(settings.get("ExtraHosts") or ()),
         "no devices": not settings.get("Devices"),
         "the kernel's filter of system calls": kernel.get("Seccomp") == "2",
     }

@@ -93,6 +93,15 @@ BREAKAGES = (
         sample="single",
     ),
     Breakage(
+        "openclaw.own-site",
+        "gateway",
+        "The name of its makers' site is looked up outside the container.",
+        caged("/^AddHost=clawhub/d"),
+        (Caught(CAGE, "not so:.*makers' sites"),),
+        (),
+        REPAIR,
+    ),
+    Breakage(
         "openclaw.host-folder",
         "gateway",
         "A folder of the host is mounted into the container.",
