@@ -11,6 +11,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
 from plan.errors import AGAIN, STRANGE, shown
+from plan.incoming import MODELS_INCOMING
 
 STORE = "/var/lib/ollama/models"
 #: Stores that people fill: by the service of Ollama's install script, and by `ollama serve` under their own names.
@@ -21,21 +22,25 @@ _BLOB = re.compile(r"sha256-[0-9a-f]{64}")
 @dataclass(frozen=True)
 class Stores:
     """`installed`: names of the models of Ollama's library in the house's store. `own`: digest (sha256-HEX) -> bytes of
-    the blobs there; `elsewhere`: digest -> (path, bytes) of those in other stores."""
+    the blobs there; `elsewhere`: digest -> (path, bytes) of those in other stores. `begun`: bytes that an interrupted
+    run has sent, which the next one goes on with or removes."""
 
     installed: frozenset[str]
     own: dict[str, int]
     elsewhere: dict[str, tuple[str, int]]
+    begun: int = 0
 
 
 @dataclass(frozen=True)
 class OllamaModels:
     """`blobs`: digest (sha256-HEX) -> bytes on disk; `manifest`: sha256 of the asked manifest or "";
-    `loaded`: model name -> context length it was loaded with."""
+    `loaded`: model name -> context length it was loaded with; `begun`: whether an interrupted run has left the folder
+    of what it was sending."""
 
     blobs: dict[str, int]
     manifest: str
     loaded: dict[str, int]
+    begun: bool = False
 
 
 class Ollama(FactBase[OllamaModels]):
@@ -46,6 +51,7 @@ class Ollama(FactBase[OllamaModels]):
         return "\n".join(
             [
                 f"find {STORE}/blobs -maxdepth 1 -type f -name 'sha256-*' -printf '%p %s\\n' 2>/dev/null",
+                f"test -e {MODELS_INCOMING} && echo begun",
                 f'echo "--- $(sha256sum {path} 2>/dev/null | cut -c1-64)"',
                 f"curl --silent --max-time 5 http://127.0.0.1:{port}/api/ps || true",
             ]
@@ -63,14 +69,14 @@ class Ollama(FactBase[OllamaModels]):
             loaded = {str(model["name"]): int(model.get("context_length", 0)) for model in running.get("models") or ()}
         except STRANGE as error:
             raise FactProcessError(f"Ollama's answer is not understood: {shown(error)}. {AGAIN}") from error
-        return OllamaModels(blobs, output[cut][3:].strip(), loaded)
+        return OllamaModels(blobs, output[cut][3:].strip(), loaded, "begun" in output[:cut])
 
 
 class ModelStores(FactBase[Stores]):
     """Models and blobs on this host: in the house's store, and in those that people fill. Cost: one remote command."""
 
     def command(self) -> str:
-        folders = " ".join(f"{store}/blobs" for store in (STORE, *OTHER_STORES))
+        folders = " ".join([MODELS_INCOMING, *(f"{store}/blobs" for store in (STORE, *OTHER_STORES))])
         return (
             f"cd {STORE}/manifests/registry.ollama.ai/library 2>/dev/null && "
             f"find . -mindepth 2 -maxdepth 2 -type f -printf 'model %P\\n'; "
@@ -82,20 +88,22 @@ class ModelStores(FactBase[Stores]):
         return Stores(frozenset(), {}, {})
 
     def process(self, output: list[str]) -> Stores:
-        installed, own = set(), {}
+        installed, own, begun = set(), {}, 0
         elsewhere: dict[str, tuple[str, int]] = {}
         for line in output:
             first, _, path = line.partition(" ")
             folder, _, digest = path.rpartition("/")
             if first == "model":
                 installed.add(path.replace("/", ":"))
+            elif first.isdigit() and folder == MODELS_INCOMING:
+                begun += int(first)
             elif not first.isdigit() or not _BLOB.fullmatch(digest):
                 continue  # a file that is no blob, or that somebody gave a strange name
             elif folder == f"{STORE}/blobs":
                 own[digest] = int(first)
             else:
                 elsewhere.setdefault(digest, (path, int(first)))
-        return Stores(frozenset(installed), own, elsewhere)
+        return Stores(frozenset(installed), own, elsewhere, begun)
 
 
 class SoundBlobs(FactBase[frozenset[str]]):

@@ -34,6 +34,7 @@ from pyinfra.connectors.ssh import SSHConnector
 
 from lab.state import State, chosen_name
 from operations import upload
+from plan.incoming import INCOMING
 
 WAYS = ("during", "after", "cut", "power")
 #: Seconds into a step at which it is cut off: a command is at work, an upload has sent something.
@@ -107,8 +108,8 @@ def interrupt(step: int, how: str, but: Collection[str]) -> None:
             return run(self, *arguments, **named)
         return steps.at(self, arguments[0], COMMAND_SECONDS, lambda: run(self, *arguments, **named))
 
-    def send(host: Host, local: Path, name: str, sha256: str) -> Any:
-        return steps.at(host.connector, name, UPLOAD_SECONDS, lambda: put(host, local, name, sha256))
+    def send(host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING) -> Any:
+        return steps.at(host.connector, name, UPLOAD_SECONDS, lambda: put(host, local, name, sha256, folder))
 
     SSHConnector.run_shell_command = run_shell_command  # type: ignore[method-assign]
     upload.send = send

@@ -15,9 +15,10 @@ from facts.have import STAMPS, inputs_digest, left_over, unit_call
 from operations.asked import NotYet, Want, have_of, is_wanted
 from operations.differs import differs, not_yet
 from operations.script import into_place
-from operations.upload import INCOMING, upload
+from operations.upload import upload
 from plan.difference import Difference, difference
 from plan.environment import OWN_EXCEPTIONS
+from plan.incoming import INCOMING
 from plan.sandboxes import SUBORDINATE_COUNT, SUBORDINATE_FIRST
 from plan.want import Account, Block, Directory, File, Program, Secret, Unit
 

@@ -14,9 +14,10 @@ from facts.ollama import STORE, Ollama
 from operations.asked import ask, will_ask
 from operations.differs import differs
 from operations.script import into_place
-from operations.upload import INCOMING, upload
+from operations.upload import inside, upload
 from plan import limits
 from plan.difference import Change
+from plan.incoming import MODELS_INCOMING
 
 #: How long the model stays in memory after the deployment has loaded it: ten years. Not for ever, as after a message of
 #: OpenClaw, so that the gateway can tell that the model has not read the system prompt yet (templates/openclaw).
@@ -42,37 +43,41 @@ def model(
 
     `manifest` is the path below the store's manifests folder. Blobs in `adopt` (sha256-HEX -> path on the host) are
     copied from there; a link would leave what is served to the owner of the file. Every blob is checked against its
-    digest on the host before it is moved into place, the manifest last. An interrupted
-    run goes on with the blobs that are missing.
+    digest on the host before it is moved into place, the manifest last. What is sent lies on the disk of the store
+    from its first byte, for root alone until it is whole. An interrupted run goes on with what is missing.
     """
     seen = ask(host, Ollama, manifest=manifest, port=port)
     missing = [(digest, size, file) for digest, size, file in blobs if seen.blobs.get(digest) != size]
     if not missing and seen.manifest == manifest_sha256:
-        host.noop(f"{model_name} is there")
+        if not seen.begun:
+            host.noop(f"{model_name} is there")
+            return
+        differs(Change(MODELS_INCOMING, "removed", "a run that was cut off has left it"))
+        yield StringCommand(f"rm -rf {MODELS_INCOMING}")
         return
     count = f"{len(missing)} of {len(blobs)} files are missing or cut short"
     why = count if missing else "its manifest is missing or another"
     differs(Change(f"model {model_name}", "sent", why))
-    yield StringCommand(f"install -d -m 0700 {INCOMING}; install -d -o ollama -g ollama -m 0755 {STORE} {STORE}/blobs")
+    yield StringCommand(f"install -d -o ollama -g ollama -m 0755 {STORE} {STORE}/blobs")
+    here = inside(MODELS_INCOMING)
     for digest, _, file in missing:
         if digest in adopt:
-            yield StringCommand(f"cp --reflink=auto -- {shlex.quote(adopt[digest])} {INCOMING}/{digest}")
+            yield StringCommand(f"{here}; cp --reflink=auto -- {shlex.quote(adopt[digest])} {digest}")
         else:
-            yield upload(file, digest, digest.removeprefix("sha256-"))
+            yield upload(file, digest, digest.removeprefix("sha256-"), MODELS_INCOMING)
         yield StringCommand(
-            f"echo {shlex.quote(digest.removeprefix('sha256-'))} {INCOMING}/{digest} | sha256sum --check --quiet && "
-            f"chown ollama:ollama {INCOMING}/{digest} && chmod 0644 {INCOMING}/{digest} && "
-            f"{into_place(f'{INCOMING}/{digest}', f'{STORE}/blobs/{digest}')}"
+            f"{here}; echo {shlex.quote(digest.removeprefix('sha256-'))} {digest} | sha256sum --check --quiet && "
+            f"chown ollama:ollama {digest} && chmod 0644 {digest} && {into_place(digest, f'{STORE}/blobs/{digest}')}"
         )
     target = shlex.quote(f"{STORE}/manifests/{manifest}")
-    yield upload(manifest_file, "manifest", manifest_sha256)
+    yield upload(manifest_file, "manifest", manifest_sha256, MODELS_INCOMING)
     folders = " ".join(
         shlex.quote(f"{STORE}/manifests/{parent}") for parent in reversed(Path(manifest).parents) if str(parent) != "."
     )
     yield StringCommand(
-        f"echo {manifest_sha256} {INCOMING}/manifest | sha256sum --check --quiet && "
+        f"{here}; echo {manifest_sha256} manifest | sha256sum --check --quiet && "
         f"install -d -o ollama -g ollama -m 0755 {STORE}/manifests {folders} && "
-        f"install -o ollama -g ollama -m 0644 {INCOMING}/manifest {target} && rm {INCOMING}/manifest"
+        f"install -o ollama -g ollama -m 0644 manifest {target} && rm -rf {MODELS_INCOMING}"
     )
 
 

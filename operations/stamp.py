@@ -10,8 +10,8 @@ from pyinfra.api import StringCommand, operation
 
 from operations.differs import changed, differs
 from operations.script import into_place
-from operations.upload import INCOMING
 from plan.difference import Change
+from plan.incoming import INCOMING
 from plan.stamp import PATH, Deployed, Stamp
 
 

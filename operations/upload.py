@@ -18,10 +18,10 @@ from pyinfra.connectors.util import make_unix_command_for_host
 
 from operations.root import as_root, refused
 from plan.environment import BEGIN, answer
+from plan.incoming import INCOMING
 from plan.terminal import line
 from plan.want import BEGUN
 
-INCOMING = "/var/lib/private-ai/incoming"
 #: Seconds after which a host that takes nothing is given up.
 PATIENCE = 300
 #: Seconds after which the run says how far it is, at first and then again.
@@ -36,35 +36,52 @@ class UploadError(RuntimeError):
     """A file did not arrive; the message says why and what to do."""
 
 
-def upload(local: Path, name: str, sha256: str) -> FunctionCommand:
-    """A command of an operation that sends the file `local` to INCOMING/`name`, a name that is safe in the shell.
+def upload(local: Path, name: str, sha256: str, folder: str = INCOMING) -> FunctionCommand:
+    """A command of an operation that sends the file `local` to `folder`/`name`, a name that is safe in the shell.
 
     What is there of it after an interrupted run is not sent again. The digest is looked at only then: whoever takes the
     file from there checks it.
     """
-    return FunctionCommand(uploaded, (local, name, sha256), {})
+    return FunctionCommand(uploaded, (local, name, sha256, folder), {})
 
 
-def uploaded(state: State, host: Host, local: Path, name: str, sha256: str) -> bool:
+def uploaded(state: State, host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING) -> bool:
     """Whether the file has arrived; the log says why it has not."""
     try:
-        if not send(host, local, name, sha256):
+        if not send(host, local, name, sha256, folder):
             host.log("what an earlier run has sent of it is damaged; it is sent from the beginning")
-            send(host, local, name, sha256)
+            send(host, local, name, sha256, folder)
     except UploadError as error:
         logger.error(f"{host.print_prefix}{error}")
         return False
     return True
 
 
-def receive(name: str, size: int, sha256: str) -> str:
+def inside(folder: str) -> str:
+    """A piece of shell that goes into a folder for what is sent, and makes it for root alone when it is missing.
+
+    It may lie in the folder of an account, which can put anything of that name in its place, such as a link to
+    somewhere else: what is not root's own folder, where it should be, ends the script.
+    """
+    above, _, name = folder.rpartition("/")
+    return (
+        f"{{ cd -P {above} && above=$(pwd -P) && {{ test -e {name} || mkdir -m 0700 {name}; }} && cd -P {name} && "
+        f'test "$(pwd -P)" = "$above/{name}" && test -O .; }} || {{ '
+        f'echo "{folder} is not a folder of root. Next: see what it is, remove it, and run this again" >&2; exit 1; }}'
+    )
+
+
+def receive(name: str, size: int, sha256: str, folder: str = INCOMING) -> str:
     """A script that says how much of a file it has, appends standard input to that, and gives the whole its name."""
-    begun, place = f"{INCOMING}/{name}{BEGUN}", f"{INCOMING}/{name}"
+    begun, place = f"{name}{BEGUN}", name
     return "\n".join(
         [
             "set -e; umask 077",
+            inside(folder),
             # What others have begun, nobody will go on with: an interrupted run's file is the next one's first.
-            f"find {INCOMING} -name '*{BEGUN}' ! -path {begun} -delete",
+            f"find . -name '*{BEGUN}' ! -name {begun} -delete",
+            # A run that was cut off before it took the whole file from here.
+            f"if [ -f {place} ]; then mv -fT {place} {begun}; fi",
             f"has=$(stat -c %s {begun} 2>/dev/null) || has=0",
             f'if [ "$has" -gt {size} ]; then rm {begun}; has=0; fi',
             f"printf '\\n{HAS}%s\\n' \"$has\"",
@@ -77,14 +94,14 @@ def receive(name: str, size: int, sha256: str) -> str:
     )
 
 
-def send(host: Host, local: Path, name: str, sha256: str) -> bool:
+def send(host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING) -> bool:
     """Send one file; False when the beginning that the host had was damaged, and is removed. Raises UploadError."""
     try:
         size = local.stat().st_size
         file = local.open("rb", buffering=1 << 20)
     except OSError as error:
         raise UploadError(f"{local} cannot be read: {error.strerror}. Next: run this again") from error
-    script = StringCommand(f"{BEGIN}\n{receive(name, size, sha256)}")
+    script = StringCommand(f"{BEGIN}\n{receive(name, size, sha256, folder)}")
     command = make_unix_command_for_host(host.state, host, script, **as_root(host)).get_raw_value()
     connector: Any = host.connector
     done = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 #: The folders that a house fills, whatever file systems they lie on.
-FOLDERS = ("/var/lib", "/opt", "/var/lib/ollama", "/var/lib/openclaw", "/var/lib/private-ai", "/var/tmp")
+FOLDERS = ("/var/lib", "/opt", "/var/lib/ollama", "/var/lib/openclaw")
 
 #: Ids of a user namespace, first and last.
 Ids = tuple[int, int]

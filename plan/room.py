@@ -12,7 +12,6 @@ from plan.models import DISK_RESERVE_GIB, Choice, Hardware, choose, ram_for_budg
 from plan.profile import Profile
 
 MODELS = "/var/lib/ollama"
-INCOMING = "/var/lib/private-ai"
 AND = " and "
 
 NOMINAL = 0.9
@@ -27,7 +26,7 @@ DISK_MIB: dict[str, dict[str, int]] = {
     "coordinator": {"/var/lib": 1024, "/opt": 512},
     # The image (about 1.5 GiB) unpacked and beside its predecessor; its archive as it was sent, and the copy of it that
     # Podman makes of what it reads from a pipe.
-    "gateway": {"/var/lib/openclaw": 4096, "/var/lib/private-ai": 512, "/var/tmp": 512, "/opt": 512},
+    "gateway": {"/var/lib/openclaw": 4096 + 2 * 512, "/opt": 512},
     # All but the model, which the model choice counts.
     "model_hosts": {"/var/lib": 2048, "/opt": 1024},
     "clients": {"/opt": 256},
@@ -91,11 +90,8 @@ def model_room(
             )
     needs = disk_needs(member.roles)
     needs[MODELS] = needs.get(MODELS, 0) + round(entry.download_gib * 1024)
-    if machine.disk(MODELS).system != machine.disk(INCOMING).system:
-        # What is sent lies there first; within one file system it is only renamed.
-        needs[INCOMING] = needs.get(INCOMING, 0) + round(entry.download_gib * 1024)
     for folders, free, needed in shortages(machine, needs):
-        if {MODELS, INCOMING} & set(folders.split(AND)) and choice.disk_need_gib:
+        if MODELS in folders.split(AND) and choice.disk_need_gib:
             fitting = replace(hardware, disk_free_gib=entry.download_gib + DISK_RESERVE_GIB - (needed - free) / 1024)
             problems.append(
                 SettingError(

@@ -20,6 +20,7 @@ from plan.errors import SettingError
 from plan.firewall import apt_as_root, locked_out, tunnel
 from plan.house import House, leads_to
 from plan.identity import another_name, foreign_addresses, twins
+from plan.incoming import INCOMING
 from plan.preflight import NeededPort, check_host
 from plan.want import Account, Block, Component, Directory, File, Unit
 from tasks.render import render
@@ -111,7 +112,7 @@ def deploy(this: This) -> None:
         directories=(
             Directory("/var/lib/private-ai"),
             # What lies in it when a run begins, a run that was cut off has left.
-            Directory("/var/lib/private-ai/incoming", mode="0700", empty=True),
+            Directory(INCOMING, mode="0700", empty=True),
         ),
         # Somebody else may write the file anew at a boot, or later.
         files=(

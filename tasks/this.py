@@ -200,10 +200,12 @@ def choice_of(member: Member) -> Choice:
 
 def _hardware(member: Member) -> Hardware:
     profile = profile_of(member.name)
+    # What an interrupted run has sent is gone on with, or makes room for another model.
+    free = profile.machine.disk(MODELS).free_mib / 1024 + _stores_of(member).begun / 2**30
     return Hardware(
         ram_gib=profile.ram_mib / 1024,
         vram_gib=profile.vram_mib / 1024,
-        disk_free_gib=profile.machine.disk(MODELS).free_mib / 1024,
+        disk_free_gib=free,
         cpus=profile.cpus,
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from plan.checks import secret_files
+from plan.incoming import IMAGE_INCOMING
 from tests.lab import neighbours
 from tests.lab.conftest import REPO, STAMP, TestLab
 from tests.unit import houses
@@ -166,12 +167,12 @@ def test_an_image_that_was_not_loaded_well_beside_the_run_is_loaded_again(house:
     gateway = roles(house)["gateway"]
     # As before the image was there; and what is sent does not stay whole.
     house.ssh(gateway, "rm /var/lib/private-ai/openclaw.image")
-    unit, incoming = "/run/systemd/transient/private-ai-openclaw-image.service", "/var/lib/private-ai/incoming"
+    unit, incoming = "/run/systemd/transient/private-ai-openclaw-image.service", IMAGE_INCOMING
     spoil = f"until test -e {unit}; do sleep 0.01; done; truncate --size 1000 {incoming}/*"
     house.ssh(gateway, f"systemd-run --quiet --collect --unit=spoil sh -c '{spoil}'")
     assert set(changed(house)) - {STAMP} == {"OpenClaw | Image", "OpenClaw | Image loaded"}
     assert "spoil" not in house.ssh(gateway, "systemctl list-units --plain --no-legend spoil.service")
-    assert house.ssh(gateway, f"ls {incoming}") == ""
+    assert house.ssh(gateway, f"ls -d {incoming} || true") == ""
     assert changed(house) == {}
 
 

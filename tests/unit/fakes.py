@@ -30,7 +30,7 @@ from operations import certificate
 from operations import openclaw as image
 from operations.component import brought
 from operations.firewall import guarded
-from operations.openclaw import ImagePresent
+from operations.openclaw import ImagePresent, ImageSeen
 from operations.upload import uploaded
 from plan.house import House
 from plan.machine import FOLDERS, Disk, Machine
@@ -151,7 +151,7 @@ def bare(address: str) -> dict[type, object]:
         ModelStores: Stores(frozenset(), {}, {}),
         Ollama: OllamaModels({}, "", {}),
         Tailscale: TailscaleState("Running", "", "", frozenset(), (address, "fd7a:115c:a1e0::7"), False, (), False),
-        ImagePresent: False,
+        ImagePresent: ImageSeen(False),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,17 @@ from pyinfra.api import FunctionCommand, StringCommand
 
 from artifacts.__main__ import main
 from facts.ollama import ModelStores, Ollama, OllamaModels, SoundBlobs, Stores
+from facts.profile import HostProfile
 from operations import ollama
+from operations.upload import inside
+from plan.incoming import MODELS_INCOMING
+from plan.machine import FOLDERS, Disk
 from tasks import this
 from tests.unit.artifacts_server import Site, serving, sha256
 from tests.unit.fakes import Fake, context
 from tests.unit.houses import single
 from tests.unit.test_artifacts_models import CONFIG, MANIFEST, WEIGHTS
+from tests.unit.test_preflight import GOOD
 
 WEIGHTS_BLOB, CONFIG_BLOB = f"sha256-{sha256(WEIGHTS)}", f"sha256-{sha256(CONFIG)}"
 SHARE = "/usr/share/ollama/.ollama/models/blobs"
@@ -120,6 +126,33 @@ def test_what_is_in_the_house_s_own_store_is_not_adopted_again(site: Site, find:
     assert find(own).adopt.keys() == {CONFIG_BLOB}
 
 
+def test_what_an_interrupted_run_has_sent_counts_as_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, a disk that holds most of a model already would be too small for the model."""
+    disks = tuple(Disk(folder, "/dev/sda", 3 * 1024) for folder in FOLDERS)
+    profile = replace(GOOD, ram_mib=8 * 1024, machine=replace(GOOD.machine, disks=disks))
+    seen = {ModelStores: Stores(frozenset(), {}, {}, begun=4 * 2**30), HostProfile: profile}
+    asked = SimpleNamespace(data=SimpleNamespace(get=lambda name: "qwen2.5:7b" if name == "ollama_model" else None))
+    monkeypatch.setattr(this, "inventory", SimpleNamespace(get_host=lambda name: asked))
+    monkeypatch.setattr(this, "ask", lambda of, fact: seen[fact])
+    monkeypatch.setattr(this, "registry_reachable", lambda: True)
+    for known in ("_stores", "_choices"):
+        monkeypatch.setattr(this, known, {})
+    home = single().member("home")
+    monkeypatch.setattr(this, "_profiles", {home.name: profile})
+    # 4.4 GiB to send and 2 to keep free.
+    assert this.choice_of(home).entry.name == "qwen2.5:7b"
+
+
+def test_a_whole_model_leaves_nothing_of_an_interrupted_run() -> None:
+    seen = OllamaModels({CONFIG_BLOB: len(CONFIG)}, "0" * 64, {}, begun=True)
+    here = Fake("brain", {Ollama: seen})
+    inner: Any = ollama.model._inner
+    with context(here, {"brain": here}):
+        blobs = [(CONFIG_BLOB, len(CONFIG), Path("/nowhere/c"))]
+        commands = list(inner("tiny:1b", "m/1b", Path("/nowhere/m"), "0" * 64, blobs, {}, 11434))
+    assert [str(command) for command in commands] == [f"rm -rf {MODELS_INCOMING}"]
+
+
 def test_adopted_blobs_are_copied_on_the_host_and_checked_like_those_that_are_sent() -> None:
     here = Fake("brain", {Ollama: OllamaModels({}, "", {})})
     blobs = [(WEIGHTS_BLOB, len(WEIGHTS), Path("/nowhere/w")), (CONFIG_BLOB, len(CONFIG), Path("/nowhere/c"))]
@@ -130,6 +163,6 @@ def test_adopted_blobs_are_copied_on_the_host_and_checked_like_those_that_are_se
     uploads = [command.args[0] for command in commands if isinstance(command, FunctionCommand)]
     assert uploads == [Path("/nowhere/c"), Path("/nowhere/m")]
     said = [str(command) for command in commands if isinstance(command, StringCommand)]
-    assert f"cp --reflink=auto -- {SHARE}/{WEIGHTS_BLOB} /var/lib/private-ai/incoming/{WEIGHTS_BLOB}" in said
+    assert f"{inside(MODELS_INCOMING)}; cp --reflink=auto -- {SHARE}/{WEIGHTS_BLOB} {WEIGHTS_BLOB}" in said
     for blob in (WEIGHTS_BLOB, CONFIG_BLOB):
         assert any("sha256sum --check" in line and f"blobs/{blob}" in line for line in said)

@@ -27,7 +27,7 @@ from operations.firewall import keep_rules
 from operations.headscale import _join
 from operations.ollama import answers
 from operations.remote import RemoteError, run_on
-from operations.upload import INCOMING, receive
+from operations.upload import receive
 from plan.errors import SettingError
 from plan.nodes import Tidy
 from plan.want import Have, Unit
@@ -224,7 +224,7 @@ def test_rules_that_are_not_there_any_more_are_not_kept() -> None:
 
 
 def test_a_file_that_does_not_arrive_whole_is_not_taken(tmp_path: Path) -> None:
-    receiving = receive("name", 10, "0" * 64).replace(INCOMING, str(tmp_path))
+    receiving = receive("name", 10, "0" * 64, str(tmp_path))
     assert "it was cut off" in script(receiving, b"123")
 
 

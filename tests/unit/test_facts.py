@@ -117,6 +117,7 @@ def test_ollama() -> None:
     state = Ollama().process(lines)
     assert (state.blobs, state.manifest, state.loaded) == ({"sha256-aa": 12}, "bb", {"smollm2:135m": 8192})
     assert Ollama().process(["--- ", ""]).loaded == {}
+    assert Ollama().process(["begun", "--- ", ""]).begun and not state.begun
     for bad in (["no mark"], ["--- ", "<html>"]):
         with pytest.raises(FactProcessError):
             Ollama().process(bad)
@@ -131,9 +132,11 @@ def test_model_stores() -> None:
         f"34 /home/anna/.ollama/models/blobs/{two}",
         f"34 /home/anna/.ollama/models/blobs/{two}-partial",
         "34 /home/anna/.ollama/models/blobs/sha256-; reboot",
+        f"5 /var/lib/ollama/.private-ai-incoming/{one}.part",
+        f"6 /var/lib/ollama/.private-ai-incoming/{two}",
     ]
     stores = ModelStores().process(lines)
-    assert stores.installed == {"smollm2:135m"} and stores.own == {one: 12}
+    assert stores.installed == {"smollm2:135m"} and stores.own == {one: 12} and stores.begun == 11
     assert stores.elsewhere == {two: (f"/usr/share/ollama/.ollama/models/blobs/{two}", 34)}
     assert ModelStores().process([]) == ModelStores.default()
 

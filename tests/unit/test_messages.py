@@ -20,6 +20,7 @@ NAMES = {"SSH", "VPN", "RAM", "CA", "CPU", "GPU", "HOME", "XDG_CACHE_HOME", "PRI
 #: Messages that a program on a host or this computer writes itself: the words -> the test that has them written.
 WRITTEN = {
     "they were taken back already": "tests/unit/test_ends.py",
+    "is not a folder of root": "tests/unit/test_upload.py",
     "it was cut off": "tests/unit/test_ends.py",
     "was not ready within": "tests/unit/test_ends.py",
     "Ollama does not answer with": "tests/unit/test_ends.py",

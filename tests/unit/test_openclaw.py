@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from operations import asked
-from operations.openclaw import Image, ImagePresent, loaded, sent
+from operations.openclaw import Image, ImagePresent, ImageSeen, loaded, sent
+from plan.incoming import IMAGE_INCOMING
 from plan.models import Hardware, choose, gateway_limits
 from plan.openclaw import OWN_SITES, ModelServer, ollama_host, openclaw_config
 from tasks.render import render
@@ -172,9 +173,9 @@ def test_when_the_first_message_is_sent(
 IMAGE = Image("localhost/openclaw:1-abc", "localhost/openclaw:1", Path("/cache/image.tar"), "a" * 64, "openclaw")
 
 
-def _carried_out(operation: Any, there: bool, executing: bool = True) -> list[str]:
+def _carried_out(operation: Any, there: bool, executing: bool = True, begun: bool = False) -> list[str]:
     """Commands of an operation on a host that has the image, or has not, but for the question."""
-    home = Fake("home", {ImagePresent: there})
+    home = Fake("home", {ImagePresent: ImageSeen(there, begun)})
     asked.forget()
     with context(home, {"home": home}, executing):
         home.do(operation, image=IMAGE)
@@ -195,6 +196,10 @@ def test_an_image_is_loaded_while_the_run_goes_on_and_aloud_when_that_failed() -
     assert not _carried_out(loaded, there=False, executing=False)
 
 
+def test_what_an_interrupted_run_left_of_another_image_goes_away() -> None:
+    assert _carried_out(sent, there=True, begun=True) == [f"rm -rf {IMAGE_INCOMING}"]
+
+
 def test_an_image_that_is_being_loaded_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work, record = tmp_path / "unit", tmp_path / "record"
     monkeypatch.setattr("operations.openclaw.AT_WORK", str(at_work))
@@ -203,9 +208,8 @@ def test_an_image_that_is_being_loaded_is_waited_for(tmp_path: Path, monkeypatch
     command = ImagePresent().command(image=IMAGE.name, account="openclaw")
 
     def answer() -> bool:
-        return ImagePresent().process(
-            subprocess.run(["sh", "-c", command], capture_output=True, text=True).stdout.split()
-        )
+        said = subprocess.run(["sh", "-c", command], capture_output=True, text=True).stdout
+        return ImagePresent().process(said.split()).present
 
     assert not answer()
     at_work.touch()

@@ -100,7 +100,7 @@ def test_a_good_host_passes_silently() -> None:
         ({"ram_mib": 1800}, ["RAM", "1800 MiB"]),
         (disks(10_239), ["disk at /var/lib and /opt and /var/lib/openclaw", "10239 MiB free", "10240 MiB"]),
         (disks(_opt=100), ["disk at /opt is", "100 MiB free", "2048 MiB"]),
-        (disks(_var_tmp=100), ["disk at /var/tmp is", "100 MiB free", "512 MiB"]),
+        (disks(_var_lib_openclaw=100), ["disk at /var/lib/openclaw is", "100 MiB free", "5120 MiB"]),
         (held("tcp", 443, "nginx", "nginx.service"), ["port 443/tcp", "nginx (nginx.service)", "Headscale"]),
         (held("tcp", 443, "", ""), ["port 443/tcp", "does not name", "no unit"]),
         (held("udp", 3478, "coturn", "coturn.service"), ["port 3478/udp", "coturn"]),
@@ -178,7 +178,7 @@ def test_only_a_gateway_needs_user_namespaces() -> None:
 
 
 def test_a_disk_of_its_own_is_what_counts() -> None:
-    assert check(**disks(3072 + 512 + 2048 + 512, _var_lib_openclaw=4096)) == ([], [])
+    assert check(**disks(3072 + 2048, _var_lib_openclaw=5120)) == ([], [])
     # Two parts of one disk, and two disks.
     assert check(("clients",), **disks(256)) == ([], [])
 

@@ -90,8 +90,6 @@ Filesystem     1024-blocks     Used Available Capacity Mounted on
 /dev/vda         264212084 22176044  73325220      24% /
 /dev/vda         264212084 22176044  73325220      24% /
 /dev/vda         264212084 22176044  73325220      24% /
-/dev/vda         264212084 22176044  73325220      24% /
-/dev/vda         264212084 22176044  73325220      24% /
 @@ tun
 there
 @@ gpu
@@ -305,10 +303,10 @@ def test_memory_of_a_container_and_with_a_cache_of_zfs() -> None:
 
 def test_folders_on_disks_of_their_own() -> None:
     rows = [f"/dev/vda 9 9 {2 * 1024 * 1024} 9% /"] * 2 + [f"/dev/vdb 9 9 {4 * 1024 * 1024} 9% /var/lib/ollama"]
-    rows += ["/dev/vda 9 9 2097152 9% /"] * 2 + ["tmpfs 9 9 102400 0% /var/tmp"]
+    rows += ["tmpfs 9 9 102400 0% /var/lib/openclaw"]
     machine = parse(with_section("disk", "\n".join(rows))).machine
     assert machine.disk("/var/lib/ollama") == Disk("/var/lib/ollama", "/dev/vdb", 4096)
-    assert machine.disk("/var/tmp") == Disk("/var/tmp", "/var/tmp", 100)
+    assert machine.disk("/var/lib/openclaw") == Disk("/var/lib/openclaw", "/var/lib/openclaw", 100)
     assert machine.disk("/opt") == Disk("/opt", "/dev/vda", 2048)
 
 
@@ -413,7 +411,7 @@ def test_clock_behind() -> None:
         (with_section("memory", ""), "'MemTotal:' is missing"),
         (with_section("os", "NAME=x"), "'ID' is missing"),
         (with_section("disk", "/dev/vda 1 1 2048 1% /"), "some of /var/lib, /opt"),
-        (with_section("disk", "df: error\n" * 6), "cannot be read"),
+        (with_section("disk", "df: error\n" * len(FOLDERS)), "cannot be read"),
         (with_section("cpus", "many"), "cannot be read"),
         (with_section("listeners", "tcp LISTEN 0"), "cannot be read"),
         (with_section("addresses", "1: lo inet 300.1.1.1/8"), "cannot be read"),

@@ -93,10 +93,9 @@ class Host:
 
 
 @pytest.fixture
-def incoming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def incoming(tmp_path: Path) -> Path:
     folder = tmp_path / "incoming"
     folder.mkdir()
-    monkeypatch.setattr(upload, "INCOMING", str(folder))
     return folder
 
 
@@ -133,7 +132,7 @@ def test_pyinfra_s_own_upload_is_used_nowhere() -> None:
 
 
 def test_a_file_arrives_for_root_alone(host: Any, local: Path, incoming: Path) -> None:
-    assert send(host, local, "model", SHA256)
+    assert send(host, local, "model", SHA256, str(incoming))
     assert (incoming / "model").read_bytes() == CONTENT
     assert (incoming / "model").stat().st_mode & 0o777 == 0o600
     assert [each.name for each in incoming.iterdir()] == ["model"]
@@ -145,7 +144,7 @@ def test_what_is_there_is_not_sent_again(host: Any, local: Path, incoming: Path)
     with local.open("r+b") as changed:
         # Not read again, or the digest would be another.
         changed.write(b"other")
-    assert send(host, local, "model", SHA256)
+    assert send(host, local, "model", SHA256, str(incoming))
     assert (incoming / "model").read_bytes() == CONTENT
     assert [each.name for each in incoming.iterdir()] == ["model"]
 
@@ -153,14 +152,14 @@ def test_what_is_there_is_not_sent_again(host: Any, local: Path, incoming: Path)
 @pytest.mark.parametrize("begun", [b"x" * 1000, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 1)])
 def test_a_damaged_beginning_is_sent_again(host: Any, local: Path, incoming: Path, begun: bytes) -> None:
     (incoming / "model.part").write_bytes(begun)
-    assert uploaded(None, host, local, "model", SHA256)  # type: ignore[arg-type]
+    assert uploaded(None, host, local, "model", SHA256, str(incoming))  # type: ignore[arg-type]
     assert (incoming / "model").read_bytes() == CONTENT
     assert bool(host.said) == (len(begun) <= len(CONTENT))
 
 
 def test_a_greeting_of_the_shell_is_no_answer(host: Any, local: Path, incoming: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(upload, "receive", lambda *what: f"printf 'Welcome\\n12\\nhello'\n{receive(*what)}")
-    assert send(host, local, "model", SHA256)
+    assert send(host, local, "model", SHA256, str(incoming))
     assert (incoming / "model").read_bytes() == CONTENT
 
 
@@ -170,20 +169,20 @@ def test_a_host_without_room_says_so(
     # /dev/full is a disk without room.
     monkeypatch.setattr(upload, "receive", lambda *what: receive(*what).replace("cat >>", "cat >/dev/full #"))
     with caplog.at_level(logging.ERROR):
-        assert not uploaded(None, host, local, "model", SHA256)  # type: ignore[arg-type]
+        assert not uploaded(None, host, local, "model", SHA256, str(incoming))  # type: ignore[arg-type]
     assert "the host did not take the file: cat: write error: No space left on device" in caplog.text
 
 
-def test_a_command_that_ends_at_once_is_told(host: Any, local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "INCOMING", "/nowhere")
+def test_a_command_that_ends_at_once_is_told(host: Any, local: Path) -> None:
+    incoming = "/nowhere/incoming"
     with pytest.raises(upload.UploadError, match=r"the host did not take the file: .*/nowhere"):
-        send(host, local, "model", SHA256)
+        send(host, local, "model", SHA256, str(incoming))
 
 
 @pytest.mark.parametrize("sshd", [Sshd(cut=1_000_000)])
 def test_a_broken_connection_is_told_and_gone_on_from(host: Any, sshd: Sshd, local: Path, incoming: Path) -> None:
     with pytest.raises(upload.UploadError, match=r"the connection broke after .* MB .*; it goes on from there"):
-        send(host, local, "model", SHA256)
+        send(host, local, "model", SHA256, str(incoming))
     sshd.ended.wait()
     begun = (incoming / "model.part").read_bytes()
     assert len(begun) >= 1_000_000 and CONTENT.startswith(begun)
@@ -192,7 +191,7 @@ def test_a_broken_connection_is_told_and_gone_on_from(host: Any, sshd: Sshd, loc
 def test_a_connection_that_ends_behind_the_file_is_told(host: Any, sshd: Sshd, local: Path, incoming: Path) -> None:
     sshd.silent = True
     with pytest.raises(UploadError, match=r"the connection broke after 3 of 3 MB \(it ended\)\. Next: "):
-        send(host, local, "model", SHA256)
+        send(host, local, "model", SHA256, str(incoming))
 
 
 def test_a_file_that_is_gone_from_the_cache_is_told(host: Any, tmp_path: Path) -> None:
@@ -200,9 +199,45 @@ def test_a_file_that_is_gone_from_the_cache_is_told(host: Any, tmp_path: Path) -
         send(host, tmp_path / "missing", "model", SHA256)
 
 
+@pytest.mark.parametrize("taken", ["link", "dangling link", "file"])
+def test_nothing_is_sent_to_where_an_account_leads_it(
+    host: Any, local: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, taken: str
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    if taken == "link":
+        elsewhere.mkdir()
+    incoming = home / "incoming"
+    if taken == "file":
+        incoming.touch()
+    else:
+        incoming.symlink_to(elsewhere)
+    with caplog.at_level(logging.ERROR):
+        assert not uploaded(None, host, local, "model", SHA256, str(incoming))  # type: ignore[arg-type]
+    assert f"{incoming} is not a folder of root. Next: " in caplog.text
+    assert not elsewhere.exists() or list(elsewhere.iterdir()) == []
+
+
+def test_the_folder_is_made_where_the_account_s_own_lies_for_root_alone(host: Any, local: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "disk")
+    assert send(host, local, "model", SHA256, str(tmp_path / "home" / "incoming"))
+    assert (tmp_path / "disk" / "incoming").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "disk" / "incoming" / "model").read_bytes() == CONTENT
+
+
+def test_a_whole_file_that_nobody_took_is_not_sent_again(host: Any, local: Path, incoming: Path) -> None:
+    (incoming / "model").write_bytes(CONTENT)
+    with local.open("r+b") as changed:
+        # Not read again, or the digest would be another.
+        changed.write(b"other")
+    assert send(host, local, "model", SHA256, str(incoming))
+    assert (incoming / "model").read_bytes() == CONTENT
+
+
 def test_a_long_upload_says_how_far_it_is(
     host: Any, local: Path, incoming: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload, "SAID_FIRST", 0)
-    assert send(host, local, "model", SHA256)
+    assert send(host, local, "model", SHA256, str(incoming))
     assert len(host.said) == 1 and " of 3 MB sent, " in host.said[0] and host.said[0].endswith(" s left")
