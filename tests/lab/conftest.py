@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs deployed houses comes after those that deploy them; breaking things comes last."""
     here = Path(__file__).parent
-    late = tuple(here / f"test_{name}.py" for name in ("diff", "health", "devices", "breakages"))
+    late = tuple(here / f"test_{name}.py" for name in ("moved", "diff", "health", "devices", "breakages"))
     items.sort(key=lambda item: late.index(item.path) + 1 if item.path in late else 0)
 
 
