@@ -21,6 +21,10 @@ from plan.errors import AGAIN, STRANGE, shown
 from plan.firewall import TAKEN_BACK, TRIED, UNCONFIRMED
 from plan.profile import Listener, Profile
 from plan.stamp import PATH as STAMP
+from plan.want import Block
+
+#: The house's own lines in /etc/hosts.
+CONTROL_NAMES = Block("/etc/hosts", "names", ())
 
 # Runs under dash on Debian 13 with systemd, openssh-server, python3-minimal, iproute2 and procps. All
 # sections but the listeners are printed even when a tool is missing; the parser decides what must be there.
@@ -55,12 +59,14 @@ s mirrors; cd /etc/apt && grep -hsE '^(deb|URIs:|https?:)' sources.list sources.
 s ssh; c=$SSH_CONNECTION; [ -n "$c" ] && echo "$c"; p=$$; while [ -z "$c" ] && [ "${p:-0}" -gt 1 ]; do
 c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c"
 p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done
+s control-server; grep -s -A 9 "^$NAMES" /etc/hosts
 s reboot; [ -e /run/reboot-required ] && echo yes
 s firewall-tried; [ -e TRIED ] && echo yes
 s firewall-unconfirmed; f UNCONFIRMED
 s firewall-taken-back; f TAKEN_BACK
 s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 4096 STAMP; echo
 """.replace("TRIED", TRIED)
+    .replace("$NAMES", CONTROL_NAMES.begin)
     .replace("UNCONFIRMED", UNCONFIRMED)
     .replace("TAKEN_BACK", TAKEN_BACK)
     .replace("STAMP", STAMP)
@@ -137,6 +143,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             ssh_client=sections["ssh"][0].split()[0] if sections["ssh"] else "",
             ssh_port=int(sections["ssh"][0].split()[3]) if sections["ssh"] else 0,
             machine_id=sections["machine-id"][0] if sections["machine-id"] else "",
+            control_server=tuple(_named(sections["control-server"])),
             reboot_required=bool(sections["reboot"]),
             firewall_tried=bool(sections["firewall-tried"]),
             firewall_unconfirmed=" ".join(sections["firewall-unconfirmed"]),
@@ -221,6 +228,15 @@ def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
         else:
             unit = next(reversed(_UNIT.findall(groups.get(pid, ""))), "")
         yield Listener(proto, at if at == "*" else str(address(at)), int(port), process, unit)
+
+
+def _named(lines: list[str]) -> Iterator[str]:
+    """The addresses in the house's own lines of /etc/hosts, and what stands below those."""
+    for line in lines:
+        if line == CONTROL_NAMES.end:
+            return
+        if not line.startswith("#"):
+            yield line.split()[0]
 
 
 def _proxies(lines: list[str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from plan.addresses import address, of_no_use_on_lan
 from plan.errors import SettingError
@@ -61,6 +61,20 @@ def another_name(name: str, profile: Profile) -> SettingError | None:
         f"a machine that was deployed as {stamp.what.host} on {stamp.when.date()}",
         f"one that was deployed as {name}, or never",
         f"correct the address of {name}. If that machine is to be {name} from now on: rm {PATH} on it, and run again",
+    )
+
+
+def left_behind(name: str, coordinator: Member, known: Collection[str], left_out: Collection[str]) -> str:
+    """A warning when the coordinator has moved, and a run that is limited to some hosts tells only those; "" else.
+
+    `known`: at which addresses a host of this run looks for it now. `left_out`: names of the hosts outside the run.
+    """
+    if not known or not left_out or set(known) == set(coordinator.addresses):
+        return ""
+    return (
+        f"host {name}: the coordinator was at {', '.join(sorted(known))} and is at {', '.join(coordinator.addresses)} "
+        f"now. {', '.join(sorted(left_out))} may still look for it at the old place, and --limit leaves them out. "
+        "Next: run it without --limit."
     )
 
 

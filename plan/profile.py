@@ -87,8 +87,9 @@ class Profile:
     host that it came in on, 0 then. Of an interrupted run, `firewall_tried` says whether its rules lie there, loaded or
     not, `firewall_unconfirmed` is since when they are in force, `firewall_taken_back` when they were taken back, both
     as the host wrote it, or ''. `stamp` is the text of the stamp (plan/stamp.py), '' when there is none that root wrote
-    and everybody may read. `machine` is what machine or container can do, `beside` what may be there that the house did
-    not make. `outgoing` is what the kernel has open, or opens at boot, to other machines.
+    and everybody may read. `control_server` are the addresses at which the host looks for the control server, none
+    before its first deployment. `machine` is what machine or container can do, `beside` what may be there that the
+    house did not make. `outgoing` is what the kernel has open, or opens at boot, to other machines.
     """
 
     hostname: str
@@ -123,3 +124,4 @@ class Profile:
     beside: Beside = Beside()
     apt_user: str = "_apt"
     outgoing: tuple[Outgoing, ...] = ()
+    control_server: tuple[str, ...] = ()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pyinfra import host, logger
 
 from facts.have import block_text
 from facts.machine import boot_of
+from facts.profile import CONTROL_NAMES
 from operations.claims import claimed
 from operations.component import component, install_block
 from plan.authority import other_house
@@ -19,7 +21,7 @@ from plan.claims import UNITS, accounts_of, claim_file
 from plan.errors import SettingError
 from plan.firewall import apt_as_root, locked_out, tunnel
 from plan.house import House, leads_to
-from plan.identity import another_name, foreign_addresses, twins
+from plan.identity import another_name, foreign_addresses, left_behind, twins
 from plan.incoming import INCOMING
 from plan.preflight import NeededPort, check_host
 from plan.want import Account, Block, Component, Directory, File, Unit
@@ -30,6 +32,7 @@ from tasks.this import (
     authority_seen,
     choice_of,
     known_profiles,
+    left_out,
     model_of,
     program,
     room_for,
@@ -60,7 +63,8 @@ def check(this: This) -> None:
     ):
         problems += found
         warnings += said
-    warnings += filter(None, [apt_as_root(this.member, profile.apt_user)])
+    moved = left_behind(name, this.house.coordinator, profile.control_server, left_out())
+    warnings += filter(None, [apt_as_root(this.member, profile.apt_user), moved])
     problems += filter(None, [another_name(name, profile), other_house(this.house, authority_seen(this.house))])
     if profile.ssh_client:
         networks = [network for _, network in profile.addresses]
@@ -129,7 +133,7 @@ def deploy(this: This) -> None:
 def _names(house: House) -> Block:
     """The control server's name: it is needed before the VPN's own names are there."""
     addresses = house.coordinator.addresses
-    return Block("/etc/hosts", "names", tuple(f"{address} {house.headscale_name}" for address in addresses))
+    return replace(CONTROL_NAMES, lines=tuple(f"{address} {house.headscale_name}" for address in addresses))
 
 
 def keeper(block: Block) -> str:

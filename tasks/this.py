@@ -129,6 +129,11 @@ def check_reached() -> None:
         )
 
 
+def left_out() -> list[str]:
+    """The hosts of the house that are not in this run."""
+    return [str(each.name) for each in inventory if not state.is_host_in_limit(each)]
+
+
 def profile_of(name: str) -> Profile:
     """What a host is, asked once per run, also of one outside --limit; with it goes what else can be asked at first."""
     if name not in _profiles:

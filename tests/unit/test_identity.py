@@ -14,7 +14,7 @@ from operations.certificate import authority_script
 from plan.authority import authority_name, other_house
 from plan.errors import SettingError
 from plan.house import Member
-from plan.identity import another_name, foreign_addresses, twins
+from plan.identity import another_name, foreign_addresses, left_behind, twins
 from plan.inventory import HostEntry, build_house
 from plan.profile import Profile
 from tests.unit.houses import SETTINGS, single
@@ -170,3 +170,14 @@ def test_another_domain_or_name_than_the_authoritys_is_refused(authority: str) -
 )
 def test_an_authority_that_is_not_there_or_not_understood_is_left_to_others(text: str) -> None:
     assert other_house(single(), text) is None
+
+
+def test_a_run_for_some_hosts_after_the_coordinator_has_moved_names_the_others() -> None:
+    home = single().coordinator
+    said = left_behind("laptop", home, ["192.168.1.77"], ["home", "gate"])
+    for words in ("host laptop: ", "was at 192.168.1.77", f"is at {', '.join(home.addresses)} now", "gate, home may"):
+        assert words in said
+    # Nobody is left out; the host was told already; it is new and was told nothing yet.
+    assert left_behind("laptop", home, ["192.168.1.77"], []) == ""
+    assert left_behind("laptop", home, home.addresses[::-1], ["home"]) == ""
+    assert left_behind("laptop", home, [], ["home"]) == ""

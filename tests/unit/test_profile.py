@@ -72,6 +72,12 @@ deb http://security.mirror.example/debian-security trixie-security main
 @@ ssh
 10.77.0.1 50514 10.77.0.11 22
 @@ reboot
+@@ control-server
+# private-ai names: begin
+192.168.1.10 headscale.house.internal
+fd00::10 headscale.house.internal
+# private-ai names: end
+10.0.0.1 somebody.else
 @@ firewall-tried
 @@ firewall-unconfirmed
 @@ firewall-taken-back
@@ -199,6 +205,7 @@ def test_recorded_host() -> None:
         firewall_unconfirmed="",
         firewall_taken_back="",
         stamp='{\n"revision": "0123456789ab"\n}',
+        control_server=("192.168.1.10", "fd00::10"),
         machine=Machine(
             boot="c661a50f-110e-4506-9927-8fd6282c0e66 25",
             host_keys=frozenset({"AAAAC3NzaC1lZDI1NTE5AAAAIA=="}),
