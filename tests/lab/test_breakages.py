@@ -87,6 +87,7 @@ def test_a_breakage_is_caught_and_repaired(bench: Bench, breakage: Breakage, req
     bench.sure = False
     host, begun = breakage.host(bench.topology), time.monotonic()
     bench.lab.ssh(host, f"set -e\n{breakage.script}")
+    bench.lab.ssh(HOSTS[bench.topology]["client"], f"set -e\n{breakage.heard}")
     after = bench.verify()
     complaints = judge(breakage, bench.topology, bench.before, after)
     if breakage.by_hand:

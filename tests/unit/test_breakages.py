@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.lab.breakages import BREAKAGES
 from tests.lab.breakages.breakage import HOSTS, Breakage, Caught, Repair, Report, Seen, judge, matches, not_whole
+from tests.lab.breakages.shell import until
 
 ROOT = Path(__file__).parents[2]
 COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "ollama", "openclaw", "health")
@@ -105,6 +107,20 @@ def test_a_house_is_whole_when_no_check_fails() -> None:
     assert not_whole(GREEN) == []
     assert not_whole(CAUGHT) == ["firewall.rules[laptop] fail: no such table"]
     assert not_whole({})
+
+
+def waited(condition: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    script = f"set -e\n{until(condition, seconds=1)}; echo broken"
+    return subprocess.run(("bash", "-c", script), cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_what_came_true_once_is_not_asked_again(tmp_path: Path) -> None:
+    assert waited("mkdir asked 2>/dev/null", tmp_path).stdout == "broken\n"
+
+
+def test_a_breakage_that_waits_in_vain_says_for_what(tmp_path: Path) -> None:
+    found = waited("cat filter 2>/dev/null | grep -q widened", tmp_path)
+    assert found.returncode == 1 and not found.stdout and "grep -q widened" in found.stderr
 
 
 def test_every_breakage_says_what_it_needs() -> None:

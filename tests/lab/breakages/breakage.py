@@ -56,6 +56,8 @@ class Breakage:
     #: Operations of the deployment that have to report a change.
     repaired_by: tuple[str, ...] = ()
     by_hand: Repair | None = None
+    #: Shell text, run by root on the client after the script: it waits until the client has heard of it.
+    heard: str = ""
     #: Shell text, run on that host after the deployment: it waits for what then comes back by itself.
     settled: str = ""
     topologies: tuple[Topology, ...] = ("single",)

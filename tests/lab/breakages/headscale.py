@@ -56,6 +56,15 @@ FILTER = (
     "for port in $(ss -Hltnp | sed -n 's/^.* 127.0.0.1:\\([0-9]*\\) .*headscale.*$/\\1/p'); do "
     "curl --silent --max-time 5 http://127.0.0.1:$port/debug/filter; done"
 )
+#: What this host's node was told.
+TOLD = "tailscale debug netmap"
+WIDENED = '"First": 22,'
+
+WIDEN = edit_json(
+    POLICY, 'it["grants"].append({"src": ["group:clients"], "dst": ["tag:gateway-home"], "ip": ["tcp:22"]})'
+)
+HEARD_OF_ALL = until(f"{TOLD} | grep -q '\"Last\": 65535'")
+EMPTY = f": > {POLICY}; systemctl restart headscale; {ANSWERS}"
 
 BREAKAGES = (
     Breakage(
@@ -79,9 +88,8 @@ BREAKAGES = (
         "headscale.policy-emptied",
         "coordinator",
         "The policy is empty, which to Headscale means that every node may reach every other on every port.",
-        # Looked at before the nodes have come back, which is when they still have the old one.
-        f": > {POLICY}; systemctl restart headscale; {ANSWERS}",
-        # A client may be told it again before it is asked, or after.
+        # Looked at before the nodes have come back, which is when they still have the old one; or have just come.
+        EMPTY,
         (Caught("headscale.policy_served[HOST]", "too much: . to ."),),
         ("headscale.policy*", "vpn.closed[*]"),
         REPAIR,
@@ -89,13 +97,25 @@ BREAKAGES = (
         sample="single",
     ),
     Breakage(
+        "headscale.policy-emptied-and-heard",
+        "coordinator",
+        "The policy is empty, and the nodes were told so.",
+        f"{EMPTY}; {HEARD_OF_ALL}",
+        (
+            Caught("headscale.policy_served[HOST]", "too much: . to ."),
+            Caught("headscale.policy[HOST]", "too much: . to . ports 0-65535"),
+            Caught("headscale.policy[CLIENT]", "too much: . to . ports 0-65535"),
+        ),
+        ("headscale.policy*", "vpn.closed[*]"),
+        REPAIR,
+        topologies=("single", "split"),
+        heard=HEARD_OF_ALL,
+    ),
+    Breakage(
         "headscale.policy-widened",
         "coordinator",
         "People's devices may also use SSH on the gateway.",
-        edit_json(
-            POLICY, 'it["grants"].append({"src": ["group:clients"], "dst": ["tag:gateway-home"], "ip": ["tcp:22"]})'
-        )
-        + f"; {RESTART_HEADSCALE}",
+        f"{WIDEN}; systemctl restart headscale; " + until(f"{TOLD} | grep -q '{WIDENED}'"),
         (Caught("headscale.policy[GATEWAY]", "22"), Caught("headscale.policy_served[HOST]", "too much: .* port 22")),
         ("vpn.closed[CLIENT-GATEWAY]",),
         REPAIR,
@@ -116,12 +136,8 @@ BREAKAGES = (
         "headscale.policy-behind-its-file",
         "coordinator",
         "The running server has a wider policy than its file, which was put back after it was read.",
-        f"cp -p {POLICY} /run/policy; sleep 1; "
-        + edit_json(
-            POLICY, 'it["grants"].append({"src": ["group:clients"], "dst": ["tag:gateway-home"], "ip": ["tcp:22"]})'
-        )
-        + "; systemctl kill --kill-whom=main --signal=HUP headscale; "
-        + until(f"{FILTER} | grep -q '\"First\": 22,'")
+        f"cp -p {POLICY} /run/policy; sleep 1; {WIDEN}; systemctl kill --kill-whom=main --signal=HUP headscale; "
+        + until(f"{FILTER} | grep -q '{WIDENED}'")
         + f"; cat /run/policy > {POLICY}; rm /run/policy",
         (
             Caught("headscale.policy_served[HOST]", "the file is so; handed out: .*too much: .* port 22"),
@@ -129,6 +145,7 @@ BREAKAGES = (
         ),
         ("headscale.policy[GATEWAY]", "vpn.closed[CLIENT-GATEWAY]"),
         REPAIR,
+        sample="single",
     ),
     Breakage(
         "headscale.stranger",

@@ -6,8 +6,15 @@ CONTROL = "https://headscale.house.internal"
 
 
 def until(condition: str, seconds: int = 60) -> str:
-    """Wait for a condition; the breakage fails when it does not come true."""
-    return f"for i in $(seq {seconds * 2}); do if {condition}; then break; fi; sleep 0.5; done; {condition}"
+    """Wait for a condition; the breakage fails, and says for what it waited, when it does not come true.
+
+    Once it was true it is not asked again: on a busy machine the next answer may come too late.
+    """
+    return (
+        f"holds() {{ {condition}; }}; end=$(($(date +%s) + {seconds})); "
+        "until holds; do if [ $(date +%s) -gt $end ]; then echo waited in vain: >&2; declare -f holds >&2; exit 1; fi; "
+        "sleep 0.5; done"
+    )
 
 
 def edit(path: str, *commands: str) -> str:
@@ -29,7 +36,12 @@ def edit_json(path: str, change: str) -> str:
 
 #: The control server answers.
 ANSWERS = until("headscale users list -o json >/dev/null 2>&1")
-RESTART_HEADSCALE = "; ".join(("systemctl restart headscale", ANSWERS, "sleep 5"))
+#: Every node is connected to the control server: their tries are up to half a minute apart.
+CONNECTED = until(
+    "headscale nodes list -o json | python3 -c "
+    "'import json, sys; sys.exit(not all(node.get(\"online\") for node in json.load(sys.stdin)))'",
+)
+RESTART_HEADSCALE = "; ".join(("systemctl restart headscale", ANSWERS, CONNECTED, "sleep 5"))
 
 RESTART_OLLAMA = "; ".join(
     (
