@@ -15,7 +15,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 from operations.remote import RemoteError, run_on
 from plan import limits
 from plan.terminal import plain
-from plan.too_long import journal_script, too_long
+from plan.too_long import journal_script, too_long, too_slow
 
 #: A way that is dead is known sooner.
 CONNECT_SECONDS = 30
@@ -48,9 +48,8 @@ def _ask(state: State, host: Host, message: str, gateway: Host, url: str, token:
         logger.error(f"{host.print_prefix}no answer: {error}")
         return False
     except (ValueError, KeyError, IndexError, TypeError):
-        logger.error(
-            f"{host.print_prefix}no answer; {_reason(gateway, session) or f'the gateway said: {plain(said[:500])}'}"
-        )
+        known = _reason(gateway, session, time.monotonic() - begun)
+        logger.error(f"{host.print_prefix}no answer; {known or f'the gateway said: {plain(said[:500])}'}")
         return False
     seconds = time.monotonic() - begun
     tokens = f"{usage['prompt_tokens']} tokens read, {usage['completion_tokens']} written"
@@ -60,12 +59,12 @@ def _ask(state: State, host: Host, message: str, gateway: Host, url: str, token:
     return True
 
 
-def _reason(gateway: Host, session: str) -> str | None:
-    """Why there was no answer, where the gateway's journal says it in a way that is known."""
+def _reason(gateway: Host, session: str, seconds: float) -> str | None:
+    """Why there was no answer after so many seconds, where that is known. The gateway's reply says nothing of it."""
     try:
-        return too_long(run_on(gateway, journal_script(session)))
+        return too_long(run_on(gateway, journal_script(session))) or too_slow(seconds)
     except RemoteError:
-        return None
+        return too_slow(seconds)
 
 
 def ask_script(url: str, session: str) -> str:

@@ -1,8 +1,8 @@
 """How long each part of a message may take, in seconds, and which limit lies within which.
 
 Outer limits are longer than those within them, so that the innermost one ends what takes too long, and the person is
-told its reason; a try that is cut off from outside is lost, and the next one begins anew. Compared in
-tests/unit/test_limits.py.
+told its reason. After MODEL, OpenClaw tries once more (it begins no further try 90 s after the first has failed): what
+the model had written is lost, what it had read is not, in blocks of 1024 tokens. Compared in tests/unit/test_limits.py.
 
 The person's own program              ANSWER
   a message at the gateway            RUN
@@ -25,7 +25,7 @@ TOKEN = LOAD + 60
 MODEL = 1800
 """A request of the gateway to Ollama, to its last word. Dense 14B on a processor reads 16384 tokens at 20 a second in
 820 s and writes its longest answer, 2048 tokens at 3 a second, in 680 s. A model server that hangs holds the gateway up
-for as long."""
+until RUN."""
 
 COMPACTION = MODEL
 """OpenClaw's limit for each request of a compaction, 180 by default. The model reads most of a full context for it."""

@@ -1,4 +1,4 @@
-"""A text that is longer than the model's context: how the gateway's journal says so, and what people are told.
+"""A message without an answer, because the text or the time was too long: how that is known, and what people are told.
 
 The gateway answers with status 500 and `internal error`; the numbers stand in what it logs of Ollama's refusal.
 """
@@ -6,6 +6,8 @@ The gateway answers with status 500 and `internal error`; the numbers stand in w
 from __future__ import annotations
 
 import re
+
+from plan import limits
 
 #: Ollama 0.32's words, as OpenClaw 2026.9.6 logs them.
 REFUSAL = "request ([0-9]* tokens) exceeds the available context size ([0-9]* tokens)"
@@ -31,4 +33,15 @@ def too_long(refusals: str) -> str | None:
         "A token is about four letters of English, fewer in other languages. Next: send a shorter text, or set a "
         "larger ollama_context, or a model that can have one, in group_data/all.py and run the deployment "
         "(docs/model-choice.md)"
+    )
+
+
+def too_slow(seconds: float) -> str | None:
+    """What a person is told whose message failed after so many seconds; None when that was within the model's limit."""
+    if seconds < limits.MODEL:
+        return None
+    return (
+        f"the model did not end its answer within {limits.MODEL} s, which is its limit. Next: see on the model host "
+        "with journalctl -u ollama how far it got; send a shorter text, or name a smaller ollama_model "
+        "and run the deployment"
     )

@@ -20,6 +20,8 @@ NESTED = (
     (limits.LOAD, limits.TOKEN),
     (limits.LOAD, limits.MODEL),
     (limits.MODEL + limits.COMPACTION, limits.RUN),
+    # OpenClaw tries once more.
+    (2 * limits.MODEL, limits.RUN),
     (limits.RUN, limits.ANSWER),
     (limits.MODEL, limits.FIRST_ANSWER),
     (limits.STARTED, limits.START),

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from operations.chat import ask
-from plan.too_long import journal_script, too_long
+from plan import limits
+from plan.too_long import journal_script, too_long, too_slow
 from tests.unit.fakes import Fake, context
 
 SESSION = "agent:main:openai:419a8e28-b9a5-4579-95e0-cf942c1251a8"
@@ -51,6 +52,12 @@ def test_another_reason_is_not_called_too_long(tmp_path: Path) -> None:
     assert journal(tmp_path, '{"message":"chat completion failed"}\n') == ""
     assert too_long("") is None
     assert too_long("request (many tokens) exceeds the available context size (8192 tokens)") is None
+
+
+def test_a_model_that_was_too_slow_is_named() -> None:
+    assert too_slow(limits.MODEL - 1) is None
+    told = too_slow(limits.MODEL)
+    assert told is not None and str(limits.MODEL) in told and "Next: " in told
 
 
 def test_make_chat_asks_the_journal_for_its_own_conversation(caplog: pytest.LogCaptureFixture) -> None:
