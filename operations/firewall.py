@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Generator
 from dataclasses import replace
-from pathlib import Path
 
 from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
@@ -16,9 +15,8 @@ from operations.component import compared, install_files, pack, start_unit
 from operations.differs import differs
 from operations.root import NotRoot, as_root
 from operations.script import into_place
-from plan.claims import ACCOUNTS
 from plan.difference import Change
-from plan.firewall import RULES, TABLE, TAKEN_BACK, TRIED, UNCONFIRMED
+from plan.firewall import LOADER, RULES, TABLE, TAKEN_BACK, TRACKING, TRIED, UNCONFIRMED
 from plan.want import Unit
 
 ROLLBACK = "private-ai-firewall-rollback"
@@ -26,10 +24,6 @@ ROLLBACK = "private-ai-firewall-rollback"
 ROLLBACK_SECONDS = 45
 #: The table as it was before the rules that are being tried.
 BEFORE = "/var/lib/private-ai/firewall.before"
-#: A table with one rule that lets everything pass: from then on the kernel tracks connections.
-TRACKING = "private_ai_tracking"
-#: Makes known to the host's connection tracking what began before that. Runs on the host.
-KNOW_CONNECTIONS = (Path(__file__).parent.parent / "files" / "firewall" / "know-connections.py").read_text()
 
 
 def firewall(name: str, want: Want, left_over: bool) -> None:
@@ -42,11 +36,11 @@ def firewall(name: str, want: Want, left_over: bool) -> None:
 def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the nftables table TABLE (inet), the wanted file RULES and the unit that loads it at boot.
 
-    Changed rules are checked, then a timer is armed on the host that brings the old ones back. Then the connections
-    that are open are made known to the kernel as such, so that none is lost, and the new rules are loaded. Then a new
-    SSH connection from the controller stops the timer and makes them permanent. Until then the file that is loaded at
-    boot is the old one, so a restart brings the old rules back as well. `left_over`: a run before this one was cut off
-    in between, or its rules were taken back; this one begins from the rules before that.
+    Changed rules are checked, then a timer is armed on the host that brings the old ones back. Then LOADER, by which
+    the unit loads them too, makes the open connections known to the kernel as such, so that none is lost, and loads the
+    new rules. Then a new SSH connection from the controller stops the timer and makes them permanent. Until then the
+    file that is loaded at boot is the old one, so a restart brings the old rules back as well. `left_over`: a run
+    before this one was cut off in between, or its rules were taken back; this one begins from the rules before that.
     """
     if left_over:
         differs(Change("what a run that did not end well has left of its firewall rules", "removed"))
@@ -60,55 +54,60 @@ def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCo
     yield StringCommand(install_files(todo.directories, files), _stdin=pack(todo.directories, files))
     if not todo.units:
         return
-    yield StringCommand(try_rules(), _stdin=KNOW_CONNECTIONS)
+    yield StringCommand(try_rules())
     yield FunctionCommand(_confirm, (todo.units,), {})
 
 
 def take_back() -> str:
-    """Bring the rules from before back, and leave word of it for the next run."""
-    noted = f"date -u '+%F %T UTC' > {TAKEN_BACK} && rm -f {UNCONFIRMED}"
-    return f"{end_tracking()}; nft -f {BEFORE} && rm -f {TRIED} && {noted}"
+    """Bring the rules from before back. Where the new ones were in force, leave word of it for the next run."""
+    noted = f"{{ date -u '+%F %T UTC' > {TAKEN_BACK} && rm -f {UNCONFIRMED}; }}"
+    return f"{end_tracking()}; nft -f {BEFORE} && rm -f {TRIED} {BEFORE} && {{ test ! -e {UNCONFIRMED} || {noted}; }}"
 
 
 def clean_up() -> str:
     """End what a run that was cut off has begun: the rules from before are in force, and nothing lies about."""
+    return "\n".join(["set -e", undo(), f"rm -f {TAKEN_BACK}"])
+
+
+def undo() -> str:
+    """Have the rules from before in force, whatever of new ones was done, and no timer that would bring them back."""
     return "\n".join(
         [
-            "set -e",
             f"systemctl stop --quiet {ROLLBACK}.timer 2>/dev/null || true",
-            f"if test -e {UNCONFIRMED}; then {end_tracking()}; nft -f {BEFORE}; fi",
-            f"rm -f {TRIED} {UNCONFIRMED} {TAKEN_BACK} {BEFORE}",
+            f"{end_tracking()} || true",
+            f"if test -e {BEFORE}; then nft -f {BEFORE}; fi",
+            f"rm -f {TRIED} {UNCONFIRMED} {BEFORE} {BEFORE}.new",
         ]
     )
 
 
 def end_tracking() -> str:
-    """Remove the table TRACKING; the house's own rules keep the kernel tracking."""
+    """Remove the table TRACKING, which LOADER has left when it was killed."""
     return f"nft 'table inet {TRACKING}; delete table inet {TRACKING}'"
 
 
 def try_rules() -> str:
     """Load the rules that are to be tried, after the host has been told to take them back in ROLLBACK_SECONDS.
 
-    Reads the program KNOW_CONNECTIONS from standard input.
+    When something of it fails, nothing of it stays.
     """
-    rule = "chain out { type filter hook output priority filter; ct state new; };"
     return "\n".join(
         [
             "set -e; umask 077",
-            # Loading this file gives back exactly the table that was there, or none.
-            f"{{ printf 'table inet {TABLE}\\ndelete table inet {TABLE}\\n'; "
-            f"nft list table inet {TABLE} 2>/dev/null || true; }} > {BEFORE}",
-            f"date -u '+%F %T UTC' > {UNCONFIRMED}; sync -- {BEFORE} {UNCONFIRMED}",
+            f"undo() {{\n{undo()}\n}}",
+            "trap '[ $? = 0 ] || undo' EXIT",
+            # Loading this file gives back exactly the table that was there, or none. Half of it would take the table
+            # away.
+            f"{{ printf 'table inet {TABLE}\ndelete table inet {TABLE}\n'; "
+            f"nft list table inet {TABLE} 2>/dev/null || true; }} > {BEFORE}.new",
+            f"nft --check -f {BEFORE}.new",
+            into_place(f"{BEFORE}.new", BEFORE),
             f"systemd-run --quiet --collect --unit={ROLLBACK} --on-active={ROLLBACK_SECONDS} "
             f"--timer-property=AccuracySec=1s sh -c {shlex.quote(take_back())}",
-            # UDP only where nothing of ours refuses it: a socket may be connected to what never answered.
-            f"udp=; nft list table inet {TABLE} >/dev/null 2>&1 || udp=udp",
-            # First of all the kernel tracks what begins from now on, so that nothing is missed in between.
-            f"nft 'table inet {TRACKING} {{ {rule} }}'",
-            f"python3 - $udp {' '.join(ACCOUNTS)} || {{ {end_tracking()}; exit 1; }}",
-            f"nft -f {TRIED}",
-            end_tracking(),
+            f"{LOADER} {TRIED} strict",
+            f"date -u '+%F %T UTC' > {UNCONFIRMED}; sync -- {UNCONFIRMED}",
+            # A host that took longer has taken them back already, or was just about to.
+            f"systemctl is-active --quiet {ROLLBACK}.timer",
         ]
     )
 

@@ -23,6 +23,10 @@ TRIED = f"{RULES}.tried"
 #: On a host: since when rules are in force that no new SSH connection has confirmed; when such rules were taken back.
 UNCONFIRMED = "/var/lib/private-ai/firewall.unconfirmed"
 TAKEN_BACK = "/var/lib/private-ai/firewall.taken-back"
+#: On a host: the program that loads rules without cutting what is open, and the table that it has while it does, with
+#: one rule that lets everything pass: from then on the kernel tracks connections.
+LOADER = "/usr/local/sbin/private-ai-firewall"
+TRACKING = "private_ai_tracking"
 
 
 #: Where mirrors answer whose URL names no port.

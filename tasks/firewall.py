@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from operations.firewall import firewall
-from plan.firewall import RULES, TABLE, apt_of, ruleset
+from plan.claims import ACCOUNTS
+from plan.firewall import LOADER, RULES, TABLE, TRACKING, apt_of, ruleset
 from plan.want import Component, Directory, File, Unit
-from tasks.render import render
+from tasks.render import render, static
 from tasks.this import This
 
 UNIT = "/etc/systemd/system/private-ai-firewall.service"
@@ -24,7 +25,8 @@ def deploy(this: This) -> None:
                 check="nft --check --file {}",
                 shown=True,
             ),
-            File(UNIT, render("firewall/private-ai-firewall.service.j2", rules=RULES, table=TABLE)),
+            File(LOADER, loader(), mode="0755", check="sh -n {}"),
+            File(UNIT, render("firewall/private-ai-firewall.service.j2", rules=RULES, table=TABLE, loader=LOADER)),
         ),
         units=(service(),),
     )
@@ -37,13 +39,24 @@ def deploy(this: This) -> None:
     )
 
 
+def loader() -> str:
+    """The text of the program that loads rules: at boot, when the unit is reloaded, and while new ones are tried."""
+    return render(
+        "firewall/private-ai-firewall.j2",
+        table=TABLE,
+        tracking=TRACKING,
+        accounts=" ".join(ACCOUNTS),
+        know=static("firewall/know-connections.py"),
+    )
+
+
 def service() -> Unit:
     """The table as a unit."""
     # Reloading replaces the table in one step; a restart would take it away in between. A table that somebody
     # flushed or added to is loaded again.
     return Unit(
         "private-ai-firewall.service",
-        inputs=(RULES, UNIT),
+        inputs=(RULES, UNIT, LOADER),
         in_force=f"nft --stateless list table inet {TABLE}",
         reload=True,
     )

@@ -15,7 +15,7 @@ import pytest
 
 from lab.access import leader
 from tests.lab.conftest import TestLab
-from tests.lab.held import go_on, others
+from tests.lab.held import go_on, inside, others
 from tests.lab.traces import left_over
 from tests.unit.houses import SETTINGS
 
@@ -34,6 +34,12 @@ def on_laptop(lab: TestLab, *command: str, all_of_it: bool = False) -> str:
 
 def rules(lab: TestLab) -> str:
     return on_laptop(lab, "nft", "--stateless", "list", "table", "inet", "private_ai")
+
+
+def timers(lab: TestLab) -> str:
+    """The units that would bring the laptop's old rules back."""
+    units = ("systemctl", "list-units", "--plain", "--no-legend", "private-ai-firewall-rollback*")
+    return on_laptop(lab, *units, all_of_it=True)
 
 
 def wait_for(true: Callable[[], bool], seconds: float, what: str) -> float:
@@ -122,9 +128,31 @@ def test_a_run_right_after_one_that_was_killed_begins_from_the_old_rules(single:
     # Without the row: the timer of the run that was killed still ticks.
     single.deploy()
     assert rules(single) == old
-    assert (
-        on_laptop(
-            single, "systemctl", "list-units", "--plain", "--no-legend", "private-ai-firewall-rollback*", all_of_it=True
-        )
-        == ""
-    )
+    assert timers(single) == ""
+
+
+def test_rules_that_cannot_be_loaded_leave_no_timer_and_no_file(single: TestLab, old: str) -> None:
+    single.ssh("laptop", "ln -s /bin/false /usr/local/bin/python3")
+    try:
+        done = single.pyinfra(*NEW)
+    finally:
+        single.ssh("laptop", "rm /usr/local/bin/python3")
+    assert done.returncode != 0
+    assert rules(single) == old
+    assert left_over(single, "laptop") == []
+    assert timers(single) == ""
+    # Nothing was in force, so nothing was taken back.
+    assert single.ssh("laptop", "ls /var/lib/private-ai/firewall.* 2>/dev/null", check=False) == ""
+
+
+@pytest.mark.parametrize("how", ["reload", "restart"])
+def test_nobody_is_cut_off_where_somebody_has_emptied_nftables(single: TestLab, old: str, how: str) -> None:
+    for host in single.hosts:
+        inside(single, host, "nft flush ruleset")
+    # Begun while nothing tracks connections. From a server nobody may begin such a one under the house's rules.
+    with others(single, single.hosts, "root") as sessions:
+        for host in single.hosts:
+            inside(single, host, f"systemctl {how} private-ai-firewall")
+        assert rules(single) == old
+        go_on(single, sessions)
+    assert "private_ai_tracking" not in on_laptop(single, "nft", "list", "tables")

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from operations.firewall import try_rules
-from plan.firewall import TABLE, TRIED, Apt, apt_as_root, apt_of, locked_out, ruleset, service_egress, tunnel
+from operations.firewall import ROLLBACK, take_back, try_rules
+from plan.firewall import LOADER, TABLE, Apt, apt_as_root, apt_of, locked_out, ruleset, service_egress, tunnel
 from plan.house import House
 from plan.policy import policy
+from tasks.firewall import loader
 from tests.unit import houses
 
 HOUSES = {"single": houses.single(), "split": houses.split()}
@@ -221,15 +222,66 @@ def test_a_row_for_everybody_lets_a_controller_in_from_anywhere() -> None:
 KNOW = runpy.run_path(str(Path(__file__).parent.parent.parent / "files" / "firewall" / "know-connections.py"))
 
 
-def test_open_connections_are_made_known_before_the_first_rules_are_loaded() -> None:
-    lines = try_rules().splitlines()
+def test_open_connections_are_made_known_before_rules_are_loaded() -> None:
+    lines = loader().splitlines()
     tracked, known, loaded = (
-        next(number for number, line in enumerate(lines) if words in line)
-        for words in ("ct state new", "python3 -", f"nft -f {TRIED}")
+        max(number for number, line in enumerate(lines) if words in line)
+        for words in ("ct state new", "python3 - $udp", 'nft -f "$1"')
     )
     assert tracked < known < loaded
     # What the house's services may not begin must not live on either.
     assert {"headscale", "ollama", "ollama-vpn", "openclaw"} <= set(lines[known].split())
+
+
+class World:
+    """A host on which new rules are tried: programs that write down how they were called, one of which may fail."""
+
+    def __init__(self, folder: Path, fails: str = "") -> None:
+        self.folder, self.calls = folder, folder / "calls"
+        self.calls.touch()
+        (folder / "bin").mkdir()
+        for name in ("nft", "systemctl", "systemd-run", "loader"):
+            program = folder / "bin" / name
+            said = f'case "{name} $*" in *"{fails}"*) exit 1 ;; esac' if fails else ":"
+            program.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.calls}\n{said}\n')
+            program.chmod(0o755)
+        (folder / "firewall.nft.tried").touch()
+
+    def does(self, script: str) -> int:
+        for folder in ("/etc/private-ai", "/var/lib/private-ai"):
+            script = script.replace(folder, str(self.folder))
+        env = {"PATH": f"{self.folder / 'bin'}:/usr/bin:/bin"}
+        return subprocess.run(["sh", "-c", script.replace(LOADER, "loader")], env=env, check=False).returncode
+
+    @property
+    def files(self) -> set[str]:
+        return {file.name for file in self.folder.glob("firewall*")}
+
+
+@pytest.mark.parametrize("fails", ["nft --check", "systemd-run", "loader", "systemctl is-active"])
+def test_rules_that_could_not_be_tried_leave_nothing(tmp_path: Path, fails: str) -> None:
+    world = World(tmp_path, fails)
+    assert world.does(try_rules()) != 0
+    assert world.files == set()
+    calls = world.calls.read_text()
+    assert f"systemctl stop --quiet {ROLLBACK}.timer" in calls
+    # Half of the table from before is not loaded; the whole is, whatever was in force by then.
+    assert (f"nft -f {tmp_path}/firewall.before\n" in calls) == (fails != "nft --check")
+
+
+def test_rules_that_are_tried_wait_for_the_timer_or_a_new_connection(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    assert world.does(try_rules()) == 0
+    assert world.files == {"firewall.nft.tried", "firewall.before", "firewall.unconfirmed"}
+    assert world.does(take_back()) == 0
+    assert world.files == {"firewall.taken-back"}
+
+
+def test_rules_that_were_not_in_force_are_not_called_taken_back(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    (tmp_path / "firewall.before").touch()
+    assert world.does(take_back()) == 0
+    assert world.files == set()
 
 
 def test_open_connections_are_those_with_an_answer_and_not_of_a_service_of_the_house() -> None:
