@@ -11,6 +11,7 @@ from plan.addresses import VPN_V4, VPN_V6
 from plan.chosen import recorded_place
 from plan.errors import SettingError
 from plan.firewall import apt_of
+from plan.house import House, Member, leads_to
 from plan.profile import Profile
 from plan.room import NOMINAL, disk_needs, ram_needed_mib, shortages
 from plan.sandboxes import sandbox_problems
@@ -132,6 +133,35 @@ def check_host(
             "give that network another range, or leave the other VPN",
         )
     return problems, warnings
+
+
+def idle_ssh_rows(house: House, member: Member, profile: Profile) -> list[str]:
+    """Warnings about rows for SSH that open a port of a host at which no sshd listens, where one listens elsewhere.
+
+    A row for SSH is `ssh`, or has an id that begins with "ssh-". sshd is known by its own name, by its unit's, which
+    also holds where systemd has the socket until somebody comes, and by the port at which this run came in.
+    """
+    at = {
+        each.port
+        for each in profile.listeners
+        if each.proto == "tcp"
+        and not each.address.startswith("127.")
+        and each.address != "::1"
+        and (
+            each.process.startswith("sshd")
+            or each.unit.partition(".")[0].partition("@")[0] in ("ssh", "sshd")
+            or each.port == profile.ssh_port
+        )
+    }
+    rows = [row for row in house.access if row.protocol == "tcp" and leads_to(row, member)]
+    found = ", ".join(map(str, sorted(at)))
+    return [
+        f"host {member.name}: row {row.id!r} of access_table opens port {row.port}/tcp, where no sshd listens; it "
+        f"listens on {found}. Next: give the row that port, or another `to`, see docs/access-table.md#to-change-it; "
+        "or leave it, if sshd is about to move"
+        for row in rows
+        if at and row.port not in at and (row.id == "ssh" or row.id.startswith("ssh-"))
+    ]
 
 
 def _card(name: str, profile: Profile) -> tuple[SettingError | None, str]:

@@ -23,7 +23,7 @@ from plan.firewall import apt_as_root, locked_out, tunnel
 from plan.house import House, leads_to
 from plan.identity import another_name, foreign_addresses, left_behind, twins
 from plan.incoming import INCOMING
-from plan.preflight import NeededPort, check_host
+from plan.preflight import NeededPort, check_host, idle_ssh_rows
 from plan.want import Account, Block, Component, Directory, File, Unit
 from tasks.render import render
 from tasks.this import (
@@ -63,6 +63,7 @@ def check(this: This) -> None:
     ):
         problems += found
         warnings += said
+    warnings += idle_ssh_rows(this.house, this.member, profile)
     moved = left_behind(name, this.house.coordinator, profile.control_server, left_out())
     warnings += filter(None, [apt_as_root(this.member, profile.apt_user), moved])
     problems += filter(None, [another_name(name, profile), other_house(this.house, authority_seen(this.house))])

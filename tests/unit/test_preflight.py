@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from plan.machine import FOLDERS, Disk, Machine
-from plan.preflight import NeededPort, check_host
+from plan.preflight import NeededPort, check_host, idle_ssh_rows
 from plan.profile import Beside, Listener, Profile
+from tests.unit import houses
 
 GOOD = Profile(
     hostname="home",
@@ -211,3 +212,48 @@ def test_ram_by_role(roles: tuple[str, ...], ram_mib: int, passes: bool) -> None
 def test_all_problems_are_told_at_once() -> None:
     problems, _ = check(cpu="riscv64", clock_skew_s=900.0, **machine(tun_trouble="missing"))
     assert len(problems) == 3
+
+
+ON_22, ON_2222 = (
+    Listener("tcp", "*", 22, "sshd", "ssh.service"),
+    Listener("tcp", "0.0.0.0", 2222, "sshd", "ssh.service"),
+)
+WAITS = Listener("tcp", "*", 22, "systemd", "ssh.socket")
+LOCAL = Listener("tcp", "127.0.0.1", 22, "sshd", "ssh.service")
+NGINX = Listener("tcp", "*", 22, "nginx", "nginx.service")
+DROPBEAR = Listener("tcp", "*", 22, "dropbear", "dropbear.service")
+
+
+@pytest.mark.parametrize(
+    ("listeners", "came_in", "said"),
+    [
+        ((ON_22,), 22, None),
+        ((ON_22, ON_2222), 2222, None),
+        ((WAITS,), 22, None),
+        ((WAITS, ON_2222), 2222, None),
+        # Nothing is known of where it listens: in a container of another network, say.
+        ((), 0, None),
+        ((DROPBEAR,), 22, None),
+        ((ON_2222,), 2222, "listens on 2222."),
+        ((ON_2222, LOCAL), 2222, "listens on 2222."),
+        ((ON_2222, NGINX), 2222, "listens on 2222."),
+        # A jump host comes in by another way than the machines of the house.
+        ((ON_2222, Listener("tcp", "::", 2200, "sshd-session", "sshd@x.service")), 2222, "listens on 2200, 2222."),
+    ],
+)
+def test_a_row_for_ssh_where_no_sshd_listens_is_told(
+    listeners: tuple[Listener, ...], came_in: int, said: str | None
+) -> None:
+    house = houses.single()
+    found = idle_ssh_rows(house, house.member("home"), replace(GOOD, listeners=listeners, ssh_port=came_in))
+    assert len(found) == (said is not None)
+    for each in found:
+        assert "row 'ssh' of access_table opens port 22/tcp" in each and str(said) in each and "Next: " in each
+
+
+def test_each_row_for_ssh_that_leads_to_a_host_is_looked_at() -> None:
+    more = {"id": "ssh-servers", "from": "admin", "to": "gateway", "port": "2222/tcp", "over": "lan", "why": "-"}
+    house = houses.single(access_table=[*houses.SETTINGS["access_table"], more])
+    home, laptop = (house.member(name) for name in ("home", "laptop"))
+    assert "'ssh-servers'" in idle_ssh_rows(house, home, GOOD)[0]
+    assert idle_ssh_rows(house, laptop, GOOD) == []
