@@ -19,18 +19,22 @@ from facts.beside import SECTIONS, parse_beside
 from plan.addresses import address
 from plan.errors import AGAIN, STRANGE, shown
 from plan.firewall import TAKEN_BACK, TRIED, UNCONFIRMED
-from plan.profile import Listener, Profile
+from plan.profile import LAST_RUN, Listener, Profile
 from plan.stamp import PATH as STAMP
 from plan.want import Block
 
 #: The house's own lines in /etc/hosts.
 CONTROL_NAMES = Block("/etc/hosts", "names", ())
 
+#: Prints both ends of the SSH connection by which a command came. sudo drops SSH_CONNECTION, so it is read from the
+#: nearest ancestor that has it.
+CAME_BY = r"""c=$SSH_CONNECTION; [ -n "$c" ] && echo "$c"; p=$$; while [ -z "$c" ] && [ "${p:-0}" -gt 1 ]; do
+c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c"
+p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done"""
 # Runs under dash on Debian 13 with systemd, openssh-server, python3-minimal, iproute2 and procps. All
 # sections but the listeners are printed even when a tool is missing; the parser decides what must be there.
 # The mirrors are read from their files, since 'apt-get indextargets' writes apt's cache. A process's control
 # group says which unit owns a socket; a socket that systemd itself holds is found in list-sockets.
-# sudo drops SSH_CONNECTION, so it is read from the nearest ancestor that has it.
 SCRIPT = (
     r"""{
 LC_ALL=C; export LC_ALL
@@ -56,19 +60,20 @@ s proxy; a=$(apt-config dump); printf '%s\n' "$a" | grep -E '^Acquire::[a-z]+::P
 d=$(printf '%s\n' "$a" | sed -n 's/^Acquire::http::Proxy-\{0,1\}Auto-\{0,1\}Detect "\(.*\)";$/\1/p')
 s detected; [ -n "$d" ] && timeout 5 "$d" http://deb.debian.org/
 s mirrors; cd /etc/apt && grep -hsE '^(deb|URIs:|https?:)' sources.list sources.list.d/* mirrors/*.list
-s ssh; c=$SSH_CONNECTION; [ -n "$c" ] && echo "$c"; p=$$; while [ -z "$c" ] && [ "${p:-0}" -gt 1 ]; do
-c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c"
-p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done
+s ssh; CAME_BY
 s control-server; grep -s -A 9 "^$NAMES" /etc/hosts
 s reboot; [ -e /run/reboot-required ] && echo yes
 s firewall-tried; [ -e TRIED ] && echo yes
 s firewall-unconfirmed; f UNCONFIRMED
 s firewall-taken-back; f TAKEN_BACK
+s last-run; f LAST_RUN
 s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 4096 STAMP; echo
 """.replace("TRIED", TRIED)
     .replace("$NAMES", CONTROL_NAMES.begin)
     .replace("UNCONFIRMED", UNCONFIRMED)
     .replace("TAKEN_BACK", TAKEN_BACK)
+    .replace("LAST_RUN", LAST_RUN)
+    .replace("CAME_BY", CAME_BY)
     .replace("STAMP", STAMP)
     + machine.SECTIONS
     + SECTIONS
@@ -148,6 +153,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             firewall_tried=bool(sections["firewall-tried"]),
             firewall_unconfirmed=" ".join(sections["firewall-unconfirmed"]),
             firewall_taken_back=" ".join(sections["firewall-taken-back"]),
+            last_run="\n".join(sections["last-run"]),
             stamp="\n".join(sections["stamp"]),
             machine=machine.parse_machine(sections),
             beside=parse_beside(sections),

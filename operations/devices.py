@@ -15,6 +15,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from facts.have import through_manager
 from facts.headscale import Headscale, HeadscaleState
 from facts.tailscale import Tailscale
+from operations.alone import hold
 from operations.asked import ask
 from operations.differs import differs, not_yet
 from operations.remote import RemoteError, run_on
@@ -114,6 +115,7 @@ def removed(house: House, device: str) -> Generator[FunctionCommand, None, None]
     wanted = leaving(device, known.nodes, known.keys, known.record, datetime.now(UTC))
     # At every gateway: whose a device was is not known when it has left the settings.
     gateways = [inventory.get_host(each.name) for each in house.gateways]
+    hold()
     yield FunctionCommand(_remove, (house, device, wanted, gateways), {})
 
 

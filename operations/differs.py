@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pyinfra import host, state
 from pyinfra.api import Host, StringCommand
 
+from operations.alone import hold
 from operations.asked import something_changes
 from plan.difference import Change
 
@@ -15,8 +16,10 @@ _SAID: dict[tuple[str, str], tuple[Change, ...]] = {}
 
 
 def differs(*changes: Change) -> None:
-    """Called by an operation that is going to change something, before its first command. Costs no remote command."""
+    """Called by an operation that is going to change something, before its first command. Costs no remote command, but
+    for the first one of a run, which holds its hosts. Raises operations.alone.Refused."""
     if state.is_executing:
+        hold()
         something_changes()
         host.log_styled(f"    {'; '.join(change.brief for change in changes)}", fg="yellow")
     else:

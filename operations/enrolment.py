@@ -17,6 +17,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 
 from facts.certificate import CaCertificate
 from facts.headscale import Headscale
+from operations.alone import hold
 from operations.devices import PAGES, expire_lines, record_script
 from operations.remote import RemoteError, run_on
 from plan.devices import Device
@@ -36,6 +37,7 @@ def enrolled(
     used is ended. `token` is the file with OpenClaw's token on its owner's gateway; `too_new`: as plan/enrolment.py has
     it. Each run makes another key.
     """
+    hold()
     yield FunctionCommand(_enrol, (house, device, hours, house.gateway_of(device.owner), token, too_new), {})
 
 

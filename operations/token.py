@@ -10,6 +10,7 @@ import click
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State, operation
 
+from operations.alone import hold
 from operations.component import make_secret, start_unit
 from operations.devices import PAGES, pairings, revoke
 from operations.remote import RemoteError, run_on
@@ -27,6 +28,7 @@ def rotated(secret: Secret, unit: Unit, asking: str, drop: bool, show: bool) -> 
     the token, for an address that wants one. `drop` revokes all browser pairings and requests. Neither secret leaves
     the host, unless `show` prints the new one. After an interruption the next deployment restarts the unit.
     """
+    hold()
     yield FunctionCommand(_rotate, (secret, unit, asking, drop, show), {})
 
 

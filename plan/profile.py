@@ -10,6 +10,10 @@ from plan.drop_ins import DropIn
 from plan.machine import Machine
 from plan.tables import Chain
 
+#: On each host, for root alone, until it restarts: which run changed something there last, and whether it has ended
+#: (operations/alone.py). The run that does holds a lock on it.
+LAST_RUN = "/run/private-ai/last-run"
+
 
 @dataclass(frozen=True)
 class Listener:
@@ -86,10 +90,11 @@ class Profile:
     `ssh_client` is the controller's address as the host sees it, '' when not over SSH, and `ssh_port` the port of the
     host that it came in on, 0 then. Of an interrupted run, `firewall_tried` says whether its rules lie there, loaded or
     not, `firewall_unconfirmed` is since when they are in force, `firewall_taken_back` when they were taken back, both
-    as the host wrote it, or ''. `stamp` is the text of the stamp (plan/stamp.py), '' when there is none that root wrote
-    and everybody may read. `control_server` are the addresses at which the host looks for the control server, none
-    before its first deployment. `machine` is what machine or container can do, `beside` what may be there that the
-    house did not make. `outgoing` is what the kernel has open, or opens at boot, to other machines.
+    as the host wrote it, or ''. `last_run` is what LAST_RUN contains, '' for nothing. `stamp` is the text of the stamp
+    (plan/stamp.py), '' when there is none that root wrote and everybody may read. `control_server` are the addresses
+    at which the host looks for the control server, none before its first deployment. `machine` is what machine or
+    container can do, `beside` what may be there that the house did not make. `outgoing` is what the kernel has open, or
+    opens at boot, to other machines.
     """
 
     hostname: str
@@ -125,3 +130,4 @@ class Profile:
     apt_user: str = "_apt"
     outgoing: tuple[Outgoing, ...] = ()
     control_server: tuple[str, ...] = ()
+    last_run: str = ""

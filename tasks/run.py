@@ -20,6 +20,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.context import ctx_state
 
+from operations import alone
 from operations.asked import forget, something_changes
 from operations.root import ask_no_password
 from plan.errors import SettingError
@@ -60,6 +61,8 @@ WHERE = {
 #: Playbooks that tell which hosts can be reached. pyinfra connects to none for them and runs them once.
 ASKING = frozenset({"status.py"})
 
+#: Playbooks that may go on beside a run that changes hosts: they change nothing, or the answer to one browser.
+BESIDE = frozenset({"browser_approve.py", "chat.py"})
 
 #: The playbook that plans the deployment of every host to tell what differs, and executes nothing.
 LOOKS_ONLY = "diff.py"
@@ -101,6 +104,8 @@ def begin() -> None:
     set_stage = state.set_stage
     names = {Path(file).name for file in RUN.files}
     wanted: list[Host] = []
+    if not names <= BESIDE:
+        alone.want()
     looks_only = LOOKS_ONLY in names
     if looks_only:
         # pyinfra ends with 1 after an error.

@@ -25,6 +25,7 @@ from facts.ollama import ModelStores, SoundBlobs, Stores
 from facts.profile import HostProfile
 from facts.tailscale import Tailscale, TailscaleState
 from facts.together import Question, question
+from operations import alone
 from operations.asked import NotYet, ask, ask_together
 from plan.access import ROLES
 from plan.errors import SettingError
@@ -140,6 +141,7 @@ def profile_of(name: str) -> Profile:
         here = inventory.get_host(name)
         ask_together(here, _at_first(the_house().member(name)))
         _profiles[name] = ask(here, HostProfile)
+        alone.seen(name, _profiles[name].last_run)
     return _profiles[name]
 
 

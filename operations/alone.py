@@ -1,0 +1,192 @@
+"""One run at a time: a run that is going to change something holds its hosts first, and another is refused meanwhile.
+
+A host is held by a process on it, which ends with the SSH connection that it came by. So a run that is killed, or that
+loses its connection, leaves nothing that somebody would have to remove.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+from gevent.lock import Semaphore
+from paramiko import ChannelException, SSHException
+from pyinfra import state
+from pyinfra.api import Host, StringCommand
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.connectors.util import make_unix_command_for_host
+
+from facts.profile import CAME_BY
+from operations.remote import ConnectionLost
+from operations.root import as_root
+from plan.environment import BEGIN
+from plan.profile import LAST_RUN
+from plan.terminal import line
+
+#: Seconds between two signs of life of this run, and without any after which a host lets it go. sshd alone would take
+#: hours to notice a controller that has lost its power.
+PAUSE, PATIENCE = 15, 180
+#: Seconds for which a run waits for one that is just ending.
+ENDING = 2
+#: Before what the holder says; a shell may have greeted before.
+HELD, BUSY, CHANGED = "@@ held", "@@ busy ", "@@ changed "
+
+
+class Refused(PyinfraError):
+    """Another run is at work on a host, or has been since this one looked at it. This run has changed nothing."""
+
+
+@dataclass
+class _Hosts:
+    """This run's hosts. `wanted`: it holds them before it changes anything. `seen`: name -> what LAST_RUN contained
+    while it planned. `held`: host -> the channel to what holds it."""
+
+    wanted: bool = False
+    seen: dict[str, str] = field(default_factory=dict)
+    held: dict[Host, Any] = field(default_factory=dict)
+    why_not: str = ""
+    #: Hosts are at work side by side, and the first of them asks for all.
+    asking: Semaphore = field(default_factory=Semaphore)
+
+
+_HOSTS = _Hosts()
+
+
+def want() -> None:
+    """Have this run hold its hosts before its first change."""
+    _HOSTS.wanted = True
+
+
+def seen(name: str, last_run: str) -> None:
+    """What stands in LAST_RUN on a host that this run plans for. What is planned holds for that state of the host."""
+    _HOSTS.seen[name] = last_run
+
+
+def hold() -> None:
+    """Hold all hosts of this run, unless it does already. Called before each change; only the first costs something.
+
+    Raises Refused, before anything has changed, when another run is at work there.
+    """
+    if not _HOSTS.wanted or not state.is_executing:
+        return
+    with _HOSTS.asking:
+        if _HOSTS.why_not:
+            raise Refused(_HOSTS.why_not)
+        if _HOSTS.held:
+            _still_held()
+            return
+        try:
+            # In the same order by every run, so that of two runs one gets them all.
+            for host in sorted(state.inventory.get_active_hosts(), key=lambda each: str(each.name)):
+                _HOSTS.held[host] = _held(host)
+        except PyinfraError as error:
+            for channel in _HOSTS.held.values():
+                channel.close()
+            _HOSTS.held.clear()
+            _HOSTS.why_not = str(error)
+            raise
+        gevent.spawn(_live)
+
+
+def holder(who: str, before: str | None) -> str:
+    """A script that holds a host for as long as standard input brings a line every PATIENCE seconds.
+
+    `who` is the run's name for people. `before` is what LAST_RUN must contain still, None for anything. LAST_RUN says
+    of the last run who it was and, when it has ended, when it did.
+    """
+    folder = LAST_RUN.rpartition("/")[0]
+    unchanged = "" if before is None else f'[ "$last" = {shlex.quote(before)} ] || {{ echo "{CHANGED}$last"; exit 1; }}'
+    lines = [
+        "set -e; umask 077",
+        f"mkdir -p {folder}; exec 9<>{LAST_RUN}",
+        # The first line alone: a host is not held by a run that has ended.
+        f'flock -w {ENDING} 9 || {{ read -r last <{LAST_RUN} || :; echo "{BUSY}$last"; exit 1; }}',
+        f"last=$(cat {LAST_RUN})",
+        unchanged,
+        f"from=$({CAME_BY})",
+        f"printf '%s from %s since %s\\n' {shlex.quote(who)} \"${{from%% *}}\" \"$(date -u '+%F %T UTC')\" >{LAST_RUN}",
+        f"echo '{HELD}'",
+        f"while read -r -t {PATIENCE} _; do :; done",
+        f"date -u '+it ended at %F %T UTC' >>{LAST_RUN}",
+    ]
+    # dash's `read` waits for ever.
+    return f"exec bash -c {shlex.quote(chr(10).join(filter(None, lines)))}"
+
+
+def _held(host: Host) -> Any:
+    """The channel to the process that holds a host. Raises Refused, or ConnectionLost."""
+    script = StringCommand(f"{BEGIN}\n{holder(_who(), _HOSTS.seen.get(str(host.name)))}")
+    command = make_unix_command_for_host(host.state, host, script, **as_root(host)).get_raw_value()
+    connector: Any = host.connector
+    try:
+        transport = connector.client.get_transport()
+        channel = transport.open_session(timeout=PATIENCE)
+        channel.settimeout(PATIENCE)
+        channel.exec_command(command)
+        said = next((found for text in channel.makefile("r") if (found := text.rstrip()).startswith("@@ ")), "")
+        if said != HELD:
+            wrong = b"".join(channel.makefile_stderr("rb")).decode(errors="replace")
+            raise Refused(_why_not(host.name, said, wrong))
+        # The one that holds stays open, and commands need one beside it.
+        transport.open_session(timeout=PATIENCE).close()
+    except ChannelException as error:
+        raise Refused(
+            f"{host.name}: sshd allows one session at a time on a connection ({line(error)}); a run needs two. Nothing "
+            f"was changed. Next: MaxSessions 10 in /etc/ssh/sshd_config on {host.name}, systemctl reload ssh"
+        ) from error
+    except (EOFError, OSError, SSHException) as error:
+        raise ConnectionLost(
+            f"the connection to {host.name} was lost ({line(error)}); nothing was changed. Next: run this again"
+        ) from error
+    return channel
+
+
+def _why_not(name: str, said: str, wrong: str) -> str:
+    if said.startswith(BUSY):
+        return (
+            f"another run is at work on {name}: {line(said.removeprefix(BUSY))}. This one has changed nothing. Next: "
+            "wait until that one has ended, or end it, then run this again. Of one that lost its connection the host "
+            f"lets go within {PATIENCE // 60} minutes"
+        )
+    if said.startswith(CHANGED):
+        return (
+            f"{name} is not any more as this run found it: another run was at work there meanwhile "
+            f"({line(said.removeprefix(CHANGED)) or 'or it was restarted'}). This one has changed nothing. Next: run "
+            "this again"
+        )
+    return f"{name} cannot be held for this run: {line(wrong.strip())}. Nothing was changed. Next: run this again"
+
+
+def _still_held() -> None:
+    for host, channel in _HOSTS.held.items():
+        # A connection that is lost is told by whatever goes over it next.
+        if channel.exit_status_ready() and channel.get_transport().is_active():
+            raise PyinfraError(
+                f"{host.name} has let this run go: it heard nothing of it for {PATIENCE} s, as when a notebook sleeps. "
+                "Another run may have begun there. Next: run this again"
+            )
+
+
+def _live() -> None:
+    """Give each host a sign of life now and then."""
+    while True:
+        gevent.sleep(PAUSE)
+        for channel in _HOSTS.held.values():
+            try:
+                channel.sendall(b"\n")
+            except (EOFError, OSError, SSHException):
+                continue
+
+
+def _who() -> str:
+    """This run's account and computer, for people who meet it."""
+    try:
+        account = getpass.getuser()
+    except (KeyError, OSError):
+        account = f"account {os.getuid()}"
+    return line(f"{account}@{socket.gethostname()}")
