@@ -37,19 +37,19 @@ ENDING = 2
 HELD, BUSY, CHANGED = "@@ held", "@@ busy ", "@@ changed "
 
 
-class Refused(PyinfraError):
+class BusyError(PyinfraError):
     """Another run is at work on a host, or has been since this one looked at it. This run has changed nothing."""
 
 
 @dataclass
 class _Hosts:
     """This run's hosts. `wanted`: it holds them before it changes anything. `seen`: name -> what LAST_RUN contained
-    while it planned. `held`: host -> the channel to what holds it."""
+    while it planned. `held`: name -> the channel to what holds it."""
 
     wanted: bool = False
     seen: dict[str, str] = field(default_factory=dict)
-    held: dict[Host, Any] = field(default_factory=dict)
-    why_not: str = ""
+    held: dict[str, Any] = field(default_factory=dict)
+    why_not: PyinfraError | None = None
     #: Hosts are at work side by side, and the first of them asks for all.
     asking: Semaphore = field(default_factory=Semaphore)
 
@@ -70,25 +70,25 @@ def seen(name: str, last_run: str) -> None:
 def hold() -> None:
     """Hold all hosts of this run, unless it does already. Called before each change; only the first costs something.
 
-    Raises Refused, before anything has changed, when another run is at work there.
+    Raises BusyError, before anything has changed, when another run is at work there.
     """
     if not _HOSTS.wanted or not state.is_executing:
         return
     with _HOSTS.asking:
         if _HOSTS.why_not:
-            raise Refused(_HOSTS.why_not)
+            raise _HOSTS.why_not
         if _HOSTS.held:
             _still_held()
             return
         try:
             # In the same order by every run, so that of two runs one gets them all.
             for host in sorted(state.inventory.get_active_hosts(), key=lambda each: str(each.name)):
-                _HOSTS.held[host] = _held(host)
+                _HOSTS.held[str(host.name)] = _held(host)
         except PyinfraError as error:
             for channel in _HOSTS.held.values():
                 channel.close()
             _HOSTS.held.clear()
-            _HOSTS.why_not = str(error)
+            _HOSTS.why_not = error
             raise
         gevent.spawn(_live)
 
@@ -119,7 +119,7 @@ def holder(who: str, before: str | None) -> str:
 
 
 def _held(host: Host) -> Any:
-    """The channel to the process that holds a host. Raises Refused, or ConnectionLost."""
+    """The channel to the process that holds a host. Raises BusyError, or ConnectionLost."""
     script = StringCommand(f"{BEGIN}\n{holder(_who(), _HOSTS.seen.get(str(host.name)))}")
     command = make_unix_command_for_host(host.state, host, script, **as_root(host)).get_raw_value()
     connector: Any = host.connector
@@ -131,11 +131,11 @@ def _held(host: Host) -> Any:
         said = next((found for text in channel.makefile("r") if (found := text.rstrip()).startswith("@@ ")), "")
         if said != HELD:
             wrong = b"".join(channel.makefile_stderr("rb")).decode(errors="replace")
-            raise Refused(_why_not(host.name, said, wrong))
+            raise _why_not(host.name, said, wrong)
         # The one that holds stays open, and commands need one beside it.
         transport.open_session(timeout=PATIENCE).close()
     except ChannelException as error:
-        raise Refused(
+        raise BusyError(
             f"{host.name}: sshd allows one session at a time on a connection ({line(error)}); a run needs two. Nothing "
             f"was changed. Next: MaxSessions 10 in /etc/ssh/sshd_config on {host.name}, systemctl reload ssh"
         ) from error
@@ -146,28 +146,31 @@ def _held(host: Host) -> Any:
     return channel
 
 
-def _why_not(name: str, said: str, wrong: str) -> str:
+def _why_not(name: str, said: str, wrong: str) -> BusyError:
+    """Why a host is not held, from what the holder printed and wrote to standard error."""
     if said.startswith(BUSY):
-        return (
+        return BusyError(
             f"another run is at work on {name}: {line(said.removeprefix(BUSY))}. This one has changed nothing. Next: "
             "wait until that one has ended, or end it, then run this again. Of one that lost its connection the host "
             f"lets go within {PATIENCE // 60} minutes"
         )
     if said.startswith(CHANGED):
-        return (
+        return BusyError(
             f"{name} is not any more as this run found it: another run was at work there meanwhile "
             f"({line(said.removeprefix(CHANGED)) or 'or it was restarted'}). This one has changed nothing. Next: run "
             "this again"
         )
-    return f"{name} cannot be held for this run: {line(wrong.strip())}. Nothing was changed. Next: run this again"
+    return BusyError(
+        f"{name} cannot be held for this run: {line(wrong.strip())}. Nothing was changed. Next: run this again"
+    )
 
 
 def _still_held() -> None:
-    for host, channel in _HOSTS.held.items():
+    for name, channel in _HOSTS.held.items():
         # A connection that is lost is told by whatever goes over it next.
         if channel.exit_status_ready() and channel.get_transport().is_active():
             raise PyinfraError(
-                f"{host.name} has let this run go: it heard nothing of it for {PATIENCE} s, as when a notebook sleeps. "
+                f"{name} has let this run go: it heard nothing of it for {PATIENCE} s, as when a notebook sleeps. "
                 "Another run may have begun there. Next: run this again"
             )
 

@@ -17,7 +17,7 @@ _SAID: dict[tuple[str, str], tuple[Change, ...]] = {}
 
 def differs(*changes: Change) -> None:
     """Called by an operation that is going to change something, before its first command. Costs no remote command, but
-    for the first one of a run, which holds its hosts. Raises operations.alone.Refused."""
+    for the first one of a run, which holds its hosts. Raises operations.alone.BusyError."""
     if state.is_executing:
         hold()
         something_changes()

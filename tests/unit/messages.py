@@ -83,7 +83,8 @@ def _keep_of(base: Any) -> None:
 
     def init(self: Exception, *given: Any, **named: Any) -> None:
         first(self, *given, **named)
-        frame, text = sys._getframe(1), str(self)
+        # Not its own __str__, which may want what a derived class has not set yet.
+        frame, text = sys._getframe(1), Exception.__str__(self)
         for _ in range(DEPTH):
             _keep(_name(frame.f_code.co_filename), frame.f_lineno, text)
             if frame.f_back is None:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import ast
+import socket
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import paramiko
 import pytest
+from pyinfra.api.exceptions import PyinfraError
 
 from operations import alone
-from operations.alone import BUSY, CHANGED, HELD, holder
+from operations.alone import BUSY, CHANGED, HELD, BusyError, holder
+from operations.remote import ConnectionLost
 from plan.profile import LAST_RUN
+from tests.unit import test_upload as upload
 
 ROOT = Path(__file__).parent.parent.parent
 #: Operations that may go on beside a run: one sends a message, one answers a browser, two only wait.
@@ -77,7 +87,97 @@ def test_a_run_that_gives_no_sign_of_life_is_let_go(tmp_path: Path, monkeypatch:
 
 
 def test_what_others_called_themselves_is_harmless() -> None:
-    assert "\x1b" not in alone._why_not("home", f"{BUSY}\x1b[2Jben@pc", "")
+    assert "\x1b" not in str(alone._why_not("home", f"{BUSY}\x1b[2Jben@pc", ""))
+
+
+class Sshd(upload.Sshd):
+    """Opens so many sessions at a time on a connection."""
+
+    def __init__(self, sessions: int) -> None:
+        super().__init__()
+        self.sessions = sessions
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        self.sessions -= 1
+        return super().check_channel_request(kind, chanid) if self.sessions >= 0 else 1
+
+    def _run(self, channel: Any, command: bytes) -> None:
+        # Whoever asked may be gone by the time that there is an answer.
+        with suppress(EOFError, OSError):
+            super()._run(channel, command)
+
+
+@contextmanager
+def connected(sessions: int = 10) -> Iterator[Any]:
+    """A host with a real SSH connection, on which it runs what it is told here."""
+    here, there = socket.socketpair()
+    server, client = paramiko.Transport(there), paramiko.Transport(here)
+    server.add_server_key(paramiko.ECDSAKey.generate())
+    server.start_server(event=threading.Event(), server=Sshd(sessions))
+    client.start_client(timeout=10)
+    client.auth_none("root")
+    yield upload.Host(SimpleNamespace(client=SimpleNamespace(get_transport=lambda: client)))
+    client.close()
+    server.close()
+
+
+@pytest.fixture
+def last_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "run" / "last-run"
+    monkeypatch.setattr(alone, "LAST_RUN", str(file))
+    monkeypatch.setattr(alone, "_HOSTS", alone._Hosts())
+    return file
+
+
+def test_a_host_is_held_for_as_long_as_the_connection_lives(last_run: Path) -> None:
+    with connected() as one, connected() as two:
+        channel = alone._held(one)
+        with pytest.raises(BusyError, match=r"another run is at work on home: .* This one has changed nothing"):
+            alone._held(two)
+        assert not channel.exit_status_ready()
+    # The connection is gone.
+    subprocess.run(["flock", "-w", "10", last_run, "true"], check=True)
+    with connected() as three:
+        alone._held(three)
+
+
+def test_a_host_that_another_run_has_changed_meanwhile_is_not_held(last_run: Path) -> None:
+    last_run.parent.mkdir()
+    last_run.write_text("anna@notebook from 192.168.1.2 since 2026-11-28 13:20:20 UTC\n")
+    alone.seen("home", "")
+    with connected() as host, pytest.raises(BusyError, match=r"meanwhile \(anna@notebook from 192.168.1.2 since 2026"):
+        alone._held(host)
+
+
+def test_a_host_that_cannot_be_held_says_why(last_run: Path) -> None:
+    last_run.parent.write_text("no folder")
+    with connected() as host, pytest.raises(BusyError, match=r"cannot be held for this run: .*mkdir"):
+        alone._held(host)
+
+
+def test_an_sshd_that_allows_one_session_is_told_before_anything_changes(last_run: Path) -> None:
+    with (
+        connected(sessions=1) as host,
+        pytest.raises(BusyError, match="sshd allows one session at a time"),
+    ):
+        alone._held(host)
+
+
+def test_a_connection_that_is_lost_before_the_first_change_is_told(last_run: Path) -> None:
+    with connected() as host:
+        host.connector.client.get_transport().close()
+        with pytest.raises(ConnectionLost, match=r"the connection to home was lost .*; nothing was changed"):
+            alone._held(host)
+
+
+def test_a_run_that_was_let_go_ends_before_its_next_change(last_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alone, "PATIENCE", 1)
+    with connected() as host:
+        channel = alone._HOSTS.held[host.name] = alone._held(host)
+        alone._still_held()
+        channel.recv_exit_status()
+        with pytest.raises(PyinfraError, match="has let this run go"):
+            alone._still_held()
 
 
 def test_every_operation_that_changes_something_holds_its_hosts_first() -> None:
