@@ -8,9 +8,10 @@ during  the controller dies (SIGKILL) shortly after the step has begun; what it 
 after   the controller dies when the step has ended, before the next begins
 cut     the step dies on the host as well, as if the connection had taken it along
 power   the whole host goes off during the step; `python -m lab up` switches it on again
+off     likewise, but the controller goes on: it has to notice by itself, within seconds here instead of minutes
 
 The run says what it cuts off, in a line "[interrupted] HOW HOST: OPERATION #DIGEST", where the digest tells steps of
-one operation apart, and dies of SIGKILL. One that comes to its end before STEP has pyinfra's own status.
+one operation apart, and dies of SIGKILL, but for "off". One that comes to its end before STEP has pyinfra's own status.
 """
 
 from __future__ import annotations
@@ -32,11 +33,15 @@ from pyinfra.api import Host
 from pyinfra.connectors.ssh import SSHConnector
 # isort: on
 
+from lab.access import leader
 from lab.state import State, chosen_name
 from operations import upload
 from plan.incoming import INCOMING
+from tasks import connection
 
-WAYS = ("during", "after", "cut", "power")
+WAYS = ("during", "after", "cut", "power", "off")
+#: Seconds between two questions to a host whether it is there, for "off".
+PAUSE = 1
 #: Seconds into a step at which it is cut off: a command is at work, an upload has sent something.
 COMMAND_SECONDS = 0.05
 UPLOAD_SECONDS = 0.3
@@ -78,9 +83,15 @@ class Steps:
     def _end(self, host: str) -> None:
         if self.how == "cut":
             subprocess.run(["lab/ssh", host, END_SESSIONS], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if self.how == "off":
+            # Its network first: a host without power says nothing, and the kernel would close its connections.
+            init = leader(host, chosen_name())
+            subprocess.run(["nsenter", f"--target={init}", "--net", "ip", "link", "set", "host0", "down"], check=True)
+            os.kill(init, signal.SIGKILL)
         if self.how == "power":
             State.of(chosen_name()).processes(host)["nspawn"].signal(signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if self.how != "off":
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _operation(connector: Any) -> str:
@@ -101,6 +112,8 @@ def _asked_by_a_fact() -> bool:
 def interrupt(step: int, how: str, but: Collection[str]) -> None:
     """Have the process end at that step."""
     steps = Steps(step, how, but)
+    if how == "off":
+        connection.PAUSE = PAUSE
     run, put = SSHConnector.run_shell_command, upload.send
 
     def run_shell_command(self: Any, *arguments: Any, **named: Any) -> Any:

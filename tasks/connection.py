@@ -57,7 +57,7 @@ def connect(connector: SSHConnector) -> None:
     if below is not None and below.family in (socket.AF_INET, socket.AF_INET6):
         # paramiko leaves Nagle's algorithm on, which costs 40 ms for each remote command.
         below.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    gevent.spawn(watch, transport)
+    gevent.spawn(watch, transport, PAUSE, PAUSES)
 
 
 def socket_of(transport: Transport) -> socket.socket | None:
@@ -68,7 +68,7 @@ def socket_of(transport: Transport) -> socket.socket | None:
     return below if isinstance(below, socket.socket) else None
 
 
-def watch(transport: Transport, pause: float = PAUSE, pauses: int = PAUSES) -> None:
+def watch(transport: Transport, pause: float, pauses: int) -> None:
     """Ask the server for a sign of life every `pause` seconds, and end a connection that gives none `pauses` times.
 
     Without that a host that lost its power is waited for without end: nothing tells this computer's TCP, and behind a
