@@ -34,7 +34,7 @@ from pyinfra.connectors.ssh import SSHConnector
 # isort: on
 
 from lab.access import leader
-from lab.state import State, chosen_name
+from lab.state import chosen_name
 from operations import upload
 from plan.incoming import INCOMING
 from tasks import connection
@@ -83,13 +83,11 @@ class Steps:
     def _end(self, host: str) -> None:
         if self.how == "cut":
             subprocess.run(["lab/ssh", host, END_SESSIONS], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        if self.how == "off":
+        if self.how in ("power", "off"):
             # Its network first: a host without power says nothing, and the kernel would close its connections.
             init = leader(host, chosen_name())
             subprocess.run(["nsenter", f"--target={init}", "--net", "ip", "link", "set", "host0", "down"], check=True)
             os.kill(init, signal.SIGKILL)
-        if self.how == "power":
-            State.of(chosen_name()).processes(host)["nspawn"].signal(signal.SIGKILL)
         if self.how != "off":
             os.kill(os.getpid(), signal.SIGKILL)
 
