@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
-from tests.verify.door import Doors, own_address
+import pytest
+
+from tests.verify.door import Doors, last_hop, own_address, port_of
 from tests.verify.probes.network import OPEN, RESET, connect_all
+
+#: What OpenSSH prints of a jump host, and the machine and port in it.
+JUMPS = {
+    "proxyjump bridge": ("bridge", 0),
+    "proxyjump anna@bridge": ("bridge", 0),
+    "proxyjump far,anna@bridge:2222": ("bridge", 2222),
+    "proxyjump [fd00::1]:2222": ("fd00::1", 2222),
+    "proxyjump none": None,
+    "hostname 192.168.1.20": None,
+}
+
+
+@pytest.mark.parametrize("line", JUMPS)
+def test_the_jump_host_next_to_a_host_is_found_in_ssh_s_own_words(line: str) -> None:
+    assert last_hop(f"host x\nport 22\n{line}\nuser anna\n") == JUMPS[line]
+
+
+def test_the_port_of_a_machine_is_what_ssh_would_take() -> None:
+    assert port_of("user anna\nport 2200\n") == 2200
+    assert port_of("") == 22
 
 
 def test_a_door_is_opened_at_own_addresses_alone() -> None:

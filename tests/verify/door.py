@@ -1,13 +1,14 @@
-"""A door at this computer that the house's hosts can see: what is refused there, is refused by the one who asks.
+"""Doors outside the house that its hosts can see: what is refused there, is refused by the one who asks.
 
 Outside a lab there is no internet host that nobody is bothered with. This computer is outside the house's servers, too:
-their accounts may begin no connection to it, while a person's computer may.
+their accounts may begin no connection to it, while a person's computer may. So is a jump host, where sshd listens.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 import socket
 import threading
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ class Doors:
         self.open(text for text in sorted(set(addresses)) if text and not _is_local(text))
 
     def open(self, addresses: Iterable[str]) -> None:
-        """Listen at each that is this computer's own: behind NAT or a jump host none is."""
+        """Listen at each that is this computer's own: behind NAT none is."""
         self.sockets: list[socket.socket] = []
         for text in addresses:
             with contextlib.suppress(OSError):
@@ -60,6 +61,23 @@ def own_address(towards: str) -> str:
         except OSError:
             return ""
         return str(never_used.getsockname()[0])
+
+
+def last_hop(shown: str) -> tuple[str, int] | None:
+    """The machine from which ssh makes the last step to a host, as ssh knows it, and the port named for it, or 0.
+
+    None for no jump host. `shown` is what `ssh -G` prints about the host.
+    """
+    found = re.search(r"^proxyjump (?:.*,)?(?:[^@,\s]*@)?(?:\[([^]\s]+)\]|([^:,\s]+))(?::(\d+))?$", shown, re.MULTILINE)
+    if found is None or found[2] == "none":
+        return None
+    return found[1] or found[2], int(found[3] or 0)
+
+
+def port_of(shown: str) -> int:
+    """The port in what `ssh -G` prints about a machine."""
+    found = re.search(r"^port (\d+)$", shown, re.MULTILINE)
+    return int(found[1]) if found else 22
 
 
 def _is_local(text: str) -> bool:

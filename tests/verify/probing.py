@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import shlex
 import threading
@@ -152,15 +153,23 @@ class Probing:
         self.remote.close()
 
     def _world(self) -> tuple[tuple[str, int], ...]:
-        """Addresses and ports outside the house that a service must not reach: a lab's internet, else this computer as
-        the hosts see it. None where no address that they see is its own."""
+        """Addresses and ports outside the house that a service must not reach: a lab's internet, else this computer and
+        the sshd of jump hosts, as the hosts see them."""
         if self.subject.lab:
             return self.subject.internet
-        seen = {state.profile.ssh_client.partition("%")[0] for state in self.states().values()}
+        clients = {name: state.profile.ssh_client.partition("%")[0] for name, state in self.states().items()}
+        seen = set(clients.values())
         # SSH takes one family; the other is tried as well.
         seen |= {own_address(at.partition("%")[0]) for member in self.subject.asked for at in member.addresses}
         self.doors = Doors(seen)
-        return self.doors.targets
+        # One that is a host of the house is not outside of it.
+        inside = {ipaddress.ip_interface(at).ip for each in self.states().values() for _, at in each.profile.addresses}
+        jumps = {
+            (at, port)
+            for name, at in clients.items()
+            if at and ipaddress.ip_address(at) not in inside and (port := self.remote.jump_port(name))
+        }
+        return (*self.doors.targets, *sorted(jumps))
 
     def let_in(self) -> dict[str, str]:
         """The witness: what came of trying each of `world` from where the way out is open. In a lab the machine outside

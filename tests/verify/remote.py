@@ -17,6 +17,7 @@ from typing import Any
 from plan.environment import BEGIN
 from plan.environment import answer as answer_of
 from plan.root import refusal
+from tests.verify.door import last_hop, port_of
 from tests.verify.inventory import Place, ssh_config
 
 PROBES = Path(__file__).parent / "probes"
@@ -67,6 +68,16 @@ class Remote:
         if wrong is not None:
             raise ProbeError(f"{name} does not let its user be root: {wrong.found}\nnext: {wrong.next_step}")
         return said
+
+    def jump_port(self, name: str) -> int:
+        """The port of sshd on the jump host that is next to a host, as SSH's configuration says; 0 for no jump host."""
+        hop = last_hop(self._settings(self.places[name].address))
+        return 0 if hop is None else hop[1] or port_of(self._settings(hop[0]))
+
+    def _settings(self, machine: str) -> str:
+        """What ssh would do for a machine. Nothing is connected to."""
+        command = ["ssh", "-F", str(self.config), "-G", machine]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
 
     def network(self, name: str | None, job: Mapping[str, Any], seconds: float = 60) -> dict[str, Any]:
         """Do a job of probes/network.py on host `name`, or here (None). Raises ProbeError."""
