@@ -116,7 +116,8 @@ def _habit(habit: str, lab: Lab, host: Host, login: str, proxy: str) -> tuple[Te
             jump = lab.host(OUTSIDERS[0])
             return text(SSHD.replace("20", "22"), f"AllowUsers *@{jump.v4} *@{jump.v6}\n")
         case "small-tmp":
-            return text("etc/fstab", "tmpfs /tmp tmpfs size=100m,mode=1777,nosuid,nodev 0 0\n")
+            lines = [f"tmpfs {at} tmpfs size=100m,mode=1777,nosuid,nodev 0 0\n" for at in ("/tmp", "/var/tmp")]
+            return text("etc/fstab", "".join(lines))
         case "german":
             return dict.fromkeys(("etc/default/locale", "etc/locale.conf"), ("LANG=de_DE.UTF-8\n", 420)), {}
         case "greeting":

@@ -33,7 +33,7 @@ HABITS = {
     "admin": "root may not log in over SSH; `admin` and `berta` become root by a sudo that asks nothing and uses a pty",
     "ssh-port": "sshd of the first server listens on another port",
     "jump": "sshd of the laptop lets nobody in but from `stranger`",
-    "small-tmp": "/tmp is memory, and small",
+    "small-tmp": "/tmp and /var/tmp are memory, and small",
     "german": "programs speak German",
     "greeting": "each shell says something first, which is never the same twice",
     "hosts-file": "/etc/hosts is written anew at each boot",
