@@ -103,8 +103,8 @@ BREAKAGES = (
         f"{EMPTY}; {HEARD_OF_ALL}",
         (
             Caught("headscale.policy_served[HOST]", "too much: . to ."),
-            Caught("headscale.policy[HOST]", "too much: . to . ports 0-65535"),
-            Caught("headscale.policy[CLIENT]", "too much: . to . ports 0-65535"),
+            Caught("headscale.policy[HOST]", "too much: 0.0.0.0/0 to 0.0.0.0/0 ports 0-65535"),
+            Caught("headscale.policy[CLIENT]", "too much: 0.0.0.0/0 to 0.0.0.0/0 ports 0-65535"),
         ),
         ("headscale.policy*", "vpn.closed[*]"),
         REPAIR,
