@@ -34,6 +34,9 @@ PROGRAM = "/usr/local/sbin/private-ai-health"
 HOOK = "/etc/private-ai/health-notify"
 NOTIFY = "private-ai-health-notify"
 
+#: Where tailscaled answers for names of the VPN, on each node alike (tailscale.com/net/tsaddr).
+MAGIC_DNS = ("100.100.100.100", "fd7a:115c:a1e0::53")
+
 #: What the program does with one line of its list: the name of a function of it, and its arguments.
 Call = Sequence[str]
 
@@ -44,6 +47,8 @@ def deploy(this: This) -> None:
 
     def wanted() -> Component:
         own = this.member.addresses if this.has("coordinator") else ()
+        # Clients ask Tailscale for names of the VPN.
+        own += () if this.member.is_server else MAGIC_DNS
         return Component(
             directories=(Directory("/etc/private-ai"),),
             files=(
@@ -95,6 +100,8 @@ def calls(this: This) -> list[Call]:
         units.append(openclaw.service(house, this.member, number))
         certificates.append(f"{openclaw.TLS}/cert.pem")
     authority, *servers = certificates
+    # Servers know no names of the VPN.
+    assistant = "" if this.member.is_server else house.vpn_name(house.gateway_of(this.member.user))
     too_new = tailscale.too_new()
     return [
         *(unit_call_of(unit) for unit in units if not unit.stopped),
@@ -103,7 +110,7 @@ def calls(this: This) -> list[Call]:
         ("certificate", authority, str(AUTHORITY_WARN_DAYS), days),
         *(("certificate", server, str(RENEW_DAYS), days) for server in servers),
         ("disks", str(DISK_WARN_MIB), str(DISK_FAIL_MIB), "/var/lib", "/opt"),
-        ("vpn", str(KEY_WARN_DAYS)),
+        ("vpn", str(KEY_WARN_DAYS), assistant),
         *((("clients", *too_new.split(".")),) if too_new else ()),
         ("clock",),
         ("reboot", "/run/reboot-required"),

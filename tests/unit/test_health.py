@@ -45,6 +45,7 @@ echo 'pass {"ready":true}'""",
     "nft": "cat $ROOT/table",
     "tailscale": 'case "$*" in *netmap) cat "$ROOT/netmap" ;; *) cat "$ROOT/tailscale" ;; esac',
     "df": "cat $ROOT/df",
+    "getent": "cat $ROOT/found",
     "timedatectl": "cat $ROOT/clock",
     "systemd-detect-virt": "cat $ROOT/virt",
 }
@@ -60,6 +61,12 @@ TAILSCALE = """{
 """
 #: Recorded where systemd-resolved was installed and not on D-Bus; what comes after the colon is made up.
 NO_NAMES = "Tailscale failed to set the DNS configuration of your device: no bus"
+TOLD = "Next: see 'Names of the VPN' in docs/troubleshooting.md"
+#: Recorded where the file was immutable.
+IMMUTABLE = (
+    'Tailscale failed to set the DNS configuration of your device: remove of \\"/etc/resolv.conf\\" failed (remove '
+    "/etc/resolv.conf: operation not permitted) and so did truncate: truncate /etc/resolv.conf: operation not permitted"
+)
 #: Recorded likewise, of a host that may talk to two others. The version of the second is made up.
 NETMAP = """{
 \t"Peers": [
@@ -138,6 +145,7 @@ class World:
         self.write("/df", DF)
         self.write("/clock", "yes")
         self.write("/virt", "none")
+        self.write("/found", "100.64.0.1      home.vpn.house.internal")
         for path in CERTIFICATES:
             self.write(path, certificate(3000))
         self.write(MODEL, "{}")
@@ -223,6 +231,19 @@ def world(made: World) -> World:
 
 def bad(look: Look) -> dict[str, tuple[str, str]]:
     return {each.check: (each.state, each.says) for each in look.checks if each.state != "ok"}
+
+
+def test_a_client_that_does_not_find_the_house_s_names_says_why(tmp_path: Path) -> None:
+    world = World(tmp_path / "root", calls(houses.single(), "laptop"))
+    assert bad(world.look()) == {}
+    world.write("/found", "")
+    state, says = bad(world.look())["VPN"]
+    assert state == "warning" and TOLD in says
+    assert "cannot use the house's names: home.vpn.house.internal is not found, /etc/resolv.conf asks " in says
+    world.edit("/tailscale", '"Health": []', f'"Health": [\n    "{IMMUTABLE}"\n  ]')
+    state, says = bad(world.look())["VPN"]
+    assert state == "warning" and "operation not permitted" in says
+    assert says.endswith("Next: chattr -i /etc/resolv.conf; systemctl restart tailscaled")
 
 
 def test_a_host_on_which_all_is_well_says_so(world: World) -> None:
@@ -326,7 +347,7 @@ CASES: list[tuple[Callable[[World], None], str, str, str]] = [
         ),
         "warning",
         "VPN",
-        f"is joined and cannot use the house's names: {NO_NAMES}",
+        f"is joined and cannot use the house's names: {NO_NAMES}. {TOLD}",
     ),
     (with_end(SOON), "warning", "VPN", "has a key that ends in 13 days"),
     (lambda world: world.write("/clock", "no"), "warning", "clock", "is not synchronised"),

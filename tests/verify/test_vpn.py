@@ -60,7 +60,7 @@ def test_names(client: Member, probing: Probing, check: Check) -> None:
         target="MagicDNS",
         expected=f"{name} is {' and '.join(wanted) or 'an address in the VPN'}",
         observed=seen or "no such name",
-        remedy=f"on {client.name}: tailscale dns status; tailscale set --accept-dns=true",
+        remedy=f"on {client.name}: tailscale status, /etc/resolv.conf; 'Names of the VPN' in docs/troubleshooting.md",
     )
 
 
