@@ -6,6 +6,7 @@ What is put in the place of pyinfra's own functions here works the same for host
 
 from __future__ import annotations
 
+import shlex
 import socket
 import weakref
 from typing import Any, NoReturn
@@ -13,11 +14,13 @@ from typing import Any, NoReturn
 import gevent
 from paramiko import Channel, SSHException, Transport
 from pyinfra import logger
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.sshuserclient import client as ssh_client
 
 from operations.remote import ConnectionLost
+from plan.terminal import line
 
 #: Seconds after which a connection is used again, so that no router between forgets it, and one question is answered.
 PAUSE = 15
@@ -49,7 +52,11 @@ def keep_alive() -> None:
 
 def connect(connector: SSHConnector) -> None:
     """Connect, and look after the connection from then on."""
-    _connect(connector)
+    try:
+        _connect(connector)
+    except PyinfraError as error:
+        step = f"see that `{by_hand(connector.host.name, connector.host.data)}` works from here, with the same key"
+        raise type(error)(f"{error}. Next: {step}") from error
     transport = _transport(connector)
     if transport is None:
         return
@@ -58,6 +65,14 @@ def connect(connector: SSHConnector) -> None:
         # paramiko leaves Nagle's algorithm on, which costs 40 ms for each remote command.
         below.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     gevent.spawn(watch, transport, PAUSE, PAUSES)
+
+
+def by_hand(name: str, data: Any) -> str:
+    """The command by which a person connects to a host of the inventory, for messages. `data`: what has its words."""
+    user, port = data.get("ssh_user"), data.get("ssh_port")
+    place = str(data.get("ssh_hostname") or name)
+    words = ["ssh", *(["-p", str(port)] if port else []), f"{user}@{place}" if user else place]
+    return line(shlex.join(words))
 
 
 def socket_of(transport: Transport) -> socket.socket | None:

@@ -1,0 +1,142 @@
+"""Hosts that cannot be reached: pyinfra's own words, with the host and the command to try by hand."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import paramiko
+import pytest
+from pyinfra.api import Config, Inventory, State
+from pyinfra.api.exceptions import PyinfraError
+
+from tasks.connection import by_hand, connect
+from tests.unit.test_artifacts_fetch import closed_port
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def connector(**data: Any) -> Any:
+    """pyinfra's connector to the host `home`, before it has connected."""
+    make: Any = Inventory
+    own = {"ssh_hostname": "127.0.0.1", "ssh_user": "admin", "ssh_look_for_keys": False, "ssh_allow_agent": False}
+    inventory = make(([("home", {**own, **data})], {}))
+    state = State()
+    state.init(inventory, cast(Any, Config)())
+    return inventory.get_host("home").connector
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """The port of an sshd that lets nobody in."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        try:
+            while True:
+                transport = paramiko.Transport(listening.accept()[0])
+                transport.add_server_key(paramiko.ECDSAKey.generate())
+                transport.start_server(event=threading.Event(), server=paramiko.ServerInterface())
+        except OSError:
+            return
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield int(listening.getsockname()[1])
+    listening.close()
+
+
+def refusal(of: Any) -> str:
+    with pytest.raises(PyinfraError) as error:
+        connect(of)
+    return str(error.value)
+
+
+def test_a_host_at_which_nobody_listens() -> None:
+    port = closed_port()
+    said = refusal(connector(ssh_port=port))
+    assert said.startswith("Could not connect (")
+    assert f"Next: see that `ssh -p {port} admin@127.0.0.1` works from here" in said
+
+
+def test_a_name_that_nobody_knows() -> None:
+    said = refusal(connector(ssh_hostname="no.such.host.invalid"))
+    assert said.startswith("Could not resolve hostname (") and "`ssh admin@no.such.host.invalid`" in said
+
+
+def test_a_key_that_is_not_there() -> None:
+    said = refusal(connector(ssh_key="/no/such/key"))
+    assert said.startswith("No such private key file: /no/such/key. Next: ")
+
+
+def test_a_host_that_lets_nobody_in(refusing: int, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.touch()
+    key = tmp_path / "key"
+    paramiko.RSAKey.generate(2048).write_private_key_file(str(key))
+    said = refusal(connector(ssh_port=refusing, ssh_key=str(key), ssh_known_hosts_file=str(known)))
+    assert said.startswith("Authentication error (username=admin, key=") and "Next: see that `ssh -p" in said
+
+
+def test_a_host_with_another_key_than_is_known(refusing: int, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    other = paramiko.ECDSAKey.generate()
+    known.write_text(f"[127.0.0.1]:{refusing} {other.get_name()} {other.get_base64()}\n")
+    said = refusal(connector(ssh_port=refusing, ssh_known_hosts_file=str(known), ssh_password="x"))
+    assert said.startswith("SSH host key error (Host key for ") and "Next: see that `ssh -p" in said
+
+
+def test_something_that_is_no_sshd() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def hang_up() -> None:
+            with listening.accept()[0] as session:
+                session.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 100)
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        said = refusal(connector(ssh_port=listening.getsockname()[1]))
+    assert said.startswith("SSH error (") and "Next: see that `ssh -p" in said
+
+
+def test_a_file_that_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("no key")
+    assert refusal(connector(ssh_key=str(tmp_path / "key"))).startswith("Invalid private key file: ")
+
+
+def test_what_is_typed_by_hand_is_one_command() -> None:
+    assert by_hand("home", {}) == "ssh home"
+    assert by_hand("home", {"ssh_user": "a b"}) == "ssh 'a b@home'"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [
+        (
+            "('home', {'ssh_hostname': '127.0.0.1', 'ssh_port': PORT})",
+            ("[home] Could not connect (", "No hosts remaining!"),
+        ),
+        ("('home', {'ssh_hostname': '127.0.0.1', 'ssh_port': PORT}), '@local'", ("Over 0% of hosts failed (50%)",)),
+        ("('home', {'ssh_port': '22'})", ("Connector data type error: Invalid connector data `ssh_port`",)),
+    ],
+)
+def test_a_run_that_does_not_reach_a_host_ends(tmp_path: Path, hosts: str, said: tuple[str, ...]) -> None:
+    inventory = tmp_path / "inventory.py"
+    inventory.write_text(f"clients = [{hosts.replace('PORT', str(closed_port()))}]\n")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("pyinfra")), "-y", str(inventory), "deploy.py"],
+        cwd=ROOT,
+        env={**os.environ, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    shown = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 1 and "Traceback" not in shown
+    for words in said:
+        assert words in shown, shown
