@@ -1,4 +1,5 @@
-"""SSH connections of a run: small packets go at once, one that is dead is ended, and its loss is told in words.
+"""SSH connections of a run: small packets go at once, commands wait for their turn where sshd takes few at a time, a
+connection that is dead is ended, and its loss is told in words.
 
 What is put in the place of pyinfra's own functions here works the same for hosts that are reached through others
 (ProxyJump, ProxyCommand).
@@ -6,13 +7,15 @@ What is put in the place of pyinfra's own functions here works the same for host
 
 from __future__ import annotations
 
+import logging
 import shlex
 import socket
+import time
 import weakref
 from typing import Any, NoReturn
 
 import gevent
-from paramiko import Channel, SSHException, Transport
+from paramiko import Channel, ChannelException, SSHException, Transport
 from pyinfra import logger
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
@@ -30,10 +33,16 @@ PAUSES = 12
 #: What OpenSSH's own client asks (ServerAliveInterval). A server that does not know it says so, which will do.
 QUESTION = "keepalive@openssh.com"
 
+#: Seconds for which a command waits until sshd takes it, and the same where no other one of ours is under way, for
+#: whose end it could wait. It asks again after so many.
+TURN, TURN_ALONE = 300, 10
+ASK_AGAIN = 0.1
+
 #: Connections that were ended for want of an answer.
 SILENT: weakref.WeakSet[Any] = weakref.WeakSet()
 
 _connect = SSHConnector.connect
+_open_session = Transport.open_session
 _append_hostkey: Any = ssh_client.append_hostkey
 #: What asks something of a host, or sends something to it.
 WAYS = ("run_shell_command", "put_file", "get_file")
@@ -48,6 +57,36 @@ def keep_alive() -> None:
         setattr(connector, name, _told(getattr(connector, name)))
     client: Any = ssh_client
     client.append_hostkey = remember_key
+    transport: Any = Transport
+    transport.open_session = open_session
+    # paramiko would print each refusal; the last one is told by its error.
+    logging.getLogger("paramiko.transport").addFilter(lambda record: "open FAILED" not in record.getMessage())
+
+
+def open_session(transport: Transport, *arguments: Any, **named: Any) -> Channel:
+    """Open a session for one command, when the server takes it.
+
+    sshd has only so many at a time in one connection (MaxSessions, 10 unless somebody lowered it), and one that has
+    just ended counts for a moment longer. The coordinator's connection is used for all hosts that join at once.
+    Raises SSHException when the server takes none.
+    """
+    begun = alone = time.monotonic()
+    while True:
+        try:
+            return _open_session(transport, *arguments, **named)
+        except SSHException as error:
+            # Of two refusals at once paramiko has kept only one's reason.
+            refused = isinstance(error, ChannelException) or str(error) == "Unable to open channel."
+            if not refused or not transport.is_active():
+                raise
+            now, channels = time.monotonic(), transport._channels  # type: ignore[attr-defined]
+            alone = now if len(channels) else alone
+            if now - alone > TURN_ALONE or now - begun > TURN:
+                raise SSHException(
+                    "sshd takes no command. Next: in the host's /etc/ssh/sshd_config raise MaxSessions, 10 is usual, "
+                    "and see that nothing else forbids commands to the user that logs in"
+                ) from error
+        gevent.sleep(ASK_AGAIN)
 
 
 def connect(connector: SSHConnector) -> None:

@@ -65,6 +65,38 @@ print(client.is_active(), watching.ready(), client in SILENT)
     assert said == ["True False False", "False True True"]
 
 
+def test_commands_wait_for_their_turn_where_a_server_takes_one_at_a_time() -> None:
+    said = scripted("""
+from tasks import connection
+connection.keep_alive()
+taken, refused = [], []
+def may_open(self, kind, number):
+    (refused if taken else taken).append(number)
+    return paramiko.OPEN_SUCCEEDED if number in taken else paramiko.OPEN_FAILED_CONNECT_FAILED
+Server.check_channel_request = may_open
+def command():
+    client.open_session().recv_exit_status()
+    return "done"
+commands = [gevent.spawn(command) for _ in range(4)]
+for others in (3, 2, 1, 0):
+    channel = server.accept(20)
+    refused.clear()
+    while len(refused) < 2 * others:
+        gevent.sleep(0.01)
+    channel.close()
+    taken.clear()
+print(*(each.get(timeout=20) for each in commands))
+connection.TURN_ALONE = 0.3
+Server.check_channel_request = lambda *_: paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+try:
+    client.open_session()
+except paramiko.SSHException as error:
+    print(error)
+""")
+    assert said[0] == "done done done done"
+    assert said[1].startswith("sshd takes no command. Next: in the host's /etc/ssh/sshd_config raise MaxSessions")
+
+
 def test_this_computer_s_socket_is_found_through_jump_hosts_and_not_through_a_command() -> None:
     said = scripted("""
 channel = client.open_channel("direct-tcpip", ("192.0.2.1", 22), ("127.0.0.1", 1))
