@@ -16,7 +16,7 @@ from plan.root import WAYS, refusal
 
 
 class NotRoot(PyinfraError):
-    """A host does not let the user that logs in be root."""
+    """A host does not let the user that logs in be root, or run commands at all."""
 
 
 def as_root(host: Host) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+
+from plan.errors import SettingError
+from plan.terminal import line as on_one_line
 
 #: What a host says before this line is a greeting of its shell, and none of the answer.
 MARK = "--- private-ai: the answer begins"
@@ -32,3 +36,19 @@ def answer(lines: Iterable[str]) -> Iterator[str]:
         else:
             before.append(line)
     yield from before or ()
+
+
+def unbegun(name: str, user: str, said: Iterable[str]) -> SettingError:
+    """What is wrong with host `name`, where scripts sent to `user` are not begun; `said` is what came instead."""
+    words = " ".join(each.strip() for each in said if each.strip())
+    # Debian's cloud images: the key is there for root too, with a command that only says who may log in.
+    other = re.search(r'login as the user "(\w+)" rather than', words)
+    step = (
+        f"'ssh_user': '{other[1]}', '_sudo': True in the host's data in the inventory"
+        if other
+        else f"see what `ssh {user}@HOST true` prints: a command=\"...\" in authorized_keys, ForceCommand in sshd_config, "
+        "a login shell such as nologin, or a line of .bashrc that ends the shell or starts another program may be why"
+    )
+    return SettingError(
+        f"host {name}: a command over SSH", on_one_line(words) or "not run", "a login that runs sh", step
+    )

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pyinfra import state
 from pyinfra.api import StringCommand
 from pyinfra.connectors import util
 from pyinfra.connectors.ssh import SSHConnector
+from pyinfra.connectors.util import CommandOutput
 
-from plan.environment import BEGIN, answer
+from operations.root import NotRoot
+from plan.environment import BEGIN, MARK, answer, unbegun
+from tasks.connection import is_lost
+
+#: The last line of an answer that did not begin: the host has run something else, or nothing.
+NOT_BEGUN = "--- private-ai: the command was not run"
 
 
 def alike() -> None:
@@ -17,14 +24,36 @@ def alike() -> None:
     run, read = SSHConnector.run_shell_command, util.read_buffer
 
     def run_shell_command(self: SSHConnector, command: StringCommand | str, *flags: Any, **more: Any) -> Any:
-        return run(self, begun(command), *flags, **more)
+        good, output = run(self, begun(command), *flags, **more)
+        told = CommandOutput([each for each in output.combined_lines if each.line != NOT_BEGUN])
+        # A connection that is lost is told elsewhere.
+        if len(told.combined_lines) < len(output.combined_lines) and not is_lost(self):
+            user = str(self.host.data.get("ssh_user") or "USER")
+            wrong = unbegun(self.host.name, user, [each.line for each in told.combined_lines])
+            raise NotRoot(f"{wrong}{'' if state.is_executing else ' (nothing was changed)'}")
+        return good, told
 
     def read_buffer(name: str, lines: Iterable[str | bytes], *rest: Any, **more: Any) -> None:
         # The greeting is not printed either, whatever -v says.
-        read(name, answer(_text(lines)), *rest, **more)
+        read(name, _marked(_text(lines)), *rest, **more)
 
     SSHConnector.run_shell_command = run_shell_command  # type: ignore[method-assign]
     util.read_buffer = read_buffer  # type: ignore[assignment]
+
+
+def _marked(lines: Iterator[str]) -> Iterator[str]:
+    """The answer in some lines, and NOT_BEGUN where they have none."""
+    begins = False
+
+    def noted() -> Iterator[str]:
+        nonlocal begins
+        for line in lines:
+            begins = begins or line.rstrip("\r\n") == MARK
+            yield line
+
+    yield from answer(noted())
+    if not begins:
+        yield NOT_BEGUN
 
 
 def begun(command: StringCommand | str) -> StringCommand:

@@ -160,14 +160,14 @@ def _told(way: Any) -> Any:
         try:
             done = way(connector, *arguments, **named)
         except (EOFError, OSError, SSHException) as error:
-            if isinstance(error, EOFError) or _is_lost(connector):
+            if isinstance(error, EOFError) or is_lost(connector):
                 _lost(connector, error)
             raise
         # paramiko gives a command whose connection broke the status -1, and no word about it.
         if done is False or (isinstance(done, tuple) and not done[0]):
             # What has read the end of the connection goes on and marks it as ended.
             gevent.sleep(0)
-            if _is_lost(connector):
+            if is_lost(connector):
                 _lost(connector)
         return done
 
@@ -179,7 +179,8 @@ def _transport(connector: SSHConnector) -> Transport | None:
     return client.get_transport() if client else None
 
 
-def _is_lost(connector: SSHConnector) -> bool:
+def is_lost(connector: SSHConnector) -> bool:
+    """Whether a connection has ended."""
     transport = _transport(connector)
     return transport is None or not transport.is_active()
 

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from pyinfra.connectors import util
 from pyinfra.connectors.ssh import SSHConnector
+from pyinfra.context import ctx_state
 
 from operations.component import install_packages
+from operations.root import NotRoot
 from plan.environment import BEGIN, ENVIRONMENT, MARK, answer
 from tasks.commands import alike
 from tests.verify.inventory import Place
@@ -31,6 +33,9 @@ class Shell:
         # bash reads it as it reads .bashrc when sshd starts it.
         (folder / "greeting").write_text(greeting + "\n")
         self.env = {"PATH": os.environ["PATH"], "BASH_ENV": str(folder / "greeting"), **more}
+
+    def get_transport(self) -> Any:
+        return SimpleNamespace(is_active=lambda: True)
 
     def exec_command(self, command: str, get_pty: bool) -> tuple[Any, Any, Any]:
         pipe = subprocess.PIPE
@@ -57,7 +62,7 @@ def connector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SSHConnector:
     made = SSHConnector.__new__(SSHConnector)
     given: Any = made
     given.state = SimpleNamespace()
-    given.host = SimpleNamespace(name="hub", print_prefix="", connector_data={})
+    given.host = SimpleNamespace(name="hub", print_prefix="", connector_data={}, data={"ssh_user": "root"})
     given.client = Shell(
         tmp_path,
         GREETING,
@@ -94,10 +99,28 @@ def test_a_failure_is_told_without_the_greeting(connector: SSHConnector) -> None
     assert not good and output.stderr == "broken" and output.stdout == ""
 
 
-def test_what_comes_instead_of_the_script_is_told(connector: SSHConnector, tmp_path: Path) -> None:
-    (tmp_path / "greeting").write_text("echo 'sh: not allowed here' >&2; exit 1\n")
-    good, output = connector.run_shell_command("echo one")  # type: ignore[arg-type]
-    assert not good and output.stderr == "sh: not allowed here"
+CLOUD = """echo 'Please login as the user "debian" rather than the user "root".'; echo; exit 142"""
+INSTEAD = [
+    # What Debian's cloud images have before root's key.
+    (CLOUD, "Please login as the user", "'ssh_user': 'debian', '_sudo': True in the host's data"),
+    ("echo 'open terminal failed: not a terminal' >&2; exit 1", "open terminal failed", "a line of .bashrc that ends"),
+    ("echo 'This account is currently not available.'; exit 1", "is currently not available", "such as nologin"),
+    ("echo Welcome; exit", "Welcome", "prints"),
+    ("exit", "is 'not run'", "ForceCommand"),
+]
+
+
+@pytest.mark.parametrize(("greeting", "found", "step"), INSTEAD)
+@pytest.mark.parametrize("executing", [False, True])
+def test_what_comes_instead_of_the_script_ends_the_run(
+    connector: SSHConnector, tmp_path: Path, greeting: str, found: str, step: str, executing: bool
+) -> None:
+    (tmp_path / "greeting").write_text(f"{greeting}\n")
+    with ctx_state.use(SimpleNamespace(is_executing=executing)), pytest.raises(NotRoot) as caught:
+        connector.run_shell_command("echo one")  # type: ignore[arg-type]
+    said = str(caught.value)
+    assert said.startswith("host hub: a command over SSH is ") and found in said and step in said.split("Next: ")[1]
+    assert ("nothing was changed" in said) is not executing
 
 
 def test_the_language_and_the_proxy_are_ours(connector: SSHConnector) -> None:
