@@ -158,3 +158,14 @@ def test_what_fails_while_the_connection_holds_is_left_as_it_is() -> None:
     assert connection._told(failing(None))(end_of(active=True)) == (False, "said")
     with pytest.raises(OSError, match="No space"):
         connection._told(failing(OSError("No space")))(end_of(active=True))
+
+
+def test_a_server_that_takes_no_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise SSHException("Unable to open channel.")
+
+    monkeypatch.setattr(connection, "_open_session", refuse)
+    monkeypatch.setattr(connection, "TURN_ALONE", -1)
+    transport: Any = SimpleNamespace(is_active=lambda: True, _channels=())
+    with pytest.raises(SSHException, match=r"sshd takes no command\. Next: .* raise MaxSessions, 10 is usual"):
+        connection.open_session(transport)
