@@ -13,13 +13,17 @@ MARK = "--- private-ai: the answer begins"
 
 #: English words: programs are asked, and their answers are read. No proxy on the way to the house's own names.
 ENVIRONMENT = "export LC_ALL=C no_proxy='*' NO_PROXY='*'"
+#: Debian's PATH of root, then the host's own: an account of Debian, a secure_path of sudo and doas may lack the folders
+#: of nft and useradd, and root's own may have another openssl first. Root's own umask may be 077, with which others
+#: could not read what is made here; what must be secret says so by itself.
+SYSTEM = 'export PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin${PATH:+:$PATH}"; umask 022'
 #: Before a command for which the host's own exceptions from its proxy hold. apt takes the proxy itself from http_proxy,
 #: which is left alone, and takes an asterisk for no host's name.
 OWN_EXCEPTIONS = 'no_proxy="$host_no_proxy"'
 #: The first lines of every script that is sent to a host. A greeting may lack its end of line, and come on either way.
 BEGIN = "\n".join(
     [
-        f'host_no_proxy="$no_proxy"; {ENVIRONMENT}',
+        f'host_no_proxy="$no_proxy"; {ENVIRONMENT}; {SYSTEM}',
         f"printf '\\n%s\\n' '{MARK}'; printf '\\n%s\\n' '{MARK}' >&2",
     ]
 )

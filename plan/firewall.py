@@ -29,6 +29,10 @@ LOADER = "/usr/local/sbin/private-ai-firewall"
 TRACKING = "private_ai_tracking"
 
 
+#: Accounts of daemons that are not root: Debian's (Debian Policy 9.2.2), and those that systemd makes for a unit with
+#: DynamicUser= (systemd.io/UIDS-GIDS), as stubby's.
+SYSTEM_USERS = "1-999, 61184-65519"
+
 #: Where mirrors answer whose URL names no port.
 WEB = (80, 443)
 
@@ -248,9 +252,12 @@ def _output(house: House, member: Member, apt: Apt) -> list[str]:
         "udp sport 68 udp dport 67 accept",
         "udp sport 546 udp dport 547 accept",
         # Time, and the names of time servers: whatever daemon keeps it runs as a system user that is not root; the
-        # services of ours were refused above.
-        "meta skuid 1-999 udp dport 123 accept",
-        "meta skuid 1-999 meta l4proto { tcp, udp } th dport 53 accept",
+        # services of ours were refused above. Also over TLS (NTS, DNS over TLS), whether the host is set to it now or
+        # not: a person switches it on later, without a run, and who may send anything to any port 53 gets no further
+        # with two ports more.
+        f"meta skuid {{ {SYSTEM_USERS} }} udp dport 123 accept",
+        f"meta skuid {{ {SYSTEM_USERS} }} meta l4proto {{ tcp, udp }} th dport 53 accept",
+        f"meta skuid {{ {SYSTEM_USERS} }} tcp dport {{ 853, 4460 }} accept",
         *(rule for row in ways_out(house, member) for rule in _way_out_rules(row)),
         'counter reject with icmpx admin-prohibited comment "egress"',
     ]

@@ -95,6 +95,13 @@ def connect(connector: SSHConnector) -> None:
         _connect(connector)
     except PyinfraError as error:
         step = f"see that `{by_hand(connector.host.name, connector.host.data)}` works from here, with the same key"
+        # What paramiko says when it was put out in the middle of the agent's keys (paramiko/paramiko#1390), or with the
+        # last of them. The key files come after those, and were not tried.
+        if any(words in str(error) for words in ("No existing session", "transport shut down or saw EOF")):
+            step = (
+                "the SSH agent has more keys than sshd lets one try (MaxAuthTries), and none of them is taken: name "
+                f"the right one in the host's data, 'ssh_key': '~/.ssh/id_ed25519'. Then {step}"
+            )
         raise type(error)(f"{error}. Next: {step}") from error
     transport = _transport(connector)
     if transport is None:

@@ -130,12 +130,24 @@ def test_the_language_and_the_proxy_are_ours(connector: SSHConnector) -> None:
     assert "No such file or directory" in output.stderr
 
 
+def test_the_systems_own_programs_are_found_first(connector: SSHConnector) -> None:
+    client: Any = connector.client
+    own = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    # What sudo's secure_path, doas or an account of Debian may leave.
+    client.env["PATH"] = "/home/anna/bin:/usr/bin:/bin"
+    _, output = connector.run_shell_command("echo $PATH; umask")  # type: ignore[arg-type]
+    assert output.stdout_lines == [f"{own}:/home/anna/bin:/usr/bin:/bin", "0022"]
+    script = f"set -eu; no_proxy=; unset PATH; umask 077\n{BEGIN}\necho $PATH; umask"
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    assert said.stdout.splitlines()[-2:] == [own, "0022"]
+
+
 def test_apt_keeps_the_proxy_of_its_host_and_the_exceptions(connector: SSHConnector, tmp_path: Path) -> None:
     (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$http_proxy $no_proxy" > {tmp_path}/seen\n')
     (tmp_path / "apt-get").chmod(0o755)
-    client: Any = connector.client
-    client.env["PATH"] = f"{tmp_path}:{client.env['PATH']}"
-    good, _ = connector.run_shell_command(install_packages(("curl",)))  # type: ignore[arg-type]
+    # The system's own apt-get is found first, but for what the script itself says.
+    script = f"PATH={tmp_path}:$PATH\n{install_packages(('curl',))}"
+    good, _ = connector.run_shell_command(script)  # type: ignore[arg-type]
     assert good and (tmp_path / "seen").read_text() == "http://p:8 m\n"
 
 

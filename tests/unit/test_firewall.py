@@ -118,6 +118,26 @@ def test_each_service_user_may_begin_what_it_needs_and_is_refused_the_rest() -> 
             assert refused < everyone
 
 
+def test_daemons_of_the_system_keep_time_and_names_also_over_tls() -> None:
+    """systemd-resolved with DNSOverTLS=yes and stubby ask at 853/tcp, chrony with NTS at 4460/tcp (RFC 7858, 8915)."""
+    for house, name in MEMBERS:
+        lines = [line.strip() for line in rules(house, name).split("chain output")[1].splitlines()]
+        mine = [line for line in lines if "1-999" in line]
+        if not house.member(name).is_server:
+            assert not mine
+            continue
+        who = "meta skuid { 1-999, 61184-65519 }"
+        assert mine == [
+            f"{who} udp dport 123 accept",
+            f"{who} meta l4proto {{ tcp, udp }} th dport 53 accept",
+            f"{who} tcp dport {{ 853, 4460 }} accept",
+        ]
+        # Our own services are system users too.
+        refused = [number for number, line in enumerate(lines) if '"egress ' in line]
+        assert len(refused) == len(service_egress(house, house.member(name)))
+        assert max(refused) < lines.index(mine[0])
+
+
 def test_only_apts_own_user_reaches_the_package_proxy() -> None:
     text = rules(HOUSES["single"], "home", Apt((("10.77.0.1", 8888),)))
     assert 'meta skuid "_apt" ip daddr 10.77.0.1 tcp dport 8888 accept' in text

@@ -83,6 +83,33 @@ def test_a_host_that_lets_nobody_in(refusing: int, tmp_path: Path) -> None:
     assert said.startswith("Authentication error (username=admin, key=") and "Next: see that `ssh -p" in said
 
 
+@pytest.fixture(params=[11, 12])
+def many_keys(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An SSH agent with a key more, or two, than paramiko's server lets one try: 10. sshd's MaxAuthTries is 6."""
+    socket_path = tmp_path / "agent"
+    # Linux allows 107 bytes.
+    assert len(str(socket_path)) < 108
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket_path], stdout=subprocess.PIPE) as agent:
+        try:
+            assert agent.stdout and agent.stdout.readline()
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+            for number in range(request.param):
+                key = tmp_path / f"key{number}"
+                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+                subprocess.run(["ssh-add", "-q", key], check=True)
+            yield
+        finally:
+            agent.terminate()
+
+
+def test_more_keys_in_the_agent_than_sshd_lets_one_try(many_keys: None, refusing: int, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.touch()
+    said = refusal(connector(ssh_port=refusing, ssh_allow_agent=True, ssh_known_hosts_file=str(known)))
+    assert "Next: the SSH agent has more keys than sshd lets one try (MaxAuthTries), and none" in said
+    assert "'ssh_key': '~/.ssh/id_ed25519'. Then see that `ssh -p" in said
+
+
 def test_a_host_with_another_key_than_is_known(refusing: int, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     other = paramiko.ECDSAKey.generate()
