@@ -26,7 +26,8 @@ echo "limit $(f /sys/fs/cgroup/memory.max)"
 [ -e /proc/spl/kstat/zfs/arcstats ] && while read -r n _ v; do case $n in size | c_min) echo "zfs $n $v" ;; esac
 done </proc/spl/kstat/zfs/arcstats
 s disk; set --; for d in {" ".join(map(shlex.quote, FOLDERS))}; do
-while [ ! -d "$d" ]; do d=${{d%/*}}; d=${{d:-/}}; done; set -- "$@" "$d"; done; df -Pk "$@"
+while [ ! -d "$d" ]; do d=${{d%/*}}; d=${{d:-/}}; done; set -- "$@" "$d"; done
+k=$(df -k --output=source,avail,itotal,iavail,target "$@"); printf '%s\n' "$k"
 s tun; if [ -c /dev/net/tun ]; then echo there; w=$( (exec 3<>/dev/net/tun) 2>&1) || echo "${{w##*: }}"; fi
 s gpu; if command -v nvidia-smi >/dev/null; then
 timeout 10 nvidia-smi --query-gpu=memory.total,name --format=csv,noheader,nounits 2>&1 || echo "ended with $?"; fi
@@ -100,14 +101,26 @@ def _available(lines: list[str]) -> int | None:
     return min(found["MemAvailable:"] // 1024 + cache // 2**20, found.get("limit", 2**63) // 2**20)
 
 
-def _disks(lines: list[str]) -> Iterator[Disk]:
-    """From `/dev/vda 264212084 22176044 73325220 24% /`, one line for each of FOLDERS."""
-    told = [line.split(maxsplit=5) for line in lines if not line.startswith("Filesystem")]
+def targets(lines: list[str]) -> list[str]:
+    """Where the file systems of FOLDERS are mounted, in their order, by what df says."""
+    return [mounted for *_, mounted in _told(lines)]
+
+
+def _told(lines: list[str]) -> list[list[str]]:
+    """From `/dev/vda 73325220 16777216 15986644 /`, one line for each of FOLDERS."""
+    told = [line.split(maxsplit=4) for line in lines if not line.startswith("Filesystem")]
     if len(told) != len(FOLDERS):
         raise FactProcessError(f"host profile: 'disk' is missing some of {', '.join(FOLDERS)}. {TOOLS}")
-    for folder, (source, _, _, free, _, mounted) in zip(FOLDERS, told, strict=True):
+    return told
+
+
+def _disks(lines: list[str]) -> Iterator[Disk]:
+    for folder, (source, free, files, free_files, mounted) in zip(FOLDERS, _told(lines), strict=True):
         # A device may be mounted in several places, or in parts; what has none is told by its place.
-        yield Disk(folder, source if source.startswith("/") else mounted, int(free) // 1024)
+        system = source if source.startswith("/") else mounted
+        # btrfs, and others that make them as they are needed, count none.
+        limited = files.isdigit() and int(files) > 0
+        yield Disk(folder, system, int(free) // 1024, int(free_files) if limited else None)
 
 
 def _ids(lines: list[str]) -> Iterator[tuple[int, int]]:

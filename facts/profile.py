@@ -14,7 +14,7 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
 
-from facts import machine, outgoing
+from facts import machine, outgoing, storage
 from facts.beside import SECTIONS, parse_beside
 from plan.addresses import address
 from plan.errors import AGAIN, STRANGE, shown
@@ -76,6 +76,7 @@ s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 409
     .replace("CAME_BY", CAME_BY)
     .replace("STAMP", STAMP)
     + machine.SECTIONS
+    + storage.SECTIONS
     + SECTIONS
     + outgoing.SECTIONS
     + """s clock-end; date +%s.%N
@@ -156,6 +157,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             last_run="\n".join(sections["last-run"]),
             stamp="\n".join(sections["stamp"]),
             machine=machine.parse_machine(sections),
+            storage=storage.parse_storage(sections, machine.targets(sections["disk"])),
             beside=parse_beside(sections),
             outgoing=outgoing.parse_outgoing(sections),
         )

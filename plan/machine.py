@@ -13,11 +13,13 @@ Ids = tuple[int, int]
 
 @dataclass(frozen=True)
 class Disk:
-    """What root may still write below `folder`, MiB. `system` is the same for folders that share one file system."""
+    """What root may still write below `folder`, MiB. `system` is the same for folders that share one file system.
+    `free_files` is how many more files it holds (inodes), None where that is not limited."""
 
     folder: str
     system: str
     free_mib: int
+    free_files: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from plan.errors import SettingError
 from plan.firewall import apt_of
 from plan.house import House, Member, leads_to
 from plan.profile import Profile
-from plan.room import NOMINAL, disk_needs, ram_needed_mib, shortages
+from plan.room import NOMINAL, disk_needs, file_needs, file_shortages, ram_needed_mib, shortages
 from plan.sandboxes import sandbox_problems
+from plan.storage import check_storage
 from plan.terminal import line
 
 CLOCK_LIMIT_S = 60.0
@@ -23,6 +24,11 @@ CLOCK_LIMIT_S = 60.0
 LIMITS = {
     "memory": "memory limits (MemoryMax)",
     "pids": "limits on the number of processes (TasksMax, PidsLimit)",
+}
+#: How a controller that the kernel has, switched off, is switched on.
+SWITCH = {
+    "memory": " On a Raspberry Pi: add cgroup_enable=memory to the line of /boot/firmware/cmdline.txt, and restart it.",
+    "pids": "",
 }
 
 
@@ -69,8 +75,14 @@ def check_host(
     more, also = sandbox_problems(name, roles, profile)
     problems += more
     warnings += also
+    accounts = [login.name for login in profile.beside.logins]
+    more, also = check_storage(name, roles, profile.storage, accounts, named=bool(profile.control_server))
+    problems += more
+    warnings += also
     for controller in sorted(LIMITS.keys() - profile.cgroup_controllers):
-        warn(f"cgroup controller {controller!r} is missing: {LIMITS[controller]} cannot be enforced.")
+        warn(
+            f"cgroup controller {controller!r} is missing: {LIMITS[controller]} cannot be enforced.{SWITCH[controller]}"
+        )
     if profile.reboot_required:
         warn("a reboot is pending, so an older kernel or library is still in use.")
     if profile.firewall_unconfirmed:
@@ -112,6 +124,17 @@ def check_host(
             warn(f"{free} MiB are free at {folders}; a first deployment wants {minimum} MiB.")
         else:
             problem(f"disk at {folders}", f"{free} MiB free", f"{minimum} MiB", "free disk space or enlarge the volume")
+    for folders, free, minimum in file_shortages(profile.machine, file_needs(roles)):
+        if profile.beside.claimed:
+            warn(f"{free} more files (inodes) fit at {folders}; a first deployment wants {minimum}.")
+        else:
+            problem(
+                f"disk at {folders}",
+                f"room for {free} more files",
+                f"{minimum} (inodes), whatever the room in MiB",
+                "remove files that nobody needs: `du --inodes -x / | sort -n | tail` shows where they are many; or "
+                "enlarge the volume",
+            )
 
     try:
         apt_of(name, profile.apt_proxies)

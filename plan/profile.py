@@ -8,6 +8,7 @@ from typing import Literal
 from plan.claims import Login
 from plan.drop_ins import DropIn
 from plan.machine import Machine
+from plan.storage import Storage
 from plan.tables import Chain
 
 #: On each host, for root alone, until it restarts: which run changed something there last, and whether it has ended
@@ -83,18 +84,18 @@ class Profile:
     `cpu` is 'amd64', 'arm64' or the kernel's own word. `ram_mib` is what the kernel calls MemTotal, in a container that
     is given less what it is given. `clock` is the host's time (seconds since 1970) in the middle of
     the reading; `clock_skew_s` is host minus controller, to within half the time the reading took. `systemd`
-    says whether systemd is PID 1, `systemd_version` is 0 without it. `cgroup_controllers` are those of
-    cgroup v2. `addresses` are (interface, address/prefix), `default_routes` (interface, gateway or '').
-    `vram_mib` is the sum over `gpus`, 0 without nvidia-smi and for cards that have no memory of their own.
-    `apt_proxies` and `apt_mirrors` are URLs, `apt_user` is the account that apt fetches as.
-    `ssh_client` is the controller's address as the host sees it, '' when not over SSH, and `ssh_port` the port of the
-    host that it came in on, 0 then. Of an interrupted run, `firewall_tried` says whether its rules lie there, loaded or
-    not, `firewall_unconfirmed` is since when they are in force, `firewall_taken_back` when they were taken back, both
-    as the host wrote it, or ''. `last_run` is what LAST_RUN contains, '' for nothing. `stamp` is the text of the stamp
-    (plan/stamp.py), '' when there is none that root wrote and everybody may read. `control_server` are the addresses
-    at which the host looks for the control server, none before its first deployment. `machine` is what machine or
-    container can do, `beside` what may be there that the house did not make. `outgoing` is what the kernel has open, or
-    opens at boot, to other machines.
+    says whether systemd is PID 1, `systemd_version` is 0 without it. `cgroup_controllers` are those of cgroup v2.
+    `addresses` are (interface, address/prefix), `default_routes` (interface, gateway or ''). `vram_mib` is the sum over
+    `gpus`, 0 without nvidia-smi and for cards that have no memory of their own. `apt_proxies` and `apt_mirrors` are
+    URLs, `apt_user` is the account that apt fetches as. `ssh_client` is the controller's address as the host sees it,
+    '' when not over SSH, and `ssh_port` the port of the host that it came in on, 0 then. Of an interrupted run,
+    `firewall_tried` says whether its rules lie there, loaded or not, `firewall_unconfirmed` is since when they are in
+    force, `firewall_taken_back` when they were taken back, both as the host wrote it, or ''. `last_run` is what
+    LAST_RUN contains, '' for nothing. `stamp` is the text of the stamp (plan/stamp.py), '' when there is none that root
+    wrote and everybody may read. `control_server` are the addresses at which the host looks for the control server,
+    none before its first deployment. `machine` is what machine or container can do, `storage` what can be written
+    there, `beside` what may be there that the house did not make. `outgoing` is what the kernel has open, or opens at
+    boot, to other machines.
     """
 
     hostname: str
@@ -126,6 +127,7 @@ class Profile:
     firewall_taken_back: str
     stamp: str
     machine: Machine = field(default_factory=Machine)
+    storage: Storage = field(default_factory=Storage)
     beside: Beside = Beside()
     apt_user: str = "_apt"
     outgoing: tuple[Outgoing, ...] = ()

@@ -34,6 +34,12 @@ DISK_MIB: dict[str, dict[str, int]] = {
 """What each role writes where. Of the programs in /opt there is room for the next version beside this one."""
 
 
+FILES = {"gateway": {"/var/lib/openclaw": 70_000}}
+"""How many files, where they are many: the image has 31,000, and lies beside its predecessor."""
+FEW_FILES = {"/var/lib": 2000, "/opt": 100}
+"""What any role makes besides: lists of packages and settings; programs."""
+
+
 def ram_needed_mib(roles: Collection[str]) -> int:
     """The least memory of a host with these roles, MiB."""
     model = round(smallest_ram_gib() * 1024) if "model_hosts" in roles else 0
@@ -49,16 +55,34 @@ def disk_needs(roles: Collection[str]) -> dict[str, int]:
     return found
 
 
+def file_needs(roles: Collection[str]) -> dict[str, int]:
+    """Folder -> how many files a first deployment of these roles makes below it."""
+    return FEW_FILES | {folder: files for role in roles for folder, files in FILES.get(role, {}).items()}
+
+
 def shortages(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
     """File systems that are too small for all that is to be written to them: folders, MiB free, MiB needed."""
+    for disks, needed in _shared(machine, needs):
+        if disks[0].free_mib < needed:
+            yield AND.join(disk.folder for disk in disks), disks[0].free_mib, needed
+
+
+def file_shortages(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+    """File systems that hold too few files for all that is to be made there: folders, how many are free and needed."""
+    for disks, needed in _shared(machine, needs):
+        free = disks[0].free_files
+        if free is not None and free < needed:
+            yield AND.join(disk.folder for disk in disks), free, needed
+
+
+def _shared(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[list[Disk], int]]:
+    """The folders that share a file system, and what they need together."""
     systems: dict[str, list[Disk]] = {}
     for disk in machine.disks:
         if needs.get(disk.folder):
             systems.setdefault(disk.system, []).append(disk)
     for disks in systems.values():
-        free, needed = disks[0].free_mib, sum(needs[disk.folder] for disk in disks)
-        if free < needed:
-            yield AND.join(disk.folder for disk in disks), free, needed
+        yield disks, sum(needs[disk.folder] for disk in disks)
 
 
 def model_room(

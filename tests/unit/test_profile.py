@@ -13,6 +13,7 @@ from facts.profile import SCRIPT, HostProfile, parse_profile
 from plan.claims import Login
 from plan.machine import FOLDERS, Disk, Machine
 from plan.profile import Beside, Listener, Outgoing, Profile, Vpn
+from plan.storage import Mount, Storage
 from plan.tables import Chain
 
 RECORDED = r"""
@@ -92,11 +93,11 @@ MemTotal:       24684092 kB
 MemAvailable:   22007312 kB
 limit max
 @@ disk
-Filesystem     1024-blocks     Used Available Capacity Mounted on
-/dev/vda         264212084 22176044  73325220      24% /
-/dev/vda         264212084 22176044  73325220      24% /
-/dev/vda         264212084 22176044  73325220      24% /
-/dev/vda         264212084 22176044  73325220      24% /
+Filesystem        Avail   Inodes    IFree Mounted on
+/dev/vda       73325220 16777216 15986644 /
+/dev/vda       73325220 16777216 15986644 /
+/dev/vda       73325220 16777216 15986644 /
+/dev/vda       73325220 16777216 15986644 /
 @@ tun
 there
 @@ gpu
@@ -113,6 +114,13 @@ c661a50f-110e-4506-9927-8fd6282c0e66
 @@ host-keys
 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== root@home
 @@ model
+@@ unwritable
+@@ passed
+drwxr-xr-x /
+drwxr-xr-x /var/lib
+@@ mounts
+/ ext4 rw,relatime
+@@ command-line
 @@ claimed
 @@ drop-ins
 @@ places
@@ -212,9 +220,10 @@ def test_recorded_host() -> None:
             boot="c661a50f-110e-4506-9927-8fd6282c0e66 25",
             host_keys=frozenset({"AAAAC3NzaC1lZDI1NTE5AAAAIA=="}),
             ram_available_mib=21491,
-            disks=tuple(Disk(folder, "/dev/vda", 71606) for folder in FOLDERS),
+            disks=tuple(Disk(folder, "/dev/vda", 71606, 15986644) for folder in FOLDERS),
             switches={"user.max_user_namespaces": 94117},
         ),
+        storage=Storage(below=tuple((folder, Mount("/", "ext4", frozenset({"rw", "relatime"}))) for folder in FOLDERS)),
     )
 
 
@@ -312,12 +321,12 @@ def test_memory_of_a_container_and_with_a_cache_of_zfs() -> None:
 
 
 def test_folders_on_disks_of_their_own() -> None:
-    rows = [f"/dev/vda 9 9 {2 * 1024 * 1024} 9% /"] * 2 + [f"/dev/vdb 9 9 {4 * 1024 * 1024} 9% /var/lib/ollama"]
-    rows += ["tmpfs 9 9 102400 0% /var/lib/openclaw"]
+    rows = [f"/dev/vda {2 * 1024 * 1024} 9 5 /"] * 2 + [f"/dev/vdb {4 * 1024 * 1024} 0 0 /var/lib/ollama"]
+    rows += ["tmpfs 102400 - - /var/lib/openclaw"]
     machine = parse(with_section("disk", "\n".join(rows))).machine
     assert machine.disk("/var/lib/ollama") == Disk("/var/lib/ollama", "/dev/vdb", 4096)
     assert machine.disk("/var/lib/openclaw") == Disk("/var/lib/openclaw", "/var/lib/openclaw", 100)
-    assert machine.disk("/opt") == Disk("/opt", "/dev/vda", 2048)
+    assert machine.disk("/opt") == Disk("/opt", "/dev/vda", 2048, 5)
 
 
 def test_a_container_without_privileges() -> None:

@@ -1,0 +1,172 @@
+"""Files that cannot be written, systems that forget, and file systems on which the house cannot live."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facts import machine, storage
+from facts.profile import SCRIPT
+from plan.claims import ACCOUNTS, Login
+from plan.machine import FOLDERS, Disk
+from plan.storage import ACCOUNT_FILES, Mount, Storage, fleeting
+from tests.unit.test_preflight import ALL_ROLES, GOOD, check
+from tests.unit.test_profile import parse, with_section
+
+ROOT = Mount("/", "ext4", frozenset({"rw"}))
+SYSTEM = tuple(Login(name, 990, home, "/usr/sbin/nologin") for name, (_, home) in ACCOUNTS.items())
+
+
+def on(kind: str, *options: str, at: str) -> dict[str, Any]:
+    """A host with a file system of its own at one of FOLDERS."""
+    mount = Mount(at, kind, frozenset(options))
+    return {"storage": Storage(below=tuple((folder, mount if folder == at else ROOT) for folder in FOLDERS))}
+
+
+def unwritable(*paths: str) -> dict[str, Any]:
+    return {"storage": Storage(unwritable=paths)}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (unwritable("/etc/hosts"), ["host home: /etc/hosts is 'not writable, not even", "chattr -i", "lsattr -d"]),
+        (
+            unwritable("/etc/passwd", "/etc/shadow"),
+            ["/etc/passwd, /etc/shadow is", "lsattr -d /etc/passwd /etc/shadow"],
+        ),
+        # The whole file system: what is in a folder is told by the folder.
+        (unwritable("/usr", "/usr/bin", "/usr/lib"), ["host home: /usr is", "mount -o remount,rw"]),
+        ({"storage": Storage(impassable=("/opt",))}, ['/opt is "shut for all accounts', "chmod o+rx /opt"]),
+        ({"storage": Storage(fleeting="of type overlay")}, ["root file system", "of type overlay", "raspi-config"]),
+        (on("vfat", "rw", at="/var/lib/ollama"), ["of /var/lib/ollama is 'vfat at /var/lib/ollama'", "umount"]),
+        (on("fuseblk", "rw", at="/opt"), ["file system of /opt", "fuseblk", "the owner of each file"]),
+        (on("nfs4", "rw", at="/var/lib/openclaw"), ["file system of /var/lib/openclaw", "nfs4", "this host"]),
+        (on("ext4", "rw", "noexec", at="/opt"), ["ext4 at /opt, mounted with noexec", "mount -o remount,exec /opt"]),
+        (on("ext4", "noexec", at="/var/lib/openclaw"), ["with noexec", "user and users mean it"]),
+    ],
+)
+def test_what_would_end_a_run_in_the_middle_is_refused_before(change: dict[str, Any], words: list[str]) -> None:
+    problems, _ = check(**change)
+    assert len(problems) == 1
+    for word in (*words, "Next: "):
+        assert word in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("roles", "change"),
+    [
+        # Models on a NAS, and where nothing is started from.
+        (ALL_ROLES, on("nfs4", "rw", at="/var/lib/ollama")),
+        (ALL_ROLES, on("ext4", "rw", "noexec", at="/var/lib/ollama")),
+        (ALL_ROLES, on("btrfs", "rw", "nosuid", "nodev", at="/var/lib/openclaw")),
+        # Whatever lies where a role writes nothing.
+        (("coordinator",), on("vfat", "noexec", at="/var/lib/openclaw")),
+    ],
+)
+def test_what_does_no_harm_passes(roles: tuple[str, ...], change: dict[str, Any]) -> None:
+    assert check(roles, **change) == ([], [])
+
+
+def test_what_was_written_already_is_a_warning() -> None:
+    """A host is not shut out of later runs by who protects its accounts, or its names, from then on."""
+    profile: dict[str, Any] = unwritable(*ACCOUNT_FILES, "/etc/hosts")
+    profile |= {"beside": replace(GOOD.beside, logins=SYSTEM), "control_server": ("192.168.1.10",)}
+    problems, warnings = check(**profile)
+    assert problems == [] and len(warnings) == 1 and "/etc/passwd" in warnings[0] and "/etc/hosts" in warnings[0]
+    # A role that comes later has accounts that are not there yet.
+    profile["beside"] = replace(GOOD.beside, logins=SYSTEM[:1])
+    problems, warnings = check(**profile)
+    assert "host home: /etc/passwd, " in problems[0] and "/etc/hosts" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "root", "why"),
+    [
+        ("root=/dev/sda1 ro quiet", "ext4", ""),
+        ("root=PARTUUID=1 overlayroot=disabled", "ext4", ""),
+        ("overlayroot=tmpfs:recurse=0", "overlay", "overlayroot=tmpfs:recurse=0 on the kernel's command line"),
+        ("boot=overlay root=/dev/mmcblk0p2", "overlay", "boot=overlay on"),
+        ("boot=live components", "overlay", "boot=live on"),
+        ("systemd.volatile=yes", "tmpfs", "systemd.volatile=yes on"),
+        # By /etc/overlayroot.conf, and without a disk.
+        ("root=/dev/sda1", "overlay", "of type overlay"),
+        ("ip=dhcp", "tmpfs", "of type tmpfs"),
+    ],
+)
+def test_a_system_that_forgets_is_known(words: str, root: str, why: str) -> None:
+    assert fleeting(words, root).startswith(why) and bool(fleeting(words, root)) is bool(why)
+    profile = parse(with_section("command-line", words, with_section("mounts", f"/ {root} rw")))
+    assert profile.storage.fleeting == fleeting(words, root)
+
+
+def test_a_container_lives_on_what_it_is_given() -> None:
+    # It sees the kernel's command line of the machine around it, so the script prints none.
+    assert parse(with_section("mounts", "/ overlay rw")).storage.fleeting == ""
+
+
+def test_what_was_mounted_last_counts() -> None:
+    rows = "\n".join(["/dev/vda 99999999 0 0 /"] * 2 + ["/dev/vdb 9999 0 0 /var/lib/ollama", "/dev/vda 99999999 0 0 /"])
+    lines = "/ ext4 rw\n/var/lib/ollama autofs rw\n/var/lib/ollama exfat rw,noexec"
+    found = dict(parse(with_section("mounts", lines, with_section("disk", rows))).storage.below)
+    assert found["/var/lib/ollama"] == Mount("/var/lib/ollama", "exfat", frozenset({"rw", "noexec"}))
+    assert found["/opt"] == ROOT
+
+
+def test_too_few_inodes_are_told_before() -> None:
+    def disks(free: int | None) -> dict[str, Any]:
+        all_on_one = tuple(Disk(folder, "/dev/sda", 50_000, free) for folder in FOLDERS)
+        return {"machine": replace(GOOD.machine, disks=all_on_one)}
+
+    assert check(**disks(72_100)) == ([], []) and check(**disks(None)) == ([], [])
+    problems, _ = check(**disks(72_099))
+    words = "disk at /var/lib and /opt and /var/lib/openclaw is 'room for 72099 more files'; accepted: 72100 (inodes)"
+    assert words in problems[0]
+    claimed = replace(GOOD.beside, claimed=frozenset({"/opt/private-ai"}))
+    problems, warnings = check(**disks(5), beside=claimed)
+    assert problems == [] and "5 more files (inodes) fit" in warnings[0]
+    assert check(("coordinator",), **disks(2100)) == ([], [])
+
+
+def asked(folder: Path, script: str) -> dict[str, list[str]]:
+    """What sections of the script say here, with other paths in them."""
+    functions = SCRIPT[SCRIPT.index("s() {") : SCRIPT.index("s clock;")]
+    said = subprocess.run(["sh", "-c", functions + script], capture_output=True, text=True, check=True).stdout
+    found: dict[str, list[str]] = {}
+    for line in said.splitlines():
+        if line.startswith("@@ "):
+            found[line[3:]] = []
+        elif line:
+            found[next(reversed(found))].append(line)
+    return found
+
+
+def test_the_script_finds_what_root_cannot_write(tmp_path: Path) -> None:
+    """Also an immutable file, where this computer lets one be made."""
+    (tmp_path / "hosts").touch()
+    script = storage.SECTIONS.replace(" /etc/hosts ", f" {tmp_path}/hosts ")
+    made = subprocess.run(["chattr", "+i", tmp_path / "hosts"], capture_output=True).returncode == 0
+    try:
+        found = asked(tmp_path, f"k=; {script}")
+    finally:
+        subprocess.run(["chattr", "-i", tmp_path / "hosts"], capture_output=True)
+    assert (str(tmp_path / "hosts") in found["unwritable"]) is made
+    assert "drwxr-xr-x /" in found["passed"] or "dr-xr-xr-x /" in found["passed"]
+    assert [line.split()[0] for line in found["mounts"]][:1] == ["/"]
+
+
+def test_the_mounts_are_those_that_df_names() -> None:
+    found = asked(
+        Path("/"), f"set --; {machine.SECTIONS[machine.SECTIONS.index('s disk') :].split('s tun')[0]}{storage.SECTIONS}"
+    )
+    below = storage.parse_storage(found, machine.targets(found["disk"])).below
+    assert [folder for folder, _ in below] == list(FOLDERS) and all(mount.options for _, mount in below)
+
+
+def test_a_folder_that_accounts_cannot_pass_is_seen() -> None:
+    said = "drwxr-xr-x /\ndrwx------ /opt\ndrwxr-x--- /var/lib\ndrwxrwxrwt /usr"
+    assert parse(with_section("passed", said)).storage.impassable == ("/opt", "/var/lib")
