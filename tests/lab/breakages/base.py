@@ -17,6 +17,9 @@ WITHOUT_CONTROL = (
     "host.services[HOST]",
 )
 
+#: A host puts the control server's name back by itself; here that is shut off, too.
+NO_KEEPER = "systemctl stop private-ai-names.path; "
+
 BREAKAGES = (
     Breakage(
         "base.foreign-program",
@@ -30,20 +33,21 @@ BREAKAGES = (
     Breakage(
         "base.name-lost",
         "client",
-        "A client no longer knows the name of the control server.",
-        "sed -i '/private-ai names: begin/,/private-ai names: end/d' /etc/hosts; systemctl restart tailscaled; sleep 5",
-        (Caught("tailscale.joined[HOST]"),),
+        "A client no longer knows the name of the control server, and does not put it back.",
+        f"{NO_KEEPER}sed -i '/private-ai names: begin/,/private-ai names: end/d' /etc/hosts; "
+        "systemctl restart tailscaled; sleep 5",
+        (Caught("tailscale.joined[HOST]"), Caught("host.units[HOST]", "private-ai-names.path")),
         WITHOUT_CONTROL,
         ("Base | Packages, accounts, names",),
     ),
     Breakage(
         "base.name-poisoned",
         "client",
-        "On a client the name of the control server leads to a stranger's machine.",
-        "address=$(ip -4 -o address show dev host0 | sed 's/.*inet \\([0-9.]*\\)\\.20.*/\\1.66/'); "
+        "On a client the name of the control server leads to a stranger's machine, and is not put right there.",
+        f"{NO_KEEPER}address=$(ip -4 -o address show dev host0 | sed 's/.*inet \\([0-9.]*\\)\\.20.*/\\1.66/'); "
         'sed "s/^[0-9a-f.:]* headscale.house.internal/$address headscale.house.internal/" /etc/hosts > /run/hosts; '
         "cat /run/hosts > /etc/hosts; systemctl restart tailscaled; sleep 5",
-        (Caught("tailscale.joined[HOST]"),),
+        (Caught("tailscale.joined[HOST]"), Caught("host.units[HOST]", "private-ai-names.path")),
         WITHOUT_CONTROL,
         ("Base | Packages, accounts, names",),
     ),
