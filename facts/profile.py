@@ -53,8 +53,9 @@ s cgroup; f /sys/fs/cgroup/cgroup.controllers
 s addresses; ip -o addr show
 s routes; ip -4 route show default; ip -6 route show default
 l=$(ss -H -tulnp) && { s listeners; printf '%s\n' "$l"; }
-p=$(printf '%s\n' "$l" | grep -o 'pid=[0-9]*' | sort -u | sed 's,pid=\(.*\),/proc/\1/cgroup,')
-s groups; grep -H ^0:: $p /dev/null | sed 's,^/proc/\([0-9]*\)/cgroup:0::,\1 ,'
+p=$(printf '%s\n' "$l" | grep -o 'pid=[0-9]*' | sort -u | sed 's,pid=\(.*\),/proc/\1/cgroup /proc/\1/status,')
+s groups; grep -HE '^(0::|Uid:)' $p /dev/null | sed -e 's,^/proc/\([0-9]*\)/cgroup:0::,\1 ,' \
+-e 's,^/proc/\([0-9]*\)/status:Uid:[[:space:]]*[0-9]*[[:space:]]*\([0-9]*\).*,account \1 \2,'
 s sockets; systemctl list-sockets --no-legend --no-pager --full
 s proxy; a=$(apt-config dump); printf '%s\n' "$a" | grep -E '^Acquire::[a-z]+::Proxy[ :]|^APT::Sandbox::User '
 d=$(printf '%s\n' "$a" | sed -n 's/^Acquire::http::Proxy-\{0,1\}Auto-\{0,1\}Detect "\(.*\)";$/\1/p')
@@ -216,6 +217,9 @@ def _default_routes(lines: list[str]) -> Iterator[tuple[str, str]]:
 def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
     """From `tcp LISTEN 0 128 127.0.0.53%lo:53 0.0.0.0:* users:(("name",pid=1,fd=3))`."""
     groups = dict(line.split(maxsplit=1) for line in sections["groups"] if " " in line)
+    # The second number of Uid in /proc/PID/status, the account whose rights it has (proc_pid_status(5)).
+    told = (line.split() for line in sections["groups"])
+    accounts = {words[1]: int(words[2]) for words in told if words[0] == "account" and len(words) == 3}
     sockets = {}
     for line in sections["sockets"]:
         words = line.split()
@@ -235,7 +239,7 @@ def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
             unit = sockets.get(words[4].replace("*:", "[::]:"), "")
         else:
             unit = next(reversed(_UNIT.findall(groups.get(pid, ""))), "")
-        yield Listener(proto, at if at == "*" else str(address(at)), int(port), process, unit)
+        yield Listener(proto, at if at == "*" else str(address(at)), int(port), process, unit, accounts.get(pid))
 
 
 def _named(lines: list[str]) -> Iterator[str]:

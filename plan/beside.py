@@ -15,6 +15,7 @@ from plan.house import House, Member, leads_to, row_for
 from plan.outgoing import check_outgoing
 from plan.packets import passed_on
 from plan.profile import Listener, Profile
+from plan.resolvers import check_resolvers
 from plan.tables import owner
 from plan.terminal import line
 
@@ -58,9 +59,9 @@ def check_beside(house: House, member: Member, profile: Profile) -> tuple[list[S
     problems += changed(member, profile.beside.drop_ins, profile.beside.claimed)
     past, warnings = passed(house, member, profile)
     problems += past
-    begun, also = check_outgoing(house, member, profile)
-    problems += begun
-    warnings += also
+    for begun, also in (check_outgoing(house, member, profile), check_resolvers(house, member, profile)):
+        problems += begun
+        warnings += also
     if not profile.beside.fenced:
         # A program that came later was never reached from outside, so nothing is taken from it.
         foreign = list(_foreign(house, member, profile))

@@ -31,7 +31,7 @@ TRACKING = "private_ai_tracking"
 
 #: Accounts of daemons that are not root: Debian's (Debian Policy 9.2.2), and those that systemd makes for a unit with
 #: DynamicUser= (systemd.io/UIDS-GIDS), as stubby's.
-SYSTEM_USERS = "1-999, 61184-65519"
+SYSTEM_USERS = ((1, 999), (61184, 65519))
 
 #: Where mirrors answer whose URL names no port.
 WEB = (80, 443)
@@ -228,6 +228,7 @@ def _output(house: House, member: Member, apt: Apt) -> list[str]:
     if not member.is_server:
         return []
     rules = ["ct state established,related accept"]
+    system_users = f"{{ {', '.join(f'{first}-{last}' for first, last in SYSTEM_USERS)} }}"
     for user, allowed in service_egress(house, member).items():
         rules.extend(f'meta skuid "{user}" {rule} accept' for rule in allowed)
         rules.append(f'meta skuid "{user}" counter reject with icmpx admin-prohibited comment "egress {user}"')
@@ -255,13 +256,18 @@ def _output(house: House, member: Member, apt: Apt) -> list[str]:
         # services of ours were refused above. Also over TLS (NTS, DNS over TLS), whether the host is set to it now or
         # not: a person switches it on later, without a run, and who may send anything to any port 53 gets no further
         # with two ports more.
-        f"meta skuid {{ {SYSTEM_USERS} }} udp dport 123 accept",
-        f"meta skuid {{ {SYSTEM_USERS} }} meta l4proto {{ tcp, udp }} th dport 53 accept",
-        f"meta skuid {{ {SYSTEM_USERS} }} tcp dport {{ 853, 4460 }} accept",
+        f"meta skuid {system_users} udp dport 123 accept",
+        f"meta skuid {system_users} meta l4proto {{ tcp, udp }} th dport 53 accept",
+        f"meta skuid {system_users} tcp dport {{ 853, 4460 }} accept",
         *(rule for row in ways_out(house, member) for rule in _way_out_rules(row)),
         'counter reject with icmpx admin-prohibited comment "egress"',
     ]
     return rules
+
+
+def is_system_user(number: int) -> bool:
+    """Whether an account is a daemon's, which may ask for time and names on a server."""
+    return any(first <= number <= last for first, last in SYSTEM_USERS)
 
 
 def ways_out(house: House, member: Member) -> tuple[Row, ...]:

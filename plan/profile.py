@@ -21,7 +21,7 @@ class Listener:
     """A socket that accepts: `address` without brackets or interface, '*' for every address of both families.
 
     `process` and `unit` are empty when the kernel names none. `unit` is the innermost systemd unit, for
-    sockets held by systemd itself the .socket unit.
+    sockets held by systemd itself the .socket unit. `account` is the number of the one that the process runs as.
     """
 
     proto: Literal["tcp", "udp"]
@@ -29,6 +29,7 @@ class Listener:
     port: int
     process: str
     unit: str
+    account: int | None = None
 
 
 @dataclass(frozen=True)

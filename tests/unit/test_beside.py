@@ -306,6 +306,66 @@ def test_a_mount_that_needs_many_ports_cannot_be_let_out() -> None:
     assert "Ceph mount at /c" in problem and "give it up" in problem
 
 
+def resolver(process: str, account: int | None, *at: str) -> Profile:
+    """A host with a name server."""
+    unit = f"{process}.service"
+    mine = [Listener("udp", each, 53, process, unit, account) for each in at or ("127.0.0.1",)]
+    return replace(HERE, listeners=(*HERE.listeners, *mine))
+
+
+@pytest.mark.parametrize(
+    ("profile", "words"),
+    [
+        # Also one for this host alone.
+        (
+            resolver("AdGuardHome", 0),
+            [
+                "host home: AdGuardHome (AdGuardHome.service) is 'a name server on 53/udp of 127.0.0.1 that runs as",
+                "runs as root'; accepted: one that a server's firewall lets ask",
+                "'to': 'ADDRESS THAT IT ASKS', 'port': '853/tcp', 'over': 'lan'",
+                "User= and AmbientCapabilities=CAP_NET_BIND_SERVICE",
+            ],
+        ),
+        (resolver("nextdns", 0), ["runs as root", "'port': '443/tcp'", "one for each address"]),
+        (resolver("cloudflared", 999), ["asks over HTTPS as account 999", "such as systemd-resolved with DNSOverTLS"]),
+        (resolver("dnscrypt-proxy", 61200), ["asks over HTTPS as account 61200"]),
+        (resolver("coredns", 1000), ["runs as account 1000", "adduser --system"]),
+    ],
+)
+def test_a_name_server_that_would_be_cut_off_is_refused_with_a_way_out(profile: Profile, words: list[str]) -> None:
+    problems, _ = look(profile)
+    assert len(problems) == 1
+    for word in (*words, "or stop it, and name another in /etc/resolv.conf", "Next: "):
+        assert word in problems[0]
+    # One that came later is told with each run.
+    later, warnings = look(profile, fenced=True)
+    assert later == [] and words[0].partition(" is ")[2] in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        resolver("unbound", 110),
+        resolver("stubby", 61300),
+        resolver("systemd-resolve", 991, "127.0.0.53"),
+        # For virtual machines and containers alone; of a container; not known whose.
+        resolver("aardvark-dns", 0, "10.88.0.1"),
+        resolver("docker-proxy", 0),
+        resolver("AdGuardHome", None),
+    ],
+)
+def test_a_name_server_that_goes_on_is_no_matter(profile: Profile) -> None:
+    assert [each for each in look(profile)[0] if "name server" in each] == []
+
+
+def test_rows_let_a_name_server_of_root_ask() -> None:
+    lan = next(address for address in single().member("home").addresses if "." in address)
+    assert any("name server" in each for each in look(resolver("AdGuardHome", 0, lan))[0])
+    row = {"id": "names", "from": "coordinator", "to": "9.9.9.9", "port": "443/tcp", "over": "lan", "why": "-"}
+    house = single(access_table=[*SETTINGS["access_table"], row])
+    assert not any("name server" in each for each in look(resolver("AdGuardHome", 0, lan), house=house)[0])
+
+
 def test_after_the_first_run_nothing_more_is_lost() -> None:
     assert look(NGINX, fenced=True) == ([], [])
 

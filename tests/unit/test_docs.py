@@ -60,7 +60,7 @@ COMPONENTS = (
 OTHER_PORTS = {
     80: "Debian mirrors, the lab's internet, the port that Tailscale's clients are kept from",
     **dict.fromkeys((445, 2049, 3260, 4420), "servers of mounts and disks (docs/access-table.md)"),
-    **dict.fromkeys((853, 4460), "servers of names and time over TLS (docs/firewall.md)"),
+    **dict.fromkeys((53, 853, 4460), "servers of names and time (docs/firewall.md, docs/beside.md)"),
     8080: "an example of a program or a container (docs/health.md, docs/beside.md)",
     8888: "the lab's package proxy, on the controller (lab/network.py)",
 }

@@ -57,8 +57,11 @@ tcp LISTEN 0      4096   127.0.0.1:11434 0.0.0.0:* users:(("systemd",pid=1,fd=37
 tcp LISTEN 0      4096           *:22          *:* users:(("sshd",pid=92,fd=3),("systemd",pid=1,fd=95))
 @@ groups
 1 /init.scope
+account 1 0
 127 /system.slice/stun.service
+account 127 65534
 92 /system.slice/ssh.service
+account 92 0
 @@ sockets
 127.0.0.1:11434                     ollama-vpn.socket               ollama-vpn.service
 [::]:22                             ssh.socket                      ssh.service
@@ -199,9 +202,9 @@ def test_recorded_host() -> None:
         ),
         default_routes=(("host0", "10.77.0.1"), ("host0", "fd77::1")),
         listeners=(
-            Listener("udp", "*", 3478, "python3", "stun.service"),
-            Listener("tcp", "127.0.0.1", 11434, "systemd", "ollama-vpn.socket"),
-            Listener("tcp", "*", 22, "sshd", "ssh.service"),
+            Listener("udp", "*", 3478, "python3", "stun.service", 65534),
+            Listener("tcp", "127.0.0.1", 11434, "systemd", "ollama-vpn.socket", 0),
+            Listener("tcp", "*", 22, "sshd", "ssh.service", 0),
         ),
         gpus=(),
         vram_mib=0,
