@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pyinfra.api.exceptions import FactProcessError
 
 from plan.chosen import RECORD
-from plan.machine import FOLDERS, Disk, Machine
+from plan.machine import FOLDERS, MANAGERS, Disk, Machine
 
 #: What follows where a host's answer lacks what its basic programs tell.
 TOOLS = "Next: on the host: apt-get install iproute2 procps; then run this again"
@@ -34,6 +34,8 @@ timeout 10 nvidia-smi --query-gpu=memory.total,name --format=csv,noheader,nounit
 s sandbox; w=$(unshare --mount --propagation slave mount --rbind / / 2>&1) || echo "${{w:-unshare failed}}"
 s ids; f /proc/self/uid_map
 s switches; cd /proc/sys && grep -Hs . {_SWITCHES}
+s masked; for u in {" ".join(MANAGERS)}; do for d in /etc/systemd/system /run/systemd/system; do
+[ "$d/$u" -ef /dev/null ] && echo "$u"; done; done
 s machine-id; f /etc/machine-id
 s boot; f /proc/sys/kernel/random/boot_id; f /proc/1/stat
 s host-keys; for k in /etc/ssh/ssh_host_*_key.pub; do f "$k"; done
@@ -59,6 +61,7 @@ def parse_machine(sections: Mapping[str, list[str]]) -> Machine:
         switches={
             name.replace("/", "."): int(value) for name, value in (line.split(":") for line in sections["switches"])
         },
+        masked=tuple(sections["masked"]),
         model_record="\n".join(sections["model"]),
     )
 

@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 #: The folders that a house fills, whatever file systems they lie on.
 FOLDERS = ("/var/lib", "/opt", "/var/lib/ollama", "/var/lib/openclaw")
 
+#: Units that start the systemd of an account that nobody has logged in as, in which OpenClaw's container runs.
+MANAGERS = (
+    *("dbus-broker.service", "dbus.service", "dbus.socket", "systemd-logind.service"),
+    *("user-runtime-dir@.service", "user@.service"),
+)
+
 #: Ids of a user namespace, first and last.
 Ids = tuple[int, int]
 
@@ -31,7 +37,8 @@ class Machine:
     None where it is not known. `card_trouble` is what nvidia-smi said instead of telling the graphics cards.
     `tun_trouble` is why the tunnel device cannot be opened, `sandbox_trouble` why a service of systemd's could not be
     given file systems of its own; "" when all is well. `ids` are the user numbers that exist here. `switches` are
-    settings of the kernel about user namespaces, of those that it has. `model_record` is the text of the record that an
+    settings of the kernel about user namespaces, of those that it has. `masked` are those of MANAGERS that somebody has
+    forbidden to start. `model_record` is the text of the record that an
     earlier run left of its choice of a model (plan/chosen.py), or "".
     """
 
@@ -44,6 +51,7 @@ class Machine:
     sandbox_trouble: str = ""
     ids: tuple[Ids, ...] = ((0, 2**32 - 2),)
     switches: dict[str, int] = field(default_factory=dict)
+    masked: tuple[str, ...] = ()
     model_record: str = ""
 
     def disk(self, folder: str) -> Disk:

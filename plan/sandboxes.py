@@ -71,6 +71,15 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
                 "user namespaces for accounts without privileges, which OpenClaw's container is made of",
                 f"{command}, and the same in /etc/sysctl.d; in a container, on its host; {ELSEWHERE}",
             )
+    if machine.masked:
+        units = " ".join(machine.masked)
+        problem(
+            "masked units",
+            units,
+            "what starts the systemd of OpenClaw's account, in which its container runs",
+            f"systemctl unmask {units}; systemctl daemon-reload; systemctl start dbus.socket systemd-logind.service; "
+            f"{ELSEWHERE}",
+        )
     warnings = []
     if machine.switches.get(RESTRICTING):
         warnings.append(

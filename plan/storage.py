@@ -12,10 +12,12 @@ from plan.terminal import line
 #: Files in which accounts are made, once.
 ACCOUNT_FILES = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
 NAMES_FILE = "/etc/hosts"
+#: Folders that a role fills, often disks of their own -> the role.
+DATA = {"/var/lib/ollama": "model_hosts", "/var/lib/openclaw": "gateway"}
 #: What a run changes, or has apt change. Of what is not there its folder counts.
 WRITTEN = (
     *("/etc", "/etc/systemd/system", "/opt", "/usr", "/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/local/sbin"),
-    *("/var/cache", "/var/lib", "/var/lib/dpkg", NAMES_FILE, *ACCOUNT_FILES),
+    *("/var/cache", "/var/lib", "/var/lib/dpkg", *DATA, NAMES_FILE, *ACCOUNT_FILES),
 )
 #: Folders on the way to what the accounts of services start and read.
 PASSED = ("/", "/etc", "/opt", "/usr", "/usr/bin", "/usr/local", "/usr/local/bin", "/var", "/var/lib")
@@ -85,7 +87,8 @@ def check_storage(
     problems = [*_fleeting(name, storage), *_impassable(name, storage), *_mounts(name, roles, storage)]
     done = {*(ACCOUNT_FILES if set(accounts_of(roles)) <= set(accounts) else ()), *([NAMES_FILE] if named else [])}
     # A folder says it for what is in it, since the whole file system is most often meant.
-    paths = [path for path in storage.unwritable if not any(_inside(path, other) for other in storage.unwritable)]
+    mine = [path for path in storage.unwritable if DATA.get(path) in (None, *roles)]
+    paths = [path for path in mine if not any(_inside(path, other) for other in mine)]
     shut = [path for path in paths if path not in done]
     if shut:
         problems.append(
@@ -94,7 +97,8 @@ def check_storage(
                 "not writable, not even for root",
                 "files and folders that a deployment, and apt, can change",
                 f"where `lsattr -d {' '.join(shut)}` shows an i: chattr -i. Else the file system is read-only: "
-                "mount -o remount,rw, and see /etc/fstab; an error of the disk makes it so too, `dmesg` tells",
+                "mount -o remount,rw, and see /etc/fstab; an error of the disk makes it so too, `dmesg` tells. A share "
+                "of NFS needs no_root_squash at its server",
             )
         )
     later = [path for path in paths if path in done]
@@ -134,9 +138,7 @@ def _impassable(name: str, storage: Storage) -> Iterator[SettingError]:
 
 
 def _mounts(name: str, roles: Collection[str], storage: Storage) -> Iterator[SettingError]:
-    needed = {"/opt", "/var/lib"}
-    needed |= {"/var/lib/openclaw"} if "gateway" in roles else set()
-    needed |= {"/var/lib/ollama"} if "model_hosts" in roles else set()
+    needed = {"/opt", "/var/lib", *(folder for folder, role in DATA.items() if role in roles)}
     folders: dict[Mount, list[str]] = {}
     for folder, mount in storage.below:
         if folder in needed:

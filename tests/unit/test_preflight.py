@@ -96,6 +96,8 @@ def test_a_good_host_passes_silently() -> None:
             machine(switches={"kernel.unprivileged_userns_clone": 0}),
             ["kernel.unprivileged_userns_clone is 0", "unprivileged_userns_clone=1"],
         ),
+        # As DietPi has it.
+        (machine(masked=("systemd-logind.service",)), ["masked units", "systemctl unmask systemd-logind.service"]),
         ({"clock_skew_s": 61.0}, ["clock", "+61 s"]),
         ({"clock_skew_s": -3600.0}, ["clock", "-3600 s"]),
         ({"ram_mib": 1800}, ["RAM", "1800 MiB"]),

@@ -109,6 +109,7 @@ there
          0          0 4294967295
 @@ switches
 user/max_user_namespaces:94117
+@@ masked
 @@ machine-id
 00112233445566778899aabbccddeeff
 @@ boot

@@ -39,6 +39,7 @@ def unwritable(*paths: str) -> dict[str, Any]:
             unwritable("/etc/passwd", "/etc/shadow"),
             ["/etc/passwd, /etc/shadow is", "lsattr -d /etc/passwd /etc/shadow"],
         ),
+        (unwritable("/var/lib/ollama"), ["host home: /var/lib/ollama is", "no_root_squash"]),
         # The whole file system: what is in a folder is told by the folder.
         (unwritable("/usr", "/usr/bin", "/usr/lib"), ["host home: /usr is", "mount -o remount,rw"]),
         ({"storage": Storage(impassable=("/opt",))}, ['/opt is "shut for all accounts', "chmod o+rx /opt"]),
@@ -64,6 +65,7 @@ def test_what_would_end_a_run_in_the_middle_is_refused_before(change: dict[str, 
         (ALL_ROLES, on("nfs4", "rw", at="/var/lib/ollama")),
         (ALL_ROLES, on("ext4", "rw", "noexec", at="/var/lib/ollama")),
         (ALL_ROLES, on("btrfs", "rw", "nosuid", "nodev", at="/var/lib/openclaw")),
+        (("coordinator",), unwritable("/var/lib/ollama")),
         # Whatever lies where a role writes nothing.
         (("coordinator",), on("vfat", "noexec", at="/var/lib/openclaw")),
     ],
@@ -132,10 +134,10 @@ def test_too_few_inodes_are_told_before() -> None:
     assert check(("coordinator",), **disks(2100)) == ([], [])
 
 
-def asked(folder: Path, script: str) -> dict[str, list[str]]:
+def asked(script: str) -> dict[str, list[str]]:
     """What sections of the script say here, with other paths in them."""
     functions = SCRIPT[SCRIPT.index("s() {") : SCRIPT.index("s clock;")]
-    said = subprocess.run(["sh", "-c", functions + script], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["sh", "-c", functions + script], capture_output=True, text=True).stdout
     found: dict[str, list[str]] = {}
     for line in said.splitlines():
         if line.startswith("@@ "):
@@ -151,7 +153,7 @@ def test_the_script_finds_what_root_cannot_write(tmp_path: Path) -> None:
     script = storage.SECTIONS.replace(" /etc/hosts ", f" {tmp_path}/hosts ")
     made = subprocess.run(["chattr", "+i", tmp_path / "hosts"], capture_output=True).returncode == 0
     try:
-        found = asked(tmp_path, f"k=; {script}")
+        found = asked(f"k=; {script}")
     finally:
         subprocess.run(["chattr", "-i", tmp_path / "hosts"], capture_output=True)
     assert (str(tmp_path / "hosts") in found["unwritable"]) is made
@@ -160,11 +162,16 @@ def test_the_script_finds_what_root_cannot_write(tmp_path: Path) -> None:
 
 
 def test_the_mounts_are_those_that_df_names() -> None:
-    found = asked(
-        Path("/"), f"set --; {machine.SECTIONS[machine.SECTIONS.index('s disk') :].split('s tun')[0]}{storage.SECTIONS}"
-    )
+    found = asked(f"set --; {machine.SECTIONS[machine.SECTIONS.index('s disk') :].split('s tun')[0]}{storage.SECTIONS}")
     below = storage.parse_storage(found, machine.targets(found["disk"])).below
     assert [folder for folder, _ in below] == list(FOLDERS) and all(mount.options for _, mount in below)
+
+
+def test_a_masked_unit_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "systemd-logind.service").symlink_to("/dev/null")
+    (tmp_path / "dbus.service").write_text("[Unit]\n")
+    script = machine.SECTIONS[machine.SECTIONS.index("s masked") :].split("s machine-id")[0]
+    assert asked(script.replace("/etc/systemd/system", str(tmp_path))) == {"masked": ["systemd-logind.service"]}
 
 
 def test_a_folder_that_accounts_cannot_pass_is_seen() -> None:
