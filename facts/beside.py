@@ -36,10 +36,13 @@ timeout 5 tailscale status --json --peers=false | sed -n 's/^  "BackendState": "
 timeout 5 tailscale debug prefs | sed -n 's/^[[:space:]]*"ControlURL": "\(.*\)".*/control \1/p'; }}
 s fenced; {{ [ -e {STAMPS}/private-ai-firewall.service ] || nft list table inet {TABLE} >/dev/null; }} && echo yes
 s tables; i() {{ command -v "$1-save" >/dev/null && "$1-save" | "$2-restore-translate" -f /dev/stdin; }}
-if command -v nft >/dev/null; then nft -t list ruleset | sed '/^table inet {TABLE} {{/,/^}}/d'
+t=
+if command -v nft >/dev/null; then
+r=$(nft -t list ruleset) || t=$(nft list tables 2>&1); printf '%s\n' "$r" | sed '/^table inet {TABLE} {{/,/^}}/d'
 else i iptables-nft iptables; i ip6tables-nft ip6tables; fi
 grep -qs . /proc/net/ip_tables_names && i iptables-legacy iptables
 grep -qs . /proc/net/ip6_tables_names && i ip6tables-legacy ip6tables
+s nft-trouble; printf '%s\n' "$t"
 """
 
 

@@ -55,6 +55,7 @@ def parse_machine(sections: Mapping[str, list[str]]) -> Machine:
         ram_available_mib=_available(sections["memory"]),
         disks=tuple(_disks(sections["disk"])),
         card_trouble="" if own_memory else " ".join(told),
+        nft_trouble=" ".join(sections["nft-trouble"]),
         tun_trouble="" if tun == ["there"] else " ".join(tun[1:]) or "missing",
         sandbox_trouble=" ".join(sections["sandbox"]),
         ids=tuple(_ids(sections["ids"])),

@@ -35,11 +35,11 @@ class Machine:
     `boot` is another one for each start of each machine and container. `host_keys` are the public halves of its SSH
     keys (base64). `ram_available_mib` is what programs can still have, memory that the kernel would give back included;
     None where it is not known. `card_trouble` is what nvidia-smi said instead of telling the graphics cards.
-    `tun_trouble` is why the tunnel device cannot be opened, `sandbox_trouble` why a service of systemd's could not be
-    given file systems of its own; "" when all is well. `ids` are the user numbers that exist here. `switches` are
-    settings of the kernel about user namespaces, of those that it has. `masked` are those of MANAGERS that somebody has
-    forbidden to start. `model_record` is the text of the record that an
-    earlier run left of its choice of a model (plan/chosen.py), or "".
+    `nft_trouble` is why nft, where it is installed, reads no rules; `tun_trouble` is why the tunnel device cannot be
+    opened, `sandbox_trouble` why a service of systemd's could not be given file systems of its own; "" when all is
+    well. `ids` are the user numbers that exist here. `switches` are settings of the kernel about user namespaces, of
+    those that it has. `masked` are those of MANAGERS that somebody has forbidden to start. `model_record` is the text
+    of the record that an earlier run left of its choice of a model (plan/chosen.py), or "".
     """
 
     boot: str = ""
@@ -48,6 +48,7 @@ class Machine:
     disks: tuple[Disk, ...] = ()
     card_trouble: str = ""
     tun_trouble: str = ""
+    nft_trouble: str = ""
     sandbox_trouble: str = ""
     ids: tuple[Ids, ...] = ((0, 2**32 - 2),)
     switches: dict[str, int] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from plan.errors import SettingError
 from plan.profile import Profile
+from plan.terminal import line
 
 #: Subordinate ids of OpenClaw's account: Debian's first, and how many (login.defs, SUB_UID_MIN and SUB_UID_COUNT).
 SUBORDINATE_FIRST, SUBORDINATE_COUNT = 100000, 65536
@@ -41,8 +42,18 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
             "/dev/net/tun",
             machine.tun_trouble,
             "a device that can be opened",
-            "run 'modprobe tun'; in a container, have its host pass the device in "
+            "run 'modprobe tun'; where that finds no module, restart the host, whose kernel was updated; in a "
+            "container, have its host pass the device in "
             "(Proxmox: pct set ID --dev0 /dev/net/tun)",
+        )
+    if machine.nft_trouble:
+        problem(
+            "nftables",
+            line(machine.nft_trouble),
+            "a kernel whose packet filter nft can read and set",
+            "restart the host when its kernel was updated since it started (`modprobe nf_tables` finds no module "
+            "then), or when kernel.modules_disabled is 1; in a container, have its host load nf_tables; else use a "
+            "kernel of Debian's",
         )
     if machine.sandbox_trouble:
         problem(

@@ -88,6 +88,10 @@ def test_a_good_host_passes_silently() -> None:
         ({"systemd": False}, ["systemd", "PID 1"]),
         (machine(tun_trouble="missing"), ["/dev/net/tun", "'missing'", "modprobe tun"]),
         (machine(tun_trouble="Operation not permitted"), ["/dev/net/tun", "not permitted", "pct set ID --dev0"]),
+        (
+            machine(nft_trouble="netlink: Error: cache initialization failed: Protocol not supported"),
+            ["nftables is 'netlink: Error: cache", "restart the host", "kernel.modules_disabled"],
+        ),
         (machine(sandbox_trouble="unshare: Permission denied"), ["file systems", "unshare: Per", "nesting=1"]),
         (machine(ids=((0, 65535),)), ["user numbers", "'0 to 65535'", "100000 to 165535", "lxc.idmap"]),
         (machine(ids=((0, 99_999), (100_000, 165_534))), ["user numbers", "0 to 99999, 100000 to 165534"]),

@@ -133,6 +133,7 @@ drwxr-xr-x /var/lib
 @@ vpn
 @@ fenced
 @@ tables
+@@ nft-trouble
 @@ far-mounts
 @@ far-names
 @@ far-devices

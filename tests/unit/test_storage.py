@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from facts import machine, storage
+from facts import beside, machine, storage
 from facts.profile import SCRIPT
 from plan.claims import ACCOUNTS, Login
 from plan.machine import FOLDERS, Disk
@@ -181,6 +181,17 @@ def test_a_masked_unit_is_seen(tmp_path: Path) -> None:
     (tmp_path / "dbus.service").write_text("[Unit]\n")
     script = machine.SECTIONS[machine.SECTIONS.index("s masked") :].split("s machine-id")[0]
     assert asked(script.replace("/etc/systemd/system", str(tmp_path))) == {"masked": ["systemd-logind.service"]}
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_kernel_without_nftables_is_seen(tmp_path: Path, works: bool) -> None:
+    told = "table ip a {\\n}\\n" if works else "netlink: Error: cache initialization failed: Protocol not supported"
+    (tmp_path / "nft").write_text(f"#!/bin/sh\nprintf '{told}\\n' {'' if works else '>&2; exit 1'}\n")
+    (tmp_path / "nft").chmod(0o755)
+    script = beside.SECTIONS[beside.SECTIONS.index("s tables;") :]
+    found = asked(f"PATH={tmp_path}:$PATH; {script}")
+    assert found["tables"][:2] == (["table ip a {", "}"] if works else [])
+    assert found["nft-trouble"] == ([] if works else [told])
 
 
 def test_a_folder_that_accounts_cannot_pass_is_seen() -> None:
