@@ -220,6 +220,8 @@ def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
     # The second number of Uid in /proc/PID/status, the account whose rights it has (proc_pid_status(5)).
     told = (line.split() for line in sections["groups"])
     accounts = {words[1]: int(words[2]) for words in told if words[0] == "account" and len(words) == 3}
+    # What systemd will start for a socket of its own may run as anybody.
+    accounts.pop("1", None)
     sockets = {}
     for line in sections["sockets"]:
         words = line.split()

@@ -21,7 +21,8 @@ class Listener:
     """A socket that accepts: `address` without brackets or interface, '*' for every address of both families.
 
     `process` and `unit` are empty when the kernel names none. `unit` is the innermost systemd unit, for
-    sockets held by systemd itself the .socket unit. `account` is the number of the one that the process runs as.
+    sockets held by systemd itself the .socket unit. `account` is the number of the one that the process runs as,
+    None where it is not known, as for a socket that systemd still has.
     """
 
     proto: Literal["tcp", "udp"]

@@ -205,7 +205,7 @@ def test_recorded_host() -> None:
         default_routes=(("host0", "10.77.0.1"), ("host0", "fd77::1")),
         listeners=(
             Listener("udp", "*", 3478, "python3", "stun.service", 65534),
-            Listener("tcp", "127.0.0.1", 11434, "systemd", "ollama-vpn.socket", 0),
+            Listener("tcp", "127.0.0.1", 11434, "systemd", "ollama-vpn.socket", None),
             Listener("tcp", "*", 22, "sshd", "ssh.service", 0),
         ),
         gpus=(),
