@@ -27,7 +27,7 @@ echo "limit $(f /sys/fs/cgroup/memory.max)"
 done </proc/spl/kstat/zfs/arcstats
 s disk; set --; for d in {" ".join(map(shlex.quote, FOLDERS))}; do
 while [ ! -d "$d" ]; do d=${{d%/*}}; d=${{d:-/}}; done; set -- "$@" "$d"; done
-k=$(df -k --output=source,avail,itotal,iavail,target "$@"); printf '%s\n' "$k"
+lie=$(df -k --output=source,avail,itotal,iavail,target "$@"); printf '%s\n' "$lie"
 s tun; if [ -c /dev/net/tun ]; then echo there; w=$( (exec 3<>/dev/net/tun) 2>&1) || echo "${{w##*: }}"; fi
 s gpu; if command -v nvidia-smi >/dev/null; then
 timeout 10 nvidia-smi --query-gpu=memory.total,name --format=csv,noheader,nounits 2>&1 || echo "ended with $?"; fi

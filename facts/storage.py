@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from plan.machine import FOLDERS
 from plan.storage import PASSED, WRITTEN, Mount, Storage, fleeting
 
-# Sections of facts/profile.py's script; they come after those of facts/machine.py, whose answer of df is in `k`.
-# access(2) says no to root too where a file is immutable or its file system is read-only. In a container the kernel's
-# command line is that of the machine around it; systemd tells that it is in one. The kernel writes a space in a name
-# as \040: such a place is not looked at.
+# Sections of facts/profile.py's script; they come after those of facts/machine.py, whose answer of df is in `lie`:
+# where folders lie. access(2) says no to root too where a file is immutable or its file system is read-only. In a
+# container the kernel's command line is that of the machine around it; systemd tells that it is in one. The kernel
+# writes a space in a name as \040: such a place is not looked at.
 SECTIONS = rf"""s unwritable; for p in {" ".join(WRITTEN)}; do [ ! -e "$p" ] || [ -w "$p" ] || echo "$p"; done
 s passed; stat -L -c '%A %n' {" ".join(PASSED)}
-s mounts; while read -r _ t y o _; do case "$k
+s mounts; while read -r _ t y o _; do case "$lie
 " in *" $t
 "*) echo "$t $y $o" ;; *) case $t in / | /proc) echo "$t $y $o" ;; esac ;; esac; done </proc/mounts
 s command-line; [ -e /run/systemd/container ] || f /proc/cmdline
