@@ -106,7 +106,7 @@ def guest(lab: Lab, host: Host, machine_id: str, host_key: tuple[str, str], logi
         # As behind a home router, which asks the world: this one knows example.com and nothing else.
         "etc/resolv.conf": (f"nameserver {lab.router.v4}\n", 0o644),
         "etc/machine-id": (f"{machine_id}\n", 0o444),
-        "etc/systemd/network/10-lab.network": (_network(lab, host), 0o644),
+        lived_in.NETWORK: (_network(lab, host), 0o644),
         "etc/systemd/system/lab-online.service": (ONLINE_UNIT.format(v6=host.v6), 0o644),
         # Stopping takes two minutes without these.
         "etc/systemd/system.conf.d/lab.conf": ("[Manager]\nDefaultTimeoutStopSec=8s\n", 0o644),

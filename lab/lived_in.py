@@ -29,6 +29,7 @@ HOST_NAMES = {"home": "optiplex", "hub": "optiplex", "gate": "nuc", "brain": "to
 
 SSHD = "etc/ssh/sshd_config.d/20-lived-in.conf"
 SYSTEM = "etc/systemd/system"
+NETWORK = "etc/systemd/network/10-lab.network"
 
 HOSTS_UNIT = """\
 [Unit]
@@ -97,6 +98,8 @@ def furnish(lab: Lab, host: Host, login: str, proxy: str, texts: Texts, links: L
         del texts["root/.ssh/authorized_keys"]
     if lives(lab, host, "resolved"):
         del texts["etc/resolv.conf"]
+    if lives(lab, host, "no-internet"):
+        texts[NETWORK] = texts[NETWORK][0].partition("[Route]")[0], 0o644
     if lives(lab, host, "apt-detect"):
         del texts["etc/apt/apt.conf.d/10lab-proxy"]
 
@@ -137,7 +140,7 @@ def _habit(habit: str, lab: Lab, host: Host, login: str, proxy: str) -> tuple[Te
             links = {f"{SYSTEM}/{name}": unit for name in _RESOLVED}
             asks = f"[Network]\nDNS={lab.router.v4}\n"
             return (
-                {"etc/systemd/network/10-lab.network.d/dns.conf": (asks, 0o644)},
+                {f"{NETWORK}.d/dns.conf": (asks, 0o644)},
                 {**links, "etc/resolv.conf": "../run/systemd/resolve/stub-resolv.conf"},
             )
         case "dead-proxy":
@@ -162,7 +165,7 @@ def _habit(habit: str, lab: Lab, host: Host, login: str, proxy: str) -> tuple[Te
         case "umask":
             # Read by pam_umask(8), which Debian calls for each session.
             return text("etc/default/login", "UMASK=077\n")
-        case _:  # host names and login shells are not files of their own
+        case _:  # host names, login shells and the router are not files of their own
             return {}, {}
 
 

@@ -41,6 +41,7 @@ HABITS = {
     "resolved": "the laptop asks names through systemd-resolved",
     "dead-proxy": "the environment names an HTTP proxy that does not answer",
     "apt-detect": "apt asks a program for its proxy",
+    "no-internet": "there is no router, so no host has a default route",
     "chrony": "chrony runs on the first server",
     "fish": "the account on the laptop is `berta`, whose shell is fish",
     "umask": "files that somebody makes are for nobody else",

@@ -15,6 +15,10 @@ from plan.models import Choice, GatewayLimits, gateway_limits
 from plan.want import Account, Component
 
 ACCOUNT = "openclaw"
+#: The container's address, its prefix, and its router, on every host. They belong to no network (RFC 3927); pasta takes
+#: them, too, where a host has no network (passt(1)). Without them pasta copies the host's network, and that has a
+#: router only where the host has one. A container without a router answers only its own network, not the VPN.
+CONTAINER_ADDRESS, CONTAINER_PREFIX, CONTAINER_ROUTER = "169.254.2.1", 16, "169.254.2.2"
 #: What a host is asked for the account's number.
 WHO = Component(accounts=(Account(ACCOUNT, "/var/lib/openclaw"),))
 #: Plugins that come with OpenClaw and that `plugins.allow` alone leaves on.

@@ -27,7 +27,7 @@ from plan.health import (
 from plan.want import Component, Directory, File, Unit
 from tasks import base, ca, firewall, headscale, ollama, openclaw, tailscale
 from tasks.render import render
-from tasks.this import This, choice_of
+from tasks.this import This, choice_of, vpn_of
 
 PROGRAM = "/usr/local/sbin/private-ai-health"
 #: An administrator's own program; it is called when the state changes, and is not managed.
@@ -49,6 +49,8 @@ def deploy(this: This) -> None:
         own = this.member.addresses if this.has("coordinator") else ()
         # Clients ask Tailscale for names of the VPN.
         own += () if this.member.is_server else MAGIC_DNS
+        # The gateway is asked where clients ask it.
+        own += vpn_of(this.member).addresses[:1] if this.has("gateway") else ()
         return Component(
             directories=(Directory("/etc/private-ai"),),
             files=(

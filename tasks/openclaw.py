@@ -19,6 +19,9 @@ from plan.house import House, Member
 from plan.models import Choice
 from plan.openclaw import (
     ACCOUNT,
+    CONTAINER_ADDRESS,
+    CONTAINER_PREFIX,
+    CONTAINER_ROUTER,
     IMAGE_RECORD,
     MEMORY_GIB,
     OWN_SITES,
@@ -115,6 +118,9 @@ def _container(this: This, image_name: str, port: int) -> Component:
         user_namespace=USER_NAMESPACE,
         port=port,
         forward=house.port("ollama") if this.has("model_hosts") else "none",
+        address=CONTAINER_ADDRESS,
+        prefix=CONTAINER_PREFIX,
+        router=CONTAINER_ROUTER,
         hosts=hosts,
         # Where the kernel offers no such controller, Podman refuses to start a container with a limit.
         pids=PIDS if "pids" in controllers else 0,
@@ -203,6 +209,11 @@ def service(house: House, gateway: Member, uid: int) -> Unit:
 
 
 def from_itself(house: House, gateway: Member) -> str:
-    """A curl on a gateway that asks the gateway by its name, without its name service. The path comes behind."""
+    """A curl on a gateway that asks the gateway by its name, without its name service. The path comes behind.
+
+    At its address in the VPN, as clients do: connections to loopback do not use the container's network, so they are
+    answered also when clients hear nothing.
+    """
     name, port = house.vpn_name(gateway), house.port("openclaw")
-    return f"curl --silent --max-time 5 --resolve {name}:{port}:127.0.0.1 https://{name}:{port}"
+    at = f'"{name}:{port}:$(timeout 5 tailscale ip -4)"'
+    return f"curl --silent --max-time 5 --resolve {at} https://{name}:{port}"

@@ -43,7 +43,12 @@ esac""",
 echo "$*" | grep -qF -f "$ROOT/silent" && exit 7
 echo 'pass {"ready":true}'""",
     "nft": "cat $ROOT/table",
-    "tailscale": 'case "$*" in *netmap) cat "$ROOT/netmap" ;; *) cat "$ROOT/tailscale" ;; esac',
+    "tailscale": """
+case "$*" in
+    *netmap) cat "$ROOT/netmap" ;;
+    ip*) echo 100.64.0.1 ;;
+    *) cat "$ROOT/tailscale" ;;
+esac""",
     "df": "cat $ROOT/df",
     "getent": "cat $ROOT/found",
     "timedatectl": "cat $ROOT/clock",
@@ -301,6 +306,8 @@ CASES: list[tuple[Callable[[World], None], str, str, str]] = [
     (silent("443/health"), "failed", "headscale.service", SILENT),
     (lambda world: world.write("/etc/headscale/config.yaml", "edited"), "warning", "headscale.service", DIFFERS),
     (silent("readyz"), "failed", "openclaw.service", SILENT),
+    # Loopback answers, and clients hear nothing.
+    (silent(":18789:100.64.0.1 "), "failed", "openclaw.service", SILENT),
     (lambda world: world.write("/image", "4567"), "warning", "openclaw.service", DIFFERS),
     # The account's systemd does not answer.
     (

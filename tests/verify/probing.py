@@ -35,6 +35,7 @@ from plan.checks import (
 from plan.errors import SettingError
 from plan.firewall import apt_of, ruleset, ways_out
 from plan.house import Member
+from plan.openclaw import CONTAINER_ROUTER
 from tests.verify.door import Doors, own_address
 from tests.verify.inventory import Subject
 from tests.verify.message import Message, send
@@ -291,7 +292,7 @@ class Probing:
             {name: state.listeners for name, state in states.items()},
             {name: state.vpn for name, state in states.items()},
             self.world(),
-            (*routers(states[gateway.name]["routers"].text), HOST_ALIAS),
+            (*routers(states[gateway.name]["routers"].text), CONTAINER_ROUTER, HOST_ALIAS),
         )
 
     def _container(self, name: str) -> dict[str, Any]:

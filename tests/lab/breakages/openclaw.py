@@ -125,10 +125,21 @@ BREAKAGES = (
         "openclaw.host-loopback",
         "gateway",
         "The container reaches every port of the host's loopback address.",
-        caged("s/^Network=.*/Network=pasta:--map-gw,-T,auto/"),
+        caged("s/--no-map-gw/--map-gw/; s/-T,[0-9a-z]*/-T,auto/"),
         (Caught("container.closed[GATEWAY-host-IPv4]"),),
         (CAGE, "container.closed[*]"),
         REPAIR,
+    ),
+    Breakage(
+        "openclaw.no-way-back",
+        "gateway",
+        "The host has no router, and the container a copy of its network: it answers no client.",
+        "ip route del default; " + caged(r"s/^\(Network=.*\),-a,.*/\1/"),
+        (Caught("host.services[HOST]"), Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
+        ("message.*",),
+        REPAIR,
+        # Many houses have no router; the deployment does without one.
+        settled="networkctl reconfigure host0",
     ),
     Breakage(
         "openclaw.web-fetch",
