@@ -73,7 +73,7 @@ def server_certificate(
 @operation()
 def certified(folder: str, coordinator: str, question: dict[str, str]) -> Generator[FunctionCommand, None, None]:
     """Own `folder`/cert.pem (with chain) and key.pem, readable by their owner alone, for some DNS names: those of
-    `question`, which is one of CertificateState.
+    `question`, which is one of CertificateState. `folder` is root's, so that nobody else puts anything there.
 
     The key and the request are made on this host, the request is signed on `coordinator`. Signed anew when names or CA
     changed or few days remain, and with a new key when others could read the old one.
@@ -105,9 +105,10 @@ def request_script(folder: str, owner: str, names: str) -> str:
     return "\n".join(
         [
             "set -e; umask 077",
-            f"install -d -o {owner} -g {owner} -m 0500 {directory}; cd {directory}",
+            # Root's: in a folder of its own the account could put links where root writes.
+            f"install -d -o root -g {owner} -m 0750 {directory}; cd {directory}",
             f"if ! test -s key.pem || [ \"$(stat -c '%U %a' key.pem)\" != '{owner} 400' ]; then",
-            "openssl ecparam -name prime256v1 -genkey -noout -out key.new",
+            "rm -f key.new; openssl ecparam -name prime256v1 -genkey -noout -out key.new",
             f"chown {owner}:{owner} key.new; chmod 0400 key.new; {into_place('key.new', 'key.pem')}; fi",
             f"openssl req -new -key key.pem -subj {shlex.quote(f'/CN={common}')} "
             f"-addext {shlex.quote(f'subjectAltName={names}')}",
@@ -142,7 +143,7 @@ def install_script(folder: str, owner: str) -> str:
     return "\n".join(
         [
             f"set -e; umask 077; cd {directory}",
-            "cat > cert.new; openssl x509 -in cert.new -noout",
+            "rm -f cert.new; cat > cert.new; openssl x509 -in cert.new -noout",
             f"chown {owner}:{owner} cert.new; chmod 0440 cert.new; {into_place('cert.new', 'cert.pem')}",
         ]
     )

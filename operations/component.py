@@ -14,7 +14,7 @@ from pyinfra.api import FunctionCommand, OperationError, StringCommand, operatio
 from facts.have import STAMPS, inputs_digest, left_over, unit_call
 from operations.asked import NotYet, Want, have_of, is_wanted
 from operations.differs import differs, not_yet
-from operations.script import into_place
+from operations.script import below, into_place
 from operations.upload import upload
 from plan.difference import Difference, difference
 from plan.environment import OWN_EXCEPTIONS
@@ -74,7 +74,7 @@ def _commands(todo: Difference) -> Generator[StringCommand | FunctionCommand, No
     for link, target in todo.links:
         yield StringCommand(f"ln -sfnT {shlex.quote(target)} {shlex.quote(link)}")
     if todo.directories or todo.files:
-        yield StringCommand(install_files(todo.directories, todo.files), _stdin=pack(todo.directories, todo.files))
+        yield StringCommand(install_files(todo.directories, todo.files), _stdin=pack(todo.files))
     for secret in todo.secrets:
         yield StringCommand(make_secret(secret))
     for block in todo.blocks:
@@ -157,15 +157,10 @@ def install_program(program: Program) -> str:
     return "\n".join(lines)
 
 
-def pack(directories: tuple[Directory, ...], files: tuple[File, ...]) -> str:
-    """A tar archive as base64 lines: directories as they are, files under the name `PATH.new`."""
+def pack(files: tuple[File, ...]) -> str:
+    """A tar archive as base64 lines: files under the name `PATH.new`."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
-        for directory in directories:
-            entry = tarfile.TarInfo(directory.path.lstrip("/"))
-            entry.type, entry.mode = tarfile.DIRTYPE, int(directory.mode, 8)
-            entry.uname, entry.gname = directory.owner, directory.group
-            tar.addfile(entry)
         for file in files:
             entry = tarfile.TarInfo(f"{file.path.lstrip('/')}.new")
             content = file.content.encode()
@@ -176,16 +171,19 @@ def pack(directories: tuple[Directory, ...], files: tuple[File, ...]) -> str:
 
 
 def install_files(directories: tuple[Directory, ...], files: tuple[File, ...]) -> str:
-    """Unpack standard input beside the targets, check each file, then rename each over the old one."""
+    """Make directories; unpack standard input beside the files, check each, then rename each over the old one."""
     news = [shlex.quote(f"{file.path}.new") for file in files]
     clean = f"trap {shlex.quote(' '.join(['rm -f', *news]))} EXIT\n" if news else ""
-    lines = ["set -e", f"{clean}umask 022", "base64 -d | tar -x -p -m --no-overwrite-dir -C / -f -"]
+    lines = ["set -e", f"{clean}umask 022"]
     for directory in directories:
         path = shlex.quote(directory.path)
-        # tar leaves the owner and mode of directories that exist; these are ours.
-        lines.append(f"chown {directory.owner}:{directory.group} {path}; chmod {directory.mode} {path}")
+        above, _, name = directory.path.rpartition("/")
+        # What it lies in may be an account's own folder.
+        made = below(above or "/", (name,), directory.owner, directory.group, directory.mode)
+        lines.append(f"mkdir -p {shlex.quote(above or '/')}; ({made})")
         if directory.empty:
             lines.append(f"{left_over(path)} -delete")
+    lines.append("base64 -d | tar -x -p -m --no-overwrite-dir -C / -f -")
     for file, new in zip(files, news, strict=True):
         if file.check:
             lines.append(file.check.replace("{}", new))

@@ -51,7 +51,7 @@ def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCo
     # Rules that were changed behind the unit's back are loaded again from a file that is as wanted.
     [wanted] = (file for file in want().files if file.path == RULES)
     files = (*(file for file in todo.files if file.path != RULES), replace(wanted, path=TRIED))
-    yield StringCommand(install_files(todo.directories, files), _stdin=pack(todo.directories, files))
+    yield StringCommand(install_files(todo.directories, files), _stdin=pack(files))
     if not todo.units:
         return
     yield StringCommand(try_rules())

@@ -13,8 +13,8 @@ from pyinfra.api import FunctionCommand, StringCommand, operation
 from facts.ollama import STORE, Ollama
 from operations.asked import ask, will_ask
 from operations.differs import differs
-from operations.script import into_place
-from operations.upload import inside, upload
+from operations.script import below, inside, into_place
+from operations.upload import upload
 from plan import limits
 from plan.difference import Change
 from plan.incoming import MODELS_INCOMING
@@ -58,26 +58,29 @@ def model(
     count = f"{len(missing)} of {len(blobs)} files are missing or cut short"
     why = count if missing else "its manifest is missing or another"
     differs(Change(f"model {model_name}", "sent", why))
-    yield StringCommand(f"install -d -o ollama -g ollama -m 0755 {STORE} {STORE}/blobs")
     here = inside(MODELS_INCOMING)
     for digest, _, file in missing:
         if digest in adopt:
             yield StringCommand(f"{here}; cp --reflink=auto -- {shlex.quote(adopt[digest])} {digest}")
         else:
             yield upload(file, digest, digest.removeprefix("sha256-"), MODELS_INCOMING)
-        yield StringCommand(
-            f"{here}; echo {shlex.quote(digest.removeprefix('sha256-'))} {digest} | sha256sum --check --quiet && "
-            f"chown ollama:ollama {digest} && chmod 0644 {digest} && {into_place(digest, f'{STORE}/blobs/{digest}')}"
-        )
-    target = shlex.quote(f"{STORE}/manifests/{manifest}")
+        yield StringCommand(stored(digest, digest.removeprefix("sha256-"), f"blobs/{digest}"))
     yield upload(manifest_file, "manifest", manifest_sha256, MODELS_INCOMING)
-    folders = " ".join(
-        shlex.quote(f"{STORE}/manifests/{parent}") for parent in reversed(Path(manifest).parents) if str(parent) != "."
-    )
-    yield StringCommand(
-        f"{here}; echo {manifest_sha256} manifest | sha256sum --check --quiet && "
-        f"install -d -o ollama -g ollama -m 0755 {STORE}/manifests {folders} && "
-        f"install -o ollama -g ollama -m 0644 manifest {target} && rm -rf {MODELS_INCOMING}"
+    yield StringCommand(f"{stored('manifest', manifest_sha256, f'manifests/{manifest}')}; rm -rf {MODELS_INCOMING}")
+
+
+def stored(sent: str, sha256: str, path: str) -> str:
+    """A script that moves a file that was sent to its place below Ollama's store, if it has this SHA-256.
+
+    Home and store are the account's own, see `below`.
+    """
+    home, _, store = STORE.rpartition("/")
+    *folders, name = path.split("/")
+    return (
+        f"set -e; {inside(MODELS_INCOMING)}; echo {shlex.quote(sha256)} {sent} | sha256sum --check --quiet; "
+        f"chown ollama:ollama {sent}; chmod 0644 {sent}; "
+        f"{below(home, (store, *folders), 'ollama', 'ollama', '0755')}; "
+        f"{into_place(f'{MODELS_INCOMING}/{sent}', f'./{shlex.quote(name)}')}"
     )
 
 

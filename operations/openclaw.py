@@ -13,8 +13,8 @@ from pyinfra.api import FactBase, FunctionCommand, StringCommand, operation
 from facts.have import looking, through_manager
 from operations.asked import ask, will_ask
 from operations.differs import differs
-from operations.script import into_place
-from operations.upload import inside, upload
+from operations.script import inside, into_place
+from operations.upload import upload
 from plan.difference import Change
 from plan.incoming import IMAGE_INCOMING
 from plan.openclaw import IMAGE_RECORD, USER_NAMESPACE

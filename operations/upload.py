@@ -17,6 +17,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from pyinfra.connectors.util import make_unix_command_for_host
 
 from operations.root import as_root, refused
+from operations.script import inside
 from plan.environment import BEGIN, answer
 from plan.incoming import INCOMING
 from plan.terminal import line
@@ -55,20 +56,6 @@ def uploaded(state: State, host: Host, local: Path, name: str, sha256: str, fold
         logger.error(f"{host.print_prefix}{error}")
         return False
     return True
-
-
-def inside(folder: str) -> str:
-    """A piece of shell that goes into a folder for what is sent, and makes it for root alone when it is missing.
-
-    It may lie in the folder of an account, which can put anything of that name in its place, such as a link to
-    somewhere else: what is not root's own folder, where it should be, ends the script.
-    """
-    above, _, name = folder.rpartition("/")
-    return (
-        f"{{ cd -P {above} && above=$(pwd -P) && {{ test -e {name} || mkdir -m 0700 {name}; }} && cd -P {name} && "
-        f'test "$(pwd -P)" = "$above/{name}" && test -O .; }} || {{ '
-        f'echo "{folder} is not a folder of root. Next: see what it is, remove it, and run this again" >&2; exit 1; }}'
-    )
 
 
 def receive(name: str, size: int, sha256: str, folder: str = INCOMING) -> str:

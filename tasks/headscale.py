@@ -45,7 +45,8 @@ def deploy(this: This) -> None:
         addresses=sorted(addresses.items()),
     )
     program_only = Component(
-        programs=(found,), directories=(Directory("/etc/headscale", group="headscale", mode="0750"),)
+        programs=(found,),
+        directories=tuple(Directory(folder, group="headscale", mode="0750") for folder in ("/etc/headscale", TLS)),
     )
     component(name="Headscale | Program", want=lambda: program_only)
     server_certificate(

@@ -64,6 +64,7 @@ def deploy(this: This) -> None:
     secrets = Component(
         directories=(
             Directory("/etc/openclaw", group=ACCOUNT, mode="0750"),
+            Directory(TLS, group=ACCOUNT, mode="0750"),
             Directory("/var/lib/openclaw/state", ACCOUNT, ACCOUNT, "0700"),
         ),
         secrets=(SECRET,),

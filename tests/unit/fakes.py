@@ -92,6 +92,7 @@ class Fake:
     commands: list[str] = field(default_factory=list)
     stdins: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    wants: list[Component] = field(default_factory=list)
     connected: bool = True
     print_prefix: str = ""
     current_op_hash: str = ""
@@ -102,6 +103,7 @@ class Fake:
         questions = arguments["questions"] if fact is Together else (question(fact, arguments),)
         for _, more in questions:
             want = dict(more).get("component", Component())
+            self.wants.append(want)
             self.files |= {f"file {each.path}": each.content for each in want.files}
             self.files |= {f"lines in {each.path}": each.text for each in want.blocks}
         answers = tuple(self.facts[each] for each, _ in questions)

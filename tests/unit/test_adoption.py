@@ -15,7 +15,7 @@ from artifacts.__main__ import main
 from facts.ollama import ModelStores, Ollama, OllamaModels, SoundBlobs, Stores
 from facts.profile import HostProfile
 from operations import ollama
-from operations.upload import inside
+from operations.script import inside
 from plan.incoming import MODELS_INCOMING
 from plan.machine import FOLDERS, Disk
 from tasks import this
@@ -165,4 +165,4 @@ def test_adopted_blobs_are_copied_on_the_host_and_checked_like_those_that_are_se
     said = [str(command) for command in commands if isinstance(command, StringCommand)]
     assert f"{inside(MODELS_INCOMING)}; cp --reflink=auto -- {SHARE}/{WEIGHTS_BLOB} {WEIGHTS_BLOB}" in said
     for blob in (WEIGHTS_BLOB, CONFIG_BLOB):
-        assert any("sha256sum --check" in line and f"blobs/{blob}" in line for line in said)
+        assert any("sha256sum --check" in line and f"/{blob} ./{blob})" in line for line in said)

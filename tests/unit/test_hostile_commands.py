@@ -231,7 +231,9 @@ def test_a_path(shell: Shell, name: str) -> None:
     called = shell(ComponentState().command(want))
     assert ["stat", "-c", "path %n|%F|%U|%G|%04a|%s|%Y", "--", path, path, path] in called
     assert ["sha256sum", "--", path] in called
-    script = component.install_files(want.directories, want.files)
+    # No folder is made by the program that stands for mkdir, so the script ends there.
+    assert shell(component.install_files(want.directories, ()))[-1] == ["mkdir", "-m", "0700", f"./x{name}"]
+    script = component.install_files((), want.files)
     assert shell(script)[-2:] == [["mv", "-fT", f"{path}.new", path], ["rm", "-f", f"{path}.new"]]
     assert ["sha256sum", "--", path] in shell(inputs_digest(want.units[0]))
     moved = component.make_secret(want.secrets[0]).replace("/etc/", f"{shell.folder}/work/")

@@ -22,6 +22,7 @@ NAMES = {"SSH", "VPN", "RAM", "CA", "CPU", "GPU", "HOME", "XDG_CACHE_HOME", "PRI
 WRITTEN = {
     "they were taken back already": "tests/unit/test_ends.py",
     "is not a folder of root": "tests/unit/test_upload.py",
+    "is not a folder, or lies behind a link": "tests/unit/test_planted.py",
     "it was cut off": "tests/unit/test_ends.py",
     "was not ready within": "tests/unit/test_ends.py",
     "Ollama does not answer with": "tests/unit/test_ends.py",
