@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from plan.incoming import INCOMING
+
 #: The folders that a house fills, whatever file systems they lie on.
-FOLDERS = ("/var/lib", "/opt", "/var/lib/ollama", "/var/lib/openclaw")
+FOLDERS = ("/var/lib", "/opt", "/var/lib/ollama", "/var/lib/openclaw", INCOMING)
 
 #: Units that start the systemd of an account that nobody has logged in as, in which OpenClaw's container runs.
 MANAGERS = (

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from plan.errors import SettingError
 from plan.house import Member
+from plan.incoming import INCOMING
 from plan.machine import Disk, Machine
 from plan.models import DISK_RESERVE_GIB, Choice, Hardware, choose, ram_for_budget_gib, smallest_ram_gib
 from plan.profile import Profile
@@ -33,6 +34,10 @@ DISK_MIB: dict[str, dict[str, int]] = {
 }
 """What each role writes where. Of the programs in /opt there is room for the next version beside this one."""
 
+PROGRAMS_MIB = 128
+"""For programs on their way, which each host gets one after the other. The largest, without libraries for graphics
+cards, has 53 MB (Tailscale); all of it lies there as it was sent, and is laid out beside that file by file."""
+
 
 FILES = {"gateway": {"/var/lib/openclaw": 70_000}}
 """How many files, where they are many: the image has 31,000, and lies beside its predecessor."""
@@ -48,7 +53,7 @@ def ram_needed_mib(roles: Collection[str]) -> int:
 
 def disk_needs(roles: Collection[str]) -> dict[str, int]:
     """Folder -> MiB that a first deployment of these roles wants below it."""
-    found: dict[str, int] = {}
+    found: dict[str, int] = {INCOMING: PROGRAMS_MIB}
     for role in set(roles):
         for folder, mib in DISK_MIB.get(role, {}).items():
             found[folder] = found.get(folder, 0) + mib

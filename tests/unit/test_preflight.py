@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +62,8 @@ def machine(**change: Any) -> dict[str, Any]:
 
 def disks(free_mib: int = 50_000, **other: int) -> dict[str, Any]:
     """All folders on one disk with so much free, and some on disks of their own."""
-    own = {name.replace("_", "/"): free for name, free in other.items()}
+    own = {folder: other[key] for folder in FOLDERS if (key := re.sub("[/-]", "_", folder)) in other}
+    assert len(own) == len(other)
     return machine(
         disks=tuple(
             Disk(folder, folder if folder in own else "/dev/sda", own.get(folder, free_mib)) for folder in FOLDERS
@@ -105,7 +107,16 @@ def test_a_good_host_passes_silently() -> None:
         ({"clock_skew_s": 61.0}, ["clock", "+61 s"]),
         ({"clock_skew_s": -3600.0}, ["clock", "-3600 s"]),
         ({"ram_mib": 1800}, ["RAM", "1800 MiB"]),
-        (disks(10_239), ["disk at /var/lib and /opt and /var/lib/openclaw", "10239 MiB free", "10240 MiB"]),
+        (
+            disks(10_367),
+            [
+                "disk at /var/lib and /opt and /var/lib/openclaw and /var/lib/private-ai/incoming",
+                "10367 MiB free",
+                "10368 MiB",
+            ],
+        ),
+        # The largest program and its copy have to fit.
+        (disks(_var_lib_private_ai_incoming=64), ["/var/lib/private-ai/incoming is", "64 MiB free", "128 MiB"]),
         (disks(_opt=100), ["disk at /opt is", "100 MiB free", "2048 MiB"]),
         (disks(_var_lib_openclaw=100), ["disk at /var/lib/openclaw is", "100 MiB free", "5120 MiB"]),
         (held("tcp", 443, "nginx", "nginx.service"), ["port 443/tcp", "nginx (nginx.service)", "Headscale"]),
@@ -185,9 +196,10 @@ def test_only_a_gateway_needs_user_namespaces() -> None:
 
 
 def test_a_disk_of_its_own_is_what_counts() -> None:
-    assert check(**disks(3072 + 2048, _var_lib_openclaw=5120)) == ([], [])
+    assert check(**disks(3072 + 2048 + 128, _var_lib_openclaw=5120)) == ([], [])
     # Two parts of one disk, and two disks.
-    assert check(("clients",), **disks(256)) == ([], [])
+    assert check(("clients",), **disks(256 + 128)) == ([], [])
+    assert check(("clients",), **disks(256, _var_lib_private_ai_incoming=128)) == ([], [])
 
 
 def test_a_second_run_is_not_refused_for_the_disk_the_first_one_took() -> None:

@@ -11,6 +11,7 @@ from pyinfra.api.exceptions import FactProcessError
 from facts.outgoing import SECTIONS
 from facts.profile import SCRIPT, HostProfile, parse_profile
 from plan.claims import Login
+from plan.incoming import INCOMING
 from plan.machine import FOLDERS, Disk, Machine
 from plan.profile import Beside, Listener, Outgoing, Profile, Vpn
 from plan.storage import Mount, Storage
@@ -97,6 +98,7 @@ MemAvailable:   22007312 kB
 limit max
 @@ disk
 Filesystem        Avail   Inodes    IFree Mounted on
+/dev/vda       73325220 16777216 15986644 /
 /dev/vda       73325220 16777216 15986644 /
 /dev/vda       73325220 16777216 15986644 /
 /dev/vda       73325220 16777216 15986644 /
@@ -327,10 +329,11 @@ def test_memory_of_a_container_and_with_a_cache_of_zfs() -> None:
 
 def test_folders_on_disks_of_their_own() -> None:
     rows = [f"/dev/vda {2 * 1024 * 1024} 9 5 /"] * 2 + [f"/dev/vdb {4 * 1024 * 1024} 0 0 /var/lib/ollama"]
-    rows += ["tmpfs 102400 - - /var/lib/openclaw"]
+    rows += ["tmpfs 102400 - - /var/lib/openclaw", "tmpfs 65536 - - /var/lib/private-ai"]
     machine = parse(with_section("disk", "\n".join(rows))).machine
     assert machine.disk("/var/lib/ollama") == Disk("/var/lib/ollama", "/dev/vdb", 4096)
     assert machine.disk("/var/lib/openclaw") == Disk("/var/lib/openclaw", "/var/lib/openclaw", 100)
+    assert machine.disk(INCOMING) == Disk(INCOMING, "/var/lib/private-ai", 64)
     assert machine.disk("/opt") == Disk("/opt", "/dev/vda", 2048, 5)
 
 
