@@ -31,6 +31,9 @@ def in_words() -> None:
     shown = sys.modules["pyinfra_cli.exceptions"]
     for name in ("UnexpectedInternalError", "UnexpectedExternalError"):
         getattr(shown, name).show = show
+    expected, theirs = shown.WrappedError, shown.WrappedError.show
+    # Where in the code a refusal of ours was raised tells people nothing.
+    expected.show = lambda self, file=None: (show if raised_by_us(self.exception) else theirs)(self, file)
     # Of an earlier run.
     with contextlib.suppress(OSError):
         LOG.unlink()
@@ -58,6 +61,17 @@ def show(shown: Any, file: Any = None) -> None:
     logger.error(f"--> {told(shown.exception)}")
 
 
+def raised_by_us(error: BaseException) -> bool:
+    """Whether our code has raised an error, not pyinfra's or Python's."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return ours(last)
+
+
+def ours(frame: traceback.FrameSummary) -> bool:
+    """Whether this is a line of our code."""
+    return "site-packages" not in frame.filename and "/lib/python" not in frame.filename
+
+
 def told(error: BaseException) -> str:
     """What people read of an error. Ours say everything themselves; of others it is kept where they came from."""
     text = "\n".join(map(line, str(error).splitlines()))
@@ -67,7 +81,7 @@ def told(error: BaseException) -> str:
         (
             f" ({Path(frame.filename).name}, line {frame.lineno})"
             for frame in reversed(traceback.extract_tb(error.__traceback__))
-            if "site-packages" not in frame.filename and "/lib/python" not in frame.filename
+            if ours(frame)
         ),
         "",
     )

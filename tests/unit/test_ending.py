@@ -59,6 +59,19 @@ def test_a_run_goes_on_where_it_is_told_to(tmp_path: Path) -> None:
     assert (tmp_path / "done").exists()
 
 
+def test_a_refusal_of_ours_is_its_own_words(tmp_path: Path) -> None:
+    words = "host home: RAM is '1 GiB' (nothing was changed). Next: add some"
+    status, said = ended(tmp_path, f"from tasks.this import WrongInput\nraise WrongInput({words!r})\n", "-y")
+    assert status == 1 and said.endswith(f"--> {words}"), said
+    assert "pyinfra error" not in said and "run.py line" not in said
+
+
+def test_what_pyinfra_refuses_is_told_with_its_place_in_the_code(tmp_path: Path) -> None:
+    asked = "from pyinfra.operations import server\nserver.shell(name='x', commands=['true'], _timeout='soon')\n"
+    status, said = ended(tmp_path, asked, "-y")
+    assert status == 1 and "run.py line 2" in said, said
+
+
 def test_without_a_terminal_and_without_yes_nothing_is_changed(tmp_path: Path) -> None:
     status, said = ended(tmp_path, TOUCH.format(tmp_path, ""))
     assert status == 1 and not (tmp_path / "done").exists()
