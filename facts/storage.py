@@ -15,7 +15,7 @@ SECTIONS = rf"""s unwritable; for p in {" ".join(WRITTEN)}; do [ ! -e "$p" ] || 
 s passed; stat -L -c '%A %n' {" ".join(PASSED)}
 s mounts; while read -r _ t y o _; do case "$lie
 " in *" $t
-"*) echo "$t $y $o" ;; *) case $t in / | /proc) echo "$t $y $o" ;; esac ;; esac; done </proc/mounts
+"*) echo "$t $y $o" ;; *) [ "$t" != / ] || echo "$t $y $o" ;; esac; done </proc/mounts
 s command-line; [ -e /run/systemd/container ] || f /proc/cmdline
 """
 
@@ -31,9 +31,6 @@ def parse_storage(sections: Mapping[str, list[str]], targets: list[str]) -> Stor
         unwritable=tuple(sections["unwritable"]),
         impassable=tuple(path for mode, _, path in map(_mode, sections["passed"]) if mode[9:10] not in ("x", "t")),
         below=tuple((folder, mounts[at]) for folder, at in zip(FOLDERS, targets, strict=True) if at in mounts),
-        hidepid=next((each for each in mounts["/proc"].options if each.startswith("hidepid=")), "")
-        if "/proc" in mounts
-        else "",
         fleeting=fleeting(command_line, root) if command_line else "",
     )
 

@@ -55,15 +55,13 @@ class Mount:
 class Storage:
     """What can be written on a host, and passed by its accounts. `unwritable` are those of WRITTEN that not even root
     can change, `impassable` those of PASSED that other accounts cannot. `below` says for the folders of
-    plan/machine.py what they lie on. `hidepid` is the option of /proc by which an account sees its own processes alone,
-    or "". `fleeting` is why nothing that is written will be there after the next boot, or
+    plan/machine.py what they lie on. `fleeting` is why nothing that is written will be there after the next boot, or
     "".
     """
 
     unwritable: tuple[str, ...] = ()
     impassable: tuple[str, ...] = ()
     below: tuple[tuple[str, Mount], ...] = ()
-    hidepid: str = ""
     fleeting: str = ""
 
 
@@ -87,17 +85,6 @@ def check_storage(
     `accounts` are those of the house that it has already. `named`: its /etc/hosts has the control server.
     """
     problems = [*_fleeting(name, storage), *_impassable(name, storage), *_mounts(name, roles, storage)]
-    if "gateway" in roles and storage.hidepid.removeprefix("hidepid=") not in ("", "0", "off"):
-        # systemd/systemd#12955, containers/crun#250.
-        problems.append(
-            SettingError(
-                f"host {name}: /proc",
-                f"mounted with {line(storage.hidepid)}",
-                "without it: the systemd of OpenClaw's account, which runs its container, has to see the first process",
-                "mount -o remount,hidepid=0 /proc, and take hidepid out of its line in /etc/fstab; or give the role "
-                "gateway to another host",
-            )
-        )
     done = {*(ACCOUNT_FILES if set(accounts_of(roles)) <= set(accounts) else ()), *([NAMES_FILE] if named else [])}
     # A folder says it for what is in it, since the whole file system is most often meant.
     mine = [path for path in storage.unwritable if DATA.get(path) in (None, *roles)]

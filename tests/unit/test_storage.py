@@ -43,7 +43,6 @@ def unwritable(*paths: str) -> dict[str, Any]:
         # The whole file system: what is in a folder is told by the folder.
         (unwritable("/usr", "/usr/bin", "/usr/lib"), ["host home: /usr is", "mount -o remount,rw"]),
         ({"storage": Storage(impassable=("/opt",))}, ['/opt is "shut for all accounts', "chmod o+rx /opt"]),
-        ({"storage": Storage(hidepid="hidepid=invisible")}, ["/proc is 'mounted with hidepid=invisible'", "hidepid=0"]),
         ({"storage": Storage(fleeting="of type overlay")}, ["root file system", "of type overlay", "raspi-config"]),
         (on("vfat", "rw", at="/var/lib/ollama"), ["of /var/lib/ollama is 'vfat at /var/lib/ollama'", "umount"]),
         (on("fuseblk", "rw", at="/opt"), ["file system of /opt", "fuseblk", "the owner of each file"]),
@@ -67,8 +66,6 @@ def test_what_would_end_a_run_in_the_middle_is_refused_before(change: dict[str, 
         (ALL_ROLES, on("ext4", "rw", "noexec", at="/var/lib/ollama")),
         (ALL_ROLES, on("btrfs", "rw", "nosuid", "nodev", at="/var/lib/openclaw")),
         (("coordinator",), unwritable("/var/lib/ollama")),
-        (("coordinator",), {"storage": Storage(hidepid="hidepid=2")}),
-        (ALL_ROLES, {"storage": Storage(hidepid="hidepid=0")}),
         # Whatever lies where a role writes nothing.
         (("coordinator",), on("vfat", "noexec", at="/var/lib/openclaw")),
     ],
@@ -123,12 +120,6 @@ def test_what_was_mounted_last_counts() -> None:
     assert found["/opt"] == ROOT
 
 
-def test_a_proc_that_hides_processes_is_seen() -> None:
-    told = parse(with_section("mounts", "/ ext4 rw\n/proc proc rw,nosuid,hidepid=invisible,gid=100")).storage
-    assert told.hidepid == "hidepid=invisible"
-    assert parse(with_section("mounts", "/ ext4 rw\n/proc proc rw,nosuid")).storage.hidepid == ""
-
-
 def test_too_few_inodes_are_told_before() -> None:
     def disks(free: int | None) -> dict[str, Any]:
         all_on_one = tuple(Disk(folder, "/dev/sda", 50_000, free) for folder in FOLDERS)
@@ -168,7 +159,7 @@ def test_the_script_finds_what_root_cannot_write(tmp_path: Path) -> None:
         subprocess.run(["chattr", "-i", tmp_path / "hosts"], capture_output=True)
     assert (str(tmp_path / "hosts") in found["unwritable"]) is made
     assert "drwxr-xr-x /" in found["passed"] or "dr-xr-xr-x /" in found["passed"]
-    assert {line.split()[0] for line in found["mounts"]} == {"/", "/proc"}
+    assert {line.split()[0] for line in found["mounts"]} == {"/"}
 
 
 def test_the_mounts_are_those_that_df_names() -> None:
