@@ -126,14 +126,13 @@ def _held(host: Host) -> Any:
     try:
         transport = connector.client.get_transport()
         channel = transport.open_session(timeout=PATIENCE)
-        channel.settimeout(PATIENCE)
-        channel.exec_command(command)
-        said = next((found for text in channel.makefile("r") if (found := text.rstrip()).startswith("@@ ")), "")
-        if said != HELD:
-            wrong = b"".join(channel.makefile_stderr("rb")).decode(errors="replace")
-            raise _why_not(host.name, said, wrong)
-        # The one that holds stays open, and commands need one beside it.
-        transport.open_session(timeout=PATIENCE).close()
+        try:
+            _begin(channel, command, str(host.name))
+            # The one that holds stays open, and commands need one beside it.
+            transport.open_session(timeout=PATIENCE).close()
+        except BaseException:
+            channel.close()
+            raise
     except ChannelException as error:
         raise BusyError(
             f"{host.name}: sshd allows one session at a time on a connection ({line(error)}); a run needs two. Nothing "
@@ -144,6 +143,16 @@ def _held(host: Host) -> Any:
             f"the connection to {host.name} was lost ({line(error)}); nothing was changed. Next: run this again"
         ) from error
     return channel
+
+
+def _begin(channel: Any, command: str, name: str) -> None:
+    """Start the holder. Raises BusyError when it does not hold the host."""
+    channel.settimeout(PATIENCE)
+    channel.exec_command(command)
+    said = next((found for text in channel.makefile("r") if (found := text.rstrip()).startswith("@@ ")), "")
+    if said != HELD:
+        wrong = b"".join(channel.makefile_stderr("rb")).decode(errors="replace")
+        raise _why_not(name, said, wrong)
 
 
 def _why_not(name: str, said: str, wrong: str) -> BusyError:

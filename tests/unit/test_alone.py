@@ -156,11 +156,11 @@ def test_a_host_that_cannot_be_held_says_why(last_run: Path) -> None:
 
 
 def test_an_sshd_that_allows_one_session_is_told_before_anything_changes(last_run: Path) -> None:
-    with (
-        connected(sessions=1) as host,
-        pytest.raises(BusyError, match="sshd allows one session at a time"),
-    ):
-        alone._held(host)
+    with connected(sessions=1) as host:
+        with pytest.raises(BusyError, match="sshd allows one session at a time"):
+            alone._held(host)
+        # Not held any more, while the connection goes on.
+        subprocess.run(["flock", "-w", "10", last_run, "true"], check=True)
 
 
 def test_a_connection_that_is_lost_before_the_first_change_is_told(last_run: Path) -> None:
