@@ -17,7 +17,9 @@ find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/openclaw -o -path /u
 find /tmp /var/tmp -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix' ! -name 'container*' \
   ! -name 'apt-dpkg-install-*' -print
 find /var/lib/private-ai/incoming -mindepth 1 -print
-ls -d /var/lib/ollama/.private-ai-* /var/lib/openclaw/.private-ai-* 2>/dev/null
+for folder in /var/lib/ollama /var/lib/openclaw; do
+  test ! -d $folder || find $folder -maxdepth 1 -name '.private-ai-*' -print
+done
 """
 _IMAGES = (
     "test ! -d /etc/openclaw || for what in 'images --quiet --no-trunc' 'ps --all --quiet'; do "
