@@ -120,19 +120,29 @@ def _cut_off(house: House, member: Member, foreign: list[Listener]) -> Iterator[
     """Programs that would be out of reach, since no row of the access table leads to them."""
     open_ports = {f"{row.port}/{row.protocol}" for row in house.access if leads_to(row, member)} | member.shut_off
     lost: dict[str, dict[str, None]] = {}
+    sshd = set()
     for listener in foreign:
         port = f"{listener.port}/{listener.proto}"
         if port not in open_ports:
             lost.setdefault(_named(listener), {})[port] = None
+            if listener.is_sshd:
+                sshd.add(_named(listener))
     for program, ports in lost.items():
         first, *more = ports
         likewise = ", likewise for the others" if more else ""
         listed = ", ".join(f"'{port}'" for port in ports)
+        step = f"{row_for(member, first)}{likewise}; or accept that: 'firewall_shut_off': [{listed}] in the host's data"
+        if program in sshd:
+            # A row of its own, from `lan`, would let in everybody whom admin_networks keeps out.
+            step = (
+                f"give row 'ssh' of access_table the port '{first}', so that admin_networks alone may come, see "
+                "docs/access-table.md#to-change-it"
+            )
         yield SettingError(
             f"host {member.name}: {program}",
             f"listening on {', '.join(ports)}",
             "ports of the access table; the firewall shuts all others off from the network",
-            f"{row_for(member, first)}{likewise}; or accept that: 'firewall_shut_off': [{listed}] in the host's data",
+            step,
         )
 
 

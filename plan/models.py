@@ -308,7 +308,7 @@ def _named_fit(named: str, ask: _Question) -> _Fit:
             MODEL_SETTING,
             named,
             "a model of plan/catalogue.py, nearest: "
-            + ", ".join(difflib.get_close_matches(named, names, n=3, cutoff=0.5) or names),
+            + ", ".join(difflib.get_close_matches(named, [*names, SMALLEST], n=3, cutoff=0.5) or names),
             "correct the name, or add the model with its numbers to plan/catalogue.py (docs/model-choice.md)",
         )
     if ask.wanted_context is not None and ask.wanted_context > entry.max_context:

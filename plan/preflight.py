@@ -170,11 +170,7 @@ def idle_ssh_rows(house: House, member: Member, profile: Profile) -> list[str]:
         if each.proto == "tcp"
         and not each.address.startswith("127.")
         and each.address != "::1"
-        and (
-            each.process.startswith("sshd")
-            or each.unit.partition(".")[0].partition("@")[0] in ("ssh", "sshd")
-            or each.port == profile.ssh_port
-        )
+        and (each.is_sshd or each.port == profile.ssh_port)
     }
     rows = [row for row in house.access if row.protocol == "tcp" and leads_to(row, member)]
     found = ", ".join(map(str, sorted(at)))

@@ -32,6 +32,11 @@ class Listener:
     unit: str
     account: int | None = None
 
+    @property
+    def is_sshd(self) -> bool:
+        """Whether sshd listens there, or systemd for it until somebody comes."""
+        return self.process.startswith("sshd") or self.unit.partition(".")[0].partition("@")[0] in ("ssh", "sshd")
+
 
 @dataclass(frozen=True)
 class Outgoing:

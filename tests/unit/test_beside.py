@@ -413,6 +413,13 @@ def test_what_others_come_to_is_named(listener: tuple[str, str, int, str, str], 
     assert len(problems) == 1 and said in problems[0]
 
 
+def test_an_sshd_on_another_port_stays_for_admin_networks_alone() -> None:
+    # A row from `lan` would let in the whole network.
+    (problem,), _ = look(listening(("tcp", "*", 2222, "sshd", "ssh.service")), host="laptop")
+    assert "give row 'ssh' of access_table the port '2222/tcp'" in problem
+    assert "'lan'" not in problem and "firewall_shut_off" not in problem
+
+
 def test_an_ollama_of_a_host_that_is_no_model_host_is_a_program_like_others() -> None:
     profile = listening(("tcp", "*", 11434, "ollama", "ollama.service"))
     assert "ollama (ollama.service)" in look(profile, host="laptop")[0][0]

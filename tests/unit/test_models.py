@@ -147,6 +147,7 @@ def test_a_second_run_on_a_full_disk_keeps_its_model() -> None:
         ({"ram": 64, "context": 65536, "named": "qwen3:14b"}, ["ollama_context", "65536", "40960"]),
         ({"ram": 16, "context": 32768, "named": "qwen3:14b"}, ["5.0 GiB cache", "14.4 GiB"]),
         ({"ram": 16, "named": "qwen3:14"}, ["nearest: qwen3:14b"]),
+        ({"ram": 16, "named": "smalest"}, ["nearest: smallest"]),
         ({"ram": 16, "named": "nonsense"}, ["nearest: ", "docs/model-choice.md"]),
         ({"ram": 16, "named": "qwen3:14b", "registry": False}, ["cannot be reached", "smollm2:135m"]),
         ({"ram": 16, "context": 4096}, ["ollama_context", "4096", "8192"]),
