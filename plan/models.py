@@ -77,7 +77,8 @@ class Hardware:
 @dataclass(frozen=True)
 class Choice:
     """The model, its context in tokens, need and budget in GiB of `place`, the disk space still needed in GiB
-    (0 when the model is on the host already), one sentence why, one on the next larger model."""
+    (0 when the model is on the host already), one sentence why, one on the next larger model, and a warning ("" for
+    none)."""
 
     entry: CatalogueEntry
     context: int
@@ -87,6 +88,7 @@ class Choice:
     disk_need_gib: float
     why: str
     next_larger: str
+    warning: str = ""
 
     @property
     def needs_registry(self) -> bool:
@@ -234,6 +236,19 @@ def choose(
         why=f"{reason}: {_sum(fit)}, of {ask.budget(place):.1f} GiB that {ask.size(place):.1f} GiB {place} "
         f"leave for a model{slow}.",
         next_larger=_next_larger(fit, ask),
+        warning="" if registry_reachable or named is not None else _without_registry(entry, ask),
+    )
+
+
+def _without_registry(entry: CatalogueEntry, ask: _Question) -> str:
+    """What somebody who named no model misses for now, since Ollama's registry cannot be reached; "" for nothing."""
+    better = _largest_fit(replace(ask, registry_reachable=True)).entry
+    if better == entry:
+        return ""
+    return (
+        f"Ollama's registry cannot be reached, so the model is {entry.title()}; {better.title()} would fit. Next: end "
+        f"this run with Ctrl-C, see that this computer reaches the internet, and run it again; or set ollama_model to "
+        f"{entry.name!r} to keep this one"
     )
 
 

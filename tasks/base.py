@@ -78,7 +78,9 @@ def check(this: This) -> None:
         program("headscale", cpu, house)
     if this.has("model_hosts"):
         choice = choice_of(this.member)
-        _say(*room_for(this.member, choice))
+        problems, warnings = room_for(this.member, choice)
+        told = f"host {this.member.name}: {choice.warning}"
+        _say(problems, [*warnings, told] if choice.warning else warnings)
         host.log(f"{choice.why} {choice.next_larger}")
         program("ollama", cpu, house, gpu=choice.place == "VRAM")
         model_of(this.member)

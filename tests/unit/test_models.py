@@ -11,6 +11,7 @@ from plan.errors import SettingError
 from plan.models import (
     COMFORTABLE_CONTEXT,
     MIN_CONTEXT,
+    SMALLEST,
     Choice,
     Hardware,
     choose,
@@ -131,6 +132,15 @@ def test_without_registry_the_packaged_model_or_what_is_there() -> None:
     assert "registry cannot be reached" in choice.why
     assert "registry within reach" in choice.next_larger
     assert pick(64, registry=False, present=("qwen3:14b",)).entry.name == "qwen3:14b"
+
+
+def test_a_small_model_for_want_of_the_registry_is_warned_of_with_what_would_fit() -> None:
+    warning = pick(16, registry=False).warning
+    assert "the model is smollm2:135m" in warning and "qwen3:14b (14.8B, Q4_K_M) would fit" in warning
+    assert "ollama_model" in warning and "Next: " in warning
+    # Nobody is warned who has the right one, named one, or whose memory takes no other.
+    assert pick(16).warning == pick(16, registry=False, present=("qwen3:14b",)).warning == ""
+    assert pick(16, registry=False, named=SMALLEST).warning == pick(3, registry=False).warning == ""
 
 
 def test_a_second_run_on_a_full_disk_keeps_its_model() -> None:
