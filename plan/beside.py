@@ -12,10 +12,10 @@ from plan.errors import SettingError
 from plan.filters import passed, refusals
 from plan.firewall import VPN_INTERFACE
 from plan.house import House, Member, leads_to, row_for
-from plan.outgoing import check_outgoing
+from plan.outgoing import lost_way
 from plan.packets import passed_on
 from plan.profile import Listener, Profile
-from plan.resolvers import check_resolvers
+from plan.resolvers import lost_resolvers
 from plan.tables import owner
 from plan.terminal import line
 
@@ -59,15 +59,24 @@ def check_beside(house: House, member: Member, profile: Profile) -> tuple[list[S
     problems += changed(member, profile.beside.drop_ins, profile.beside.claimed)
     past, warnings = passed(house, member, profile)
     problems += past
-    for begun, also in (check_outgoing(house, member, profile), check_resolvers(house, member, profile)):
-        problems += begun
-        warnings += also
-    if not profile.beside.fenced:
+    cut = list(_lost_ways_out(house, member, profile)) if member.is_server else []
+    # Before the firewall is in force nothing is lost unseen. Afterwards it does not keep a house from being repaired.
+    if profile.beside.fenced:
+        warnings += map(str, cut)
+    else:
+        problems += cut
         # A program that came later was never reached from outside, so nothing is taken from it.
         foreign = list(_foreign(house, member, profile))
         problems += _cut_off(house, member, foreign)
         warnings += _way_out(member, profile, foreign)
     return problems, warnings
+
+
+def _lost_ways_out(house: House, member: Member, profile: Profile) -> Iterator[SettingError]:
+    """What a server itself begins for others and would not any more: mounts, disks, tunnels, questions for names."""
+    for way in profile.outgoing:
+        yield from lost_way(house, member, way)
+    yield from lost_resolvers(house, member, profile)
 
 
 def _places(member: Member, profile: Profile) -> Iterator[SettingError]:

@@ -10,31 +10,23 @@ from collections.abc import Iterator
 from plan.errors import SettingError
 from plan.firewall import ways_out
 from plan.house import House, Member, row_out
-from plan.profile import Outgoing, Profile
+from plan.profile import Outgoing
 from plan.terminal import line
 
 
-def check_outgoing(house: House, member: Member, profile: Profile) -> tuple[list[SettingError], list[str]]:
-    """What would not come back at the next boot: problems before the firewall is in force, so that nothing is lost
-    unseen; warnings afterwards, so that a mount does not keep a house from being repaired."""
-    if not member.is_server:
-        return [], []
-    found = [each for way in profile.outgoing for each in _lost(house, member, way)]
-    return ([], [str(each) for each in found]) if profile.beside.fenced else (found, [])
-
-
-def _lost(house: House, member: Member, way: Outgoing) -> Iterator[SettingError]:
+def lost_way(house: House, member: Member, way: Outgoing) -> Iterator[SettingError]:
+    """Why a way out of a server would not come back at its next boot; nothing for one that does."""
     allowed = {(row.target, f"{row.port}/{row.protocol}") for row in ways_out(house, member)}
     missing = [port for port in way.ports if (way.address, port) not in allowed]
     where = f"host {member.name}: {line(way.what)}"
     server = line(f"{way.server} ({way.address})" if way.address not in ("", way.server) else way.server)
-    give_up = "or give it up on this host, also in its files for the next boot"
+    give_up = "give it up on this host, also in its files for the next boot"
     if not way.ports:
         yield SettingError(
             where,
             f"at {server}",
             "nothing that needs many ports: single rows of access_table let the kernel of a server out",
-            "give it up on this host, also in its files for the next boot; or give the role to another host",
+            f"{give_up}; or give the role to another host",
         )
     elif missing:
         first, *more = missing
@@ -43,7 +35,7 @@ def _lost(house: House, member: Member, way: Outgoing) -> Iterator[SettingError]
             where,
             f"at {server}, {', '.join(missing)}",
             "what a row of access_table lets the kernel of a server reach; else it does not come back at the next boot",
-            f"{row_out(member, way.address or f'ADDRESS OF {line(way.server)}', first)}{likewise}; {give_up}",
+            f"{row_out(member, way.address or f'ADDRESS OF {line(way.server)}', first)}{likewise}; or {give_up}",
         )
     if way.ports and way.asked:
         yield SettingError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plan.addresses import VPN_V4, VPN_V6
+from plan.checks import is_loopback
 from plan.chosen import recorded_place
 from plan.errors import SettingError
 from plan.firewall import apt_of
@@ -167,10 +168,7 @@ def idle_ssh_rows(house: House, member: Member, profile: Profile) -> list[str]:
     at = {
         each.port
         for each in profile.listeners
-        if each.proto == "tcp"
-        and not each.address.startswith("127.")
-        and each.address != "::1"
-        and (each.is_sshd or each.port == profile.ssh_port)
+        if each.proto == "tcp" and not is_loopback(each.address) and (each.is_sshd or each.port == profile.ssh_port)
     }
     rows = [row for row in house.access if row.protocol == "tcp" and leads_to(row, member)]
     found = ", ".join(map(str, sorted(at)))

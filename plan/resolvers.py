@@ -24,16 +24,14 @@ OVER_HTTPS = frozenset({"cloudflared", "ctrld", "dnscrypt-proxy", "doh-client", 
 PROXIES = frozenset({"docker-proxy"})
 
 
-def check_resolvers(house: House, member: Member, profile: Profile) -> tuple[list[SettingError], list[str]]:
-    """Problems before the firewall is in force, so that nobody loses the names unseen; warnings afterwards."""
-    if not member.is_server:
-        return [], []
+def lost_resolvers(house: House, member: Member, profile: Profile) -> list[SettingError]:
+    """Name servers on a server that its firewall would cut off, or does."""
     found: dict[tuple[str, str, int], list[str]] = {}
     for listener in _resolvers(member, profile):
         if listener.account is not None:
             key = listener.process, listener.unit, listener.account
             found.setdefault(key, []).append(f"{listener.port}/{listener.proto} of {listener.address}")
-    problems = [
+    return [
         SettingError(
             f"host {member.name}: {line(process)} ({line(unit) or 'no unit'})",
             f"a name server on {', '.join(dict.fromkeys(at))} that {how}",
@@ -44,7 +42,6 @@ def check_resolvers(house: House, member: Member, profile: Profile) -> tuple[lis
         for (process, unit, account), at in found.items()
         for how, step in _cut(house, member, process, account)
     ]
-    return ([], [str(each) for each in problems]) if profile.beside.fenced else (problems, [])
 
 
 def _resolvers(member: Member, profile: Profile) -> Iterator[Listener]:
