@@ -28,7 +28,9 @@ def run_on(target: Host, script: str, stdin: str | None = None) -> str:
         raise RemoteError(f"{target.name}: a command would hold the character 0, and would be cut there")
     if not target.connected:
         try:
-            target.connect(reason="needed by another host", raise_exceptions=True)
+            target.connect(
+                reason="this host is asked, and not deployed: another one needs its answer", raise_exceptions=True
+            )
         except ConnectError as error:
             raise RemoteError(f"{target.name} could not be reached over SSH: {error}") from error
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plan.addresses import address, of_no_use_on_lan
-from plan.errors import SettingError, nearest, shown
+from plan.errors import SettingError, nearest, refuse, shown, tried
 from plan.values import label, words
 
 SETTING = "group_data/all.py: access_table"
@@ -53,23 +53,30 @@ class Row:
 
 
 def parse_access(raw: object, users: Sequence[str] = ()) -> tuple[Row, ...]:
-    """The rows of the table, in which `users` may be named. Raises SettingError for the first thing that is wrong."""
+    """The rows of the table, in which `users` may be named. Raises SettingError for all that is wrong, for the first
+    thing of each row."""
     if not isinstance(raw, list) or not raw:
         raise SettingError(SETTING, raw, "a list of rows", "restore the table from the project")
-    rows = tuple(_row(number, entry, users) for number, entry in enumerate(raw, 1))
+    problems: list[SettingError] = []
+    read = [tried(problems, None, _row, number, entry, users) for number, entry in enumerate(raw, 1)]
+    rows = tuple(row for row in read if row)
     seen: set[str] = set()
     for row in rows:
         if row.id in seen:
-            raise SettingError(f"{SETTING} id", row.id, "every id once", "rename one of the two rows")
+            problems.append(SettingError(f"{SETTING} id", row.id, "every id once", "rename one of the two rows"))
         seen.add(row.id)
+    there = [entry.get("id") for entry in raw if isinstance(entry, Mapping)]
     for needed in NEEDED:
-        if needed not in seen:
-            raise SettingError(
-                f"{SETTING} ids",
-                sorted(seen),
-                f"a table with a row {needed!r}",
-                "restore the row from the project",
+        if needed not in there:
+            problems.append(
+                SettingError(
+                    f"{SETTING} ids",
+                    sorted(seen),
+                    f"a table with a row {needed!r}",
+                    "restore the row from the project",
+                )
             )
+    refuse(problems)
     return rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from plan.errors import SettingError, nearest
+from plan.errors import SettingError, nearest, refuse, tried
 from plan.values import label
 
 SETTING = "group_data/all.py: headscale_devices"
@@ -28,23 +28,29 @@ class Device:
 
 
 def parse_devices(raw: object, users: Sequence[str], hosts: Sequence[str]) -> tuple[Device, ...]:
-    """The devices of the setting. `hosts` are names that are taken. Raises SettingError for the first wrong thing."""
+    """The devices of the setting. `hosts` are names that are taken. Raises SettingError for all that is wrong, for
+    the first thing of each device."""
     if not isinstance(raw, list):
         raise SettingError(SETTING, raw, f"a list of devices such as {EXAMPLE}", "use [] for none")
     devices: list[Device] = []
+    problems: list[SettingError] = []
     for number, entry in enumerate(raw, 1):
-        device = _device(number, entry, users)
+        device = tried(problems, None, _device, number, entry, users)
         where = f"{SETTING} entry {number} name"
-        if device.name in hosts:
-            raise SettingError(
-                where,
-                device.name,
-                "a name that no host of the inventory has",
-                "rename the device, or leave it out: a host joins by the deployment",
+        if device and device.name in hosts:
+            problems.append(
+                SettingError(
+                    where,
+                    device.name,
+                    "a name that no host of the inventory has",
+                    "rename the device, or leave it out: a host joins by the deployment",
+                )
             )
-        if device.name in [each.name for each in devices]:
-            raise SettingError(where, device.name, "every name once", "rename one of the two devices")
-        devices.append(device)
+        elif device and device.name in [each.name for each in devices]:
+            problems.append(SettingError(where, device.name, "every name once", "rename one of the two devices"))
+        elif device:
+            devices.append(device)
+    refuse(problems)
     return tuple(devices)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 #: What reading an answer may raise that has another shape than expected, whoever made it up.
 STRANGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
@@ -35,6 +38,15 @@ def shown(value: object) -> str:
     return text if len(text) <= MOST else f"{text[: MOST // 2]} ... {text[-MOST // 4 :]}"
 
 
+def without_secrets(value: Any) -> Any:
+    """The value as it may be shown: with dots for a password in it."""
+    if isinstance(value, Mapping):
+        return {key: "..." if "pass" in str(key) else without_secrets(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([without_secrets(each) for each in value])
+    return "..." if isinstance(value, str) and "pass" in value else value
+
+
 class SettingError(ValueError):
     """A wrong setting or a host that cannot play its part, found before anything has changed.
 
@@ -49,3 +61,37 @@ class SettingError(ValueError):
         self.accepted = accepted
         self.next_step = next_step
         super().__init__(f"{setting} is {shown(found)}; accepted: {accepted}. Next: {next_step}")
+
+    @property
+    def problems(self) -> tuple[SettingError, ...]:
+        """All that is wrong, each by itself."""
+        return (self,)
+
+
+class SettingErrors(SettingError):
+    """Several of them, told at once. Its parts are those of the first."""
+
+    def __init__(self, problems: Sequence[SettingError]) -> None:
+        first = problems[0]
+        super().__init__(first.setting, first.found, first.accepted, first.next_step)
+        self.args = ("\n    ".join(map(str, problems)),)
+        self._problems = tuple(problems)
+
+    @property
+    def problems(self) -> tuple[SettingError, ...]:
+        return self._problems
+
+
+def tried(problems: list[SettingError], otherwise: T, read: Callable[..., T], *given: object) -> T:
+    """What `read` makes of what is given. What is wrong is kept among the problems: people are told all at once."""
+    try:
+        return read(*given)
+    except SettingError as error:
+        problems += error.problems
+        return otherwise
+
+
+def refuse(problems: Sequence[SettingError]) -> None:
+    """Raise SettingError for all problems, if there are any."""
+    if problems:
+        raise problems[0] if len(problems) == 1 else SettingErrors(problems)

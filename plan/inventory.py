@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from plan import root, values
+from plan import values
 from plan.access import ROLES, SERVERS, parse_access
 from plan.devices import parse_devices
-from plan.errors import SettingError, nearest, shown
+from plan.errors import SettingError, nearest, refuse, shown, tried
+from plan.host_data import hides_the_address, wrong_data
 from plan.house import House, Member
+from plan.root import both_ways
 
 #: Every setting of group_data/all.py and host data, with the default that holds when it is left out.
 SETTINGS: dict[str, Any] = {
@@ -36,15 +37,9 @@ HOST_SETTINGS = frozenset(
 )
 #: What playbooks take with `--data`; not settings.
 PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json", "now", "request", "pairings", "show"})
+HOUSE_NAME = "group_data/all.py: house_name"
 #: For messages about two names of one machine.
 BOTH = "A machine that has several roles stands under one name in several groups"
-#: Read by pyinfra's SSH connector rather than by us.
-SSH_WORDS = (
-    *("ssh_hostname", "ssh_port", "ssh_user", "ssh_password", "ssh_key", "ssh_key_password", "ssh_allow_agent"),
-    *("ssh_look_for_keys", "ssh_forward_agent", "ssh_config_file", "ssh_known_hosts_file"),
-    *("ssh_strict_host_key_checking", "ssh_paramiko_connect_kwargs", "ssh_connect_retries"),
-    *("ssh_connect_retry_min_delay", "ssh_connect_retry_max_delay", "ssh_file_transfer_protocol"),
-)
 
 
 @dataclass(frozen=True)
@@ -56,77 +51,78 @@ class HostEntry:
     data: Mapping[str, Any]
 
 
-def check_setting_names(data: Mapping[str, Any], where: str) -> None:
-    """Refuse a setting that nobody reads, naming the nearest that somebody does."""
-    for key in data:
-        name = isinstance(key, str) and re.fullmatch(r"\w{1,60}", key, re.ASCII)
-        if name and (key in SETTINGS or key in PLAYBOOK_DATA or key in SSH_WORDS or key.startswith("_")):
-            continue
-        known = SSH_WORDS if name and key.startswith("ssh") else tuple(SETTINGS)
-        raise SettingError(
-            f"{where}: {key if name else shown(key)}",
-            data[key],
-            f"one of {', '.join(known)}",
-            nearest(key, known, "remove it or see docs/settings.md"),
-        )
-    root.check_words(where, data)
-
-
 def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
     """The house of an inventory. `groups` are the names of all groups that the inventory file defines.
 
-    Raises SettingError for the first thing that is wrong: unknown or missing group, two coordinators, a host without
-    a role, a bad domain, address, user, device or setting name, two hosts with one address.
+    Raises SettingError for all that is wrong: unknown or missing group, two coordinators, a host without a role, a bad
+    domain, address, user, device, row or setting name, two hosts with one address.
     """
-    _check_groups(groups)
+    problems = [unknown_group(group) for group in groups if group not in ROLES]
     for entry in entries:
-        values.label(f"inventory: host {shown(entry.name)}", entry.name)
-    _check_roles(entries)
-    for entry in entries:
-        check_setting_names(entry.data, f"host {entry.name} or group_data")
-    settings = {name: _one_value(name, entries) for name in SETTINGS if name not in HOST_SETTINGS}
-    users = values.users(settings["headscale_users"])
-    gateways = _openclaw_users(entries, users)
+        tried(problems, "", values.label, f"inventory: host {shown(entry.name)}", entry.name)
+    # What else is wrong there is said of a name that is harmless to a terminal.
+    entries = [each if values.is_label(each.name) else replace(each, name=shown(each.name)) for each in entries]
+    problems += [*_wrong_roles(entries), *_wrong_data(entries)]
+    settings = {
+        name: tried(problems, default, _one_value, name, entries)
+        for name, default in SETTINGS.items()
+        if name not in HOST_SETTINGS
+    }
     source = settings["artifacts_source"]
     if source not in ("auto", "release", "build"):
-        raise SettingError("group_data/all.py: artifacts_source", source, "auto, release or build", "correct it")
-    members = tuple(_member(entry, users, gateways.get(entry.name, ())) for entry in entries)
-    _check_addresses(members)
-    return House(
-        name=values.label("group_data/all.py: house_name", settings["house_name"], values.HOUSE_NAME_MOST),
-        domain=values.domain(settings["house_domain"]),
+        problems.append(
+            SettingError("group_data/all.py: artifacts_source", source, "auto, release or build", "correct it")
+        )
+    none: tuple[Any, ...] = ()
+    # Where the list of users is wrong, only it is said to be: who is in it is not known.
+    users = tried(problems, none, values.users, settings["headscale_users"])
+    gateways: dict[str, tuple[str, ...]] = {}
+    if users:
+        gateways = tried(problems, gateways, _openclaw_users, entries, users)
+    whole = [entry for entry in entries if users and not hides_the_address(entry.data)]
+    members = tuple(filter(None, (tried(problems, None, _member, entry, users, gateways) for entry in whole)))
+    tried(problems, None, _check_addresses, members)
+    access, devices = none, none
+    if users:
+        access = tried(problems, none, parse_access, settings["access_table"], users)
+        names = [entry.name for entry in entries]
+        devices = tried(problems, none, parse_devices, settings["headscale_devices"], users, names)
+    house = House(
+        name=tried(problems, "", values.label, HOUSE_NAME, settings["house_name"], values.HOUSE_NAME_MOST),
+        domain=tried(problems, "", values.domain, settings["house_domain"]),
         members=members,
-        access=parse_access(settings["access_table"], users),
-        admin_networks=values.networks(settings["admin_networks"]),
+        access=access,
+        admin_networks=tried(problems, none, values.networks, settings["admin_networks"]),
         users=users,
-        devices=parse_devices(settings["headscale_devices"], users, [entry.name for entry in entries]),
-        node_expiry=values.expiry(settings["headscale_node_expiry"]),
-        artifacts_source=source,
+        devices=devices,
+        node_expiry=tried(problems, "", values.expiry, settings["headscale_node_expiry"]),
+        artifacts_source=str(source),
+    )
+    refuse(problems)
+    return house
+
+
+def unknown_group(group: str) -> SettingError:
+    """Of a group that has no meaning in a house."""
+    return SettingError(
+        "inventory: group",
+        group,
+        f"one of {', '.join(ROLES)}",
+        nearest(group, ROLES, "rename or remove the group (helpers begin with '_')"),
     )
 
 
-def _check_groups(groups: Sequence[str]) -> None:
-    for group in groups:
-        if group not in ROLES:
-            raise SettingError(
-                "inventory: group",
-                group,
-                f"one of {', '.join(ROLES)}",
-                nearest(group, ROLES, "rename or remove the group (helpers begin with '_')"),
-            )
-
-
-def _check_roles(entries: Sequence[HostEntry]) -> None:
+def _wrong_roles(entries: Sequence[HostEntry]) -> Iterator[SettingError]:
     for role, most in (("coordinator", 1), ("gateway", None), ("model_hosts", None)):
         names = [entry.name for entry in entries if role in entry.groups]
         accepted = "exactly one host" if most else "at least one host"
         if not names:
-            raise SettingError(f"inventory: {role}", names, accepted, f"put a host into the group {role!r}")
+            yield SettingError(f"inventory: {role}", names, accepted, f"put a host into the group {role!r}")
         if most and len(names) > most:
-            raise SettingError(f"inventory: {role}", names, accepted, "leave one host in the group")
+            yield SettingError(f"inventory: {role}", names, accepted, "leave one host in the group")
     for entry in entries:
         if not set(entry.groups) & set(ROLES):
-            raise SettingError(
+            yield SettingError(
                 f"inventory: host {entry.name}",
                 list(entry.groups),
                 f"a host in at least one of {', '.join(ROLES)}",
@@ -134,12 +130,25 @@ def _check_roles(entries: Sequence[HostEntry]) -> None:
             )
         if "clients" in entry.groups and set(entry.groups) & SERVERS:
             # A tagged node belongs to no person, so the rows for clients would not hold for it.
-            raise SettingError(
+            yield SettingError(
                 f"inventory: host {entry.name}",
                 sorted(set(entry.groups) & set(ROLES)),
                 "either a client or a server",
                 "take it out of the group 'clients'; messages are sent from people's computers",
             )
+
+
+def _wrong_data(entries: Sequence[HostEntry]) -> Iterator[SettingError]:
+    """What is wrong with the names in the hosts' data, and with what SSH reads. What all have, is said once."""
+    common: dict[str, Any] = {}
+    if len(entries) > 1:
+        first, *others = (entry.data for entry in entries)
+        common = {key: first[key] for key in first if all(key in data and data[key] == first[key] for data in others)}
+        yield from wrong_data(common, "host data or group_data", SETTINGS, PLAYBOOK_DATA)
+    for entry in entries:
+        own = {key: value for key, value in entry.data.items() if key not in common}
+        yield from wrong_data(own, f"host {entry.name} or group_data", SETTINGS, PLAYBOOK_DATA)
+        yield from both_ways(entry.data, f"host {entry.name} or group_data")
 
 
 def _check_addresses(members: Sequence[Member]) -> None:
@@ -196,21 +205,28 @@ def _openclaw_users(entries: Sequence[HostEntry], users: tuple[str, ...]) -> dic
     return found
 
 
-def _member(entry: HostEntry, users: tuple[str, ...], openclaw_users: tuple[str, ...]) -> Member:
+def _member(entry: HostEntry, users: tuple[str, ...], gateways: Mapping[str, tuple[str, ...]]) -> Member:
     where = f"inventory: host {entry.name}"
+    problems: list[SettingError] = []
     given = entry.data.get("lan_addresses")
     addresses = [entry.data.get("ssh_hostname") or entry.name] if given is None else given
     user = entry.data.get("tailscale_user")
     if user is None:
         user = users[0]
     if user not in users:
-        raise SettingError(
-            f"{where}: tailscale_user",
-            user,
-            f"one of headscale_users: {', '.join(users)}",
-            "add the user or correct it",
+        problems.append(
+            SettingError(
+                f"{where}: tailscale_user",
+                user,
+                f"one of headscale_users: {', '.join(users)}",
+                "add the user or correct it",
+            )
         )
     roles = frozenset(entry.groups) & frozenset(ROLES)
-    shut_off = values.ports(f"host {entry.name}: firewall_shut_off", entry.data.get("firewall_shut_off") or [])
-    lan = values.lan_addresses(where, addresses, "ssh_hostname" if given is None else "lan_addresses")
-    return Member(entry.name, roles, lan, str(user), shut_off, openclaw_users, given is not None)
+    shut, lan = frozenset[str](), tuple[str, ...]()
+    listed = entry.data.get("firewall_shut_off") or []
+    shut = tried(problems, shut, values.ports, f"host {entry.name}: firewall_shut_off", listed)
+    said = "ssh_hostname" if given is None else "lan_addresses"
+    lan = tried(problems, lan, values.lan_addresses, where, addresses, said)
+    refuse(problems)
+    return Member(entry.name, roles, lan, str(user), shut, gateways.get(entry.name, ()), given is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from plan.errors import SettingError, nearest
@@ -14,23 +14,27 @@ WAYS = {"_sudo": "sudo -n", "_doas": "doas -n"}
 ACCEPTED = "a login as root, or '_sudo': True or '_doas': True with a sudo or doas that asks no password"
 
 
-def check_words(where: str, data: Mapping[str, Any]) -> None:
-    """Refuse words for pyinfra in a host's data that are not in WAYS, and both of these at once. Raises SettingError.
+def wrong_words(data: Mapping[str, Any], where: str) -> Iterator[SettingError]:
+    """Words for pyinfra in a host's data that are not in WAYS.
 
     pyinfra has more such words: for a password, another user, another shell. The verification does not know them.
     """
     for word, value in data.items():
-        if not word.startswith("_"):
+        if not isinstance(word, str) or not word.startswith("_"):
             continue
         if word not in WAYS:
             # A password may stand there.
             found, kind = ("something", word) if "password" in word else (value, word)
-            raise SettingError(f"{where}: {kind}", found, ACCEPTED, _instead_of(word))
-        if not isinstance(value, bool):
-            raise SettingError(f"{where}: {word}", value, "True or False", "correct it")
+            yield SettingError(f"{where}: {kind}", found, ACCEPTED, _instead_of(word))
+        elif not isinstance(value, bool):
+            yield SettingError(f"{where}: {word}", value, "True or False", "correct it")
+
+
+def both_ways(data: Mapping[str, Any], where: str) -> Iterator[SettingError]:
+    """What is wrong when a host's data have both of WAYS."""
     used = [word for word in WAYS if data.get(word)]
     if len(used) > 1:
-        raise SettingError(f"{where}: {' and '.join(used)}", True, "one of them", "remove the other")
+        yield SettingError(f"{where}: {' and '.join(used)}", True, "one of them", "remove the other")
 
 
 def _instead_of(word: str) -> str:

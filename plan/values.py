@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 from plan.addresses import address, network, of_no_use_on_lan
-from plan.errors import SettingError, nearest
+from plan.errors import SettingError, nearest, refuse
 
 #: One label of a name (RFC 1123), lower case.
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -92,7 +93,18 @@ def networks(value: object) -> tuple[str, ...]:
             "a list with at least one network in CIDR form, else nobody could reach SSH",
             "use ['192.168.0.0/16']",
         )
-    return _each(where, value, network, "networks in CIDR form such as 192.168.1.0/24", "correct it")
+    accepted = "networks in CIDR form such as 192.168.1.0/24"
+
+    def read(text: object) -> str:
+        found = network(text)
+        if "/" not in str(text):
+            # 192.168.1.0 may be meant as one computer by the one, as a network by the other.
+            wider = ip_network((found.network_address, 24 if found.version == 4 else 64), strict=False)
+            step = f"write '{found}' for this computer alone, or '{wider}' for its network"
+            raise SettingError(where, text, accepted, step)
+        return str(found)
+
+    return _each(where, value, read, accepted, "correct it")
 
 
 def lan_addresses(host: str, value: object, setting: str = "lan_addresses") -> tuple[str, ...]:
@@ -138,10 +150,13 @@ def ports(where: str, value: object) -> frozenset[str]:
 
 
 def _each(where: str, value: list[Any], read: Callable[[object], object], accepted: str, then: str) -> tuple[str, ...]:
-    found = []
+    found, problems = [], []
     for text in value:
         try:
             found.append(str(read(text)))
-        except ValueError as error:
-            raise SettingError(where, text, accepted, then) from error
+        except SettingError as error:
+            problems.append(error)
+        except ValueError:
+            problems.append(SettingError(where, text, accepted, then))
+    refuse(problems)
     return tuple(found)

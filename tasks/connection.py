@@ -8,6 +8,7 @@ What is put in the place of pyinfra's own functions here works the same for host
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import socket
 import time
@@ -104,7 +105,9 @@ def connect(connector: SSHConnector) -> None:
                 "the SSH agent has more keys than sshd lets one try (MaxAuthTries), and none of them is taken: name "
                 f"the right one in the host's data, 'ssh_key': '~/.ssh/id_ed25519'. Then {step}"
             )
-        raise type(error)(f"{error}. Next: {step}") from error
+        # Python's numbers of errors tell people nothing, least of all None.
+        said = re.sub(r"\[Errno (-?\d+|None)\] ", "", str(error))
+        raise type(error)(f"{said}. Next: {step}") from error
     transport = _transport(connector)
     if transport is None:
         return

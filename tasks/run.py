@@ -29,6 +29,7 @@ from tasks.asking import ask_well
 from tasks.commands import alike
 from tasks.connection import keep_alive
 from tasks.ending import end_at_once
+from tasks.inventory import check_first
 from tasks.quick import collect_less, spare
 from tasks.trouble import in_words
 
@@ -95,7 +96,8 @@ def begin() -> None:
     state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
     alike()
     if pyinfra.is_cli:
-        in_words()
+        check_first(RUN.inventory, RUN.files)
+        in_words(state)
         keep_alive()
         ask_well(state, RUN.yes)
         end_at_once(state)

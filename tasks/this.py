@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra import host, inventory, logger, state
-from pyinfra.api import FactBase, Host
+from pyinfra.api import FactBase
 from pyinfra.api.exceptions import PyinfraError
 
 from artifacts.errors import ArtifactError
@@ -27,7 +27,6 @@ from facts.tailscale import Tailscale, TailscaleState
 from facts.together import Question, question
 from operations import alone
 from operations.asked import NotYet, ask, ask_together
-from plan.access import ROLES
 from plan.errors import SettingError
 from plan.house import House, Member
 from plan.inventory import HostEntry, build_house
@@ -36,6 +35,7 @@ from plan.openclaw import WHO
 from plan.profile import Profile
 from plan.room import MODELS, model_room
 from plan.terminal import line
+from tasks.inventory import checked, entries_of, groups_of
 from tasks.run import RUN
 
 
@@ -76,35 +76,22 @@ _models: dict[str, ModelFiles] = {}
 
 
 def the_house() -> House:
-    """The house of the inventory, built and checked once for all hosts. Raises WrongInput."""
+    """The house of the inventory, built and checked once for all hosts. Raises PyinfraError."""
     if not _houses:
-        own, hosts = _own_groups(), entries()
-        try:
+        hosts = entries()
+
+        def build() -> House:
             _check_limit(hosts)
-            _houses.append(build_house(hosts, [group for group in inventory.groups if group not in own]))
-        except SettingError as error:
-            raise WrongInput(f"{error} (nothing was changed)") from error
+            return build_house(hosts, groups_of(inventory, RUN.inventory))
+
+        _houses.append(checked(build))
     return _houses[0]
 
 
 @cache
 def entries() -> list[HostEntry]:
     """The hosts of the inventory by name, with groups and data, whatever --limit says."""
-    own = _own_groups()
-    return [
-        HostEntry(each.name, tuple(group for group in each.groups if group not in own), _data(each))
-        for each in sorted(inventory, key=lambda each: str(each.name))
-    ]
-
-
-def _own_groups() -> set[str]:
-    """Groups that pyinfra makes by itself."""
-    return {"all", Path(RUN.inventory).stem} - set(ROLES)
-
-
-def _data(each: Host) -> dict[str, Any]:
-    data: dict[str, Any] = each.data.dict()  # type: ignore[no-untyped-call]
-    return data
+    return entries_of(inventory, RUN.inventory)
 
 
 def _check_limit(hosts: list[HostEntry]) -> None:

@@ -15,6 +15,7 @@ from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.api.exceptions import NestedOperationError, PyinfraError
 
 from plan.terminal import line
+from tasks.ending import ended
 
 #: In the folder in which the run was started; the name is pyinfra's.
 LOG = Path("pyinfra-debug.log")
@@ -22,8 +23,9 @@ LOG = Path("pyinfra-debug.log")
 _execute = FunctionCommand.execute
 
 
-def in_words() -> None:
-    """Have every error of this run told in a line, wherever pyinfra or gevent would print a traceback."""
+def in_words(state: Any) -> None:
+    """Have every error of this run told in a line, wherever pyinfra or gevent would print a traceback, and the end for
+    want of hosts by their names."""
     command: Any = FunctionCommand
     command.execute = execute
     hub: Any = gevent.get_hub()
@@ -34,6 +36,16 @@ def in_words() -> None:
     expected, theirs = shown.WrappedError, shown.WrappedError.show
     # Where in the code a refusal of ours was raised tells people nothing.
     expected.show = lambda self, file=None: (show if raised_by_us(self.exception) else theirs)(self, file)
+    fail = state.fail_hosts
+
+    def fail_hosts(*arguments: Any, **named: Any) -> None:
+        try:
+            fail(*arguments, **named)
+        except PyinfraError as error:
+            # "No hosts remaining!" and "Over 0% of hosts failed (50%)".
+            raise failed(state) from error
+
+    state.fail_hosts = fail_hosts
     # Of an earlier run.
     with contextlib.suppress(OSError):
         LOG.unlink()
@@ -59,6 +71,12 @@ def background(context: Any, kind: Any, error: Any, trace: Any) -> None:
 def show(shown: Any, file: Any = None) -> None:
     """An error that ends the run, in the place of pyinfra's own traceback."""
     logger.error(f"--> {told(shown.exception)}")
+
+
+def failed(state: Any) -> PyinfraError:
+    """What ends a run in which a host has failed, for people."""
+    names = ", ".join(sorted(str(host.name) for host in state.failed_hosts))
+    return PyinfraError(f"the run ends for all hosts, because {names} failed, see above; {ended(state)}")
 
 
 def raised_by_us(error: BaseException) -> bool:

@@ -157,7 +157,7 @@ def test_the_errors_that_pages_show_are_those_of_the_code() -> None:
     for page, data in wrong:
         with pytest.raises(SettingError) as error:
             build_house([HostEntry("home", groups, {"ssh_hostname": "192.168.1.10", **data})], groups)
-        assert f"\n{error.value}\n" in text_of(ROOT / f"docs/{page}.md")
+        assert f"\n{error.value.problems[0]}\n" in text_of(ROOT / f"docs/{page}.md")
 
 
 def test_the_report_of_drift_that_its_page_shows_is_the_codes() -> None:

@@ -33,10 +33,12 @@ def taken(entries: list[HostEntry], *named: str) -> House | None:
         house = build_house(entries, ROLES)
     except SettingError as error:
         for word in named:
-            assert word in error.setting
-        for part in (str(error), error.setting, error.accepted, error.next_step):
-            assert part and part.isprintable(), part
-        assert len(str(error)) < 2000
+            assert any(word in each.setting for each in error.problems)
+        assert str(error).splitlines() == [f"{'    ' * bool(n)}{each}" for n, each in enumerate(error.problems)]
+        for each in error.problems:
+            for part in (str(each), each.setting, each.accepted, each.next_step):
+                assert part and part.isprintable(), part
+            assert len(str(each)) < 2000
         return None
     assert unclean(house) == []
     return house
@@ -168,7 +170,7 @@ def test_a_group(group: Any, more: list[str]) -> None:
     try:
         build_house([hub()], [*ROLES, group, *more])
     except SettingError as error:
-        assert str(error).isprintable()
+        assert all(str(each).isprintable() for each in error.problems)
 
 
 @given(settings, st.one_of(settings, st.integers(), st.floats()))

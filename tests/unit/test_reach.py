@@ -9,14 +9,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import paramiko
 import pytest
 from pyinfra.api import Config, Inventory, State
 from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.state import StateStage
 
 from tasks.connection import by_hand, connect
+from tasks.trouble import failed
 from tests.unit.test_artifacts_fetch import closed_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -140,20 +143,45 @@ def test_what_is_typed_by_hand_is_one_command() -> None:
     assert by_hand("home", {"ssh_user": "a b"}) == "ssh 'a b@home'"
 
 
+HOME = "('home', {'ssh_hostname': '127.0.0.1', 'lan_addresses': ['192.168.1.10'], 'ssh_port': PORT})"
+SERVERS = f"coordinator = gateway = model_hosts = [{HOME}]\n"
+
+
 @pytest.mark.parametrize(
-    ("hosts", "said"),
+    ("text", "said"),
     [
         (
-            "('home', {'ssh_hostname': '127.0.0.1', 'ssh_port': PORT})",
-            ("[home] Could not connect (", "No hosts remaining!"),
+            SERVERS,
+            (
+                "[home] Could not connect (Unable to connect to port PORT on 127.0.0.1). Next: ",
+                "--> the run ends for all hosts, because home failed, see above; nothing was changed",
+            ),
         ),
-        ("('home', {'ssh_hostname': '127.0.0.1', 'ssh_port': PORT}), '@local'", ("Over 0% of hosts failed (50%)",)),
-        ("('home', {'ssh_port': '22'})", ("Connector data type error: Invalid connector data `ssh_port`",)),
+        (SERVERS.replace("PORT", "'22'"), ("--> host home or group_data: ssh_port is '22'; accepted: a number",)),
+        (
+            f"{SERVERS}clients = ('laptop', {{'ssh_hostname': '127.0.0.2'}})",
+            (
+                "--> inventory: clients is ('laptop', {'ssh_hostname': '127.0.0.2'}); accepted: a list of hosts",
+                "(nothing was changed)",
+            ),
+        ),
+        (
+            "coordinator = gateway = model_hosts = [('home', 'ssh_user=admin')]",
+            ('write gateway = [("home", {"ssh_user"',),
+        ),
+        (
+            f"{SERVERS}client = ['laptop']\nclients = [('desk', {{'port': 22}})]",
+            ("--> nothing was changed: inventory: group is 'client'", "write 'ssh_port' instead"),
+        ),
+        (
+            f"{SERVERS}clients = [('desk', {{'port': 22, 'ssh_user': 7, 'lan_addresses': ['x']}})]",
+            ("nothing was changed: host desk or", "write 'ssh_port' instead", "ssh_user is 7", "lan_addresses is 'x'"),
+        ),
     ],
 )
-def test_a_run_that_does_not_reach_a_host_ends(tmp_path: Path, hosts: str, said: tuple[str, ...]) -> None:
-    inventory = tmp_path / "inventory.py"
-    inventory.write_text(f"clients = [{hosts.replace('PORT', str(closed_port()))}]\n")
+def test_a_run_that_does_not_reach_a_host_ends(tmp_path: Path, text: str, said: tuple[str, ...]) -> None:
+    inventory, port = tmp_path / "inventory.py", str(closed_port())
+    inventory.write_text(text.replace("PORT", port))
     done = subprocess.run(
         [str(Path(sys.executable).with_name("pyinfra")), "-y", str(inventory), "deploy.py"],
         cwd=ROOT,
@@ -164,6 +192,15 @@ def test_a_run_that_does_not_reach_a_host_ends(tmp_path: Path, hosts: str, said:
         check=False,
     )
     shown = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode == 1 and "Traceback" not in shown
+    assert done.returncode == 1 and "Traceback" not in shown and "Errno None" not in shown
     for words in said:
-        assert words in shown, shown
+        assert words.replace("PORT", port) in shown, shown
+
+
+def test_hosts_that_failed_end_the_run_by_their_names() -> None:
+    hosts = [SimpleNamespace(name=name) for name in ("laptop", "brain")]
+    planning = SimpleNamespace(failed_hosts=hosts, current_stage=StateStage.Prepare)
+    said = "the run ends for all hosts, because brain, laptop failed, see above; nothing was changed"
+    assert str(failed(planning)) == said
+    later = str(failed(SimpleNamespace(failed_hosts=hosts[:1], current_stage=StateStage.Execute)))
+    assert "because laptop failed, see above; what was done stays" in later and later.endswith("Next: run this again")

@@ -19,8 +19,9 @@ from pyinfra.context import ctx_state
 from operations.root import NotRoot, ask_no_password
 from plan.access import ROLES
 from plan.errors import SettingError
-from plan.inventory import SSH_WORDS, build_house
-from plan.root import WAYS, check_words, refusal
+from plan.host_data import SSH_TYPES
+from plan.inventory import build_house
+from plan.root import WAYS, refusal
 from tasks.run import _refuse_ways_to_root
 from tests.unit import houses
 
@@ -29,7 +30,7 @@ SERVERS = ("coordinator", "gateway", "model_hosts")
 
 def test_words_are_pyinfra_s() -> None:
     assert set(WAYS) <= auth_argument_meta.keys()
-    assert set(SSH_WORDS) == connector_data_meta.keys()
+    assert SSH_TYPES.keys() == connector_data_meta.keys()
 
 
 @pytest.mark.parametrize(("word", "begins"), [("_sudo", "sudo -H -n sh -c "), ("_doas", "doas -n sh -c ")])
@@ -61,9 +62,9 @@ def test_another_word_is_refused(word: str, value: Any, said: str) -> None:
 
 
 def test_one_way_at_a_time() -> None:
-    check_words("host hub", {"_sudo": True, "_doas": False, "ssh_user": "admin"})
+    build_house([houses.entry("hub", *SERVERS, _sudo=True, _doas=False, ssh_user="admin")], ROLES)
     with pytest.raises(SettingError, match="_sudo and _doas"):
-        check_words("host hub", {"_sudo": True, "_doas": True})
+        build_house([houses.entry("hub", *SERVERS, _sudo=True, _doas=True)], ROLES)
 
 
 def test_a_misspelt_word_of_ssh_is_refused() -> None:
