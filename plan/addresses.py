@@ -21,6 +21,15 @@ def address(text: object) -> Address:
     return ipaddress.ip_address(_plain(text))
 
 
+def is_address(text: object) -> bool:
+    """Whether this is an address as `address` takes it."""
+    try:
+        address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def network(text: object) -> Network:
     """A network in CIDR form without a zone, or one address. Raises ValueError."""
     return ipaddress.ip_network(_plain(text))

@@ -77,7 +77,10 @@ def passed(house: House, member: Member, profile: Profile) -> tuple[list[Setting
                     f"host {member.name}: port {each.ports}",
                     f"{where}, past the house's firewall",
                     "a port of the access table, or one that is published on 127.0.0.1 alone",
-                    f"{row_for(member, each.ports)}, or publish it on 127.0.0.1",
+                    # A row has one port: of several in one rule nobody can say so.
+                    f"{row_for(member, each.ports)}, or publish it on 127.0.0.1"
+                    if each.first == each.last
+                    else "publish them on 127.0.0.1, or one by one with a row for each, see docs/access-table.md",
                 )
             )
     return problems, warnings

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from plan.access import SERVERS, Row
 from plan.addresses import address
 from plan.errors import SettingError
-from plan.house import House, Member, leads_to
+from plan.house import House, Member, leads_to, row_for
 from plan.terminal import line
 
 TABLE = "private_ai"
@@ -137,27 +137,29 @@ def _input(house: House, member: Member) -> list[str]:
 
 
 def locked_out(
-    house: House, member: Member, client: str, port: int, networks: Iterable[str] = ()
+    house: House, member: Member, client: str, port: int, networks: Iterable[str] = (), *, jumps: bool = False
 ) -> SettingError | None:
     """What is wrong when a host's rules would refuse new SSH connections like the one at hand; None when nothing is.
 
     `client` is the controller's address as the host sees it, `port` the port it came in on. `networks` are the host's
     own addresses with their prefixes: a network that holds the client is better advice than an address that may be
-    another one tomorrow.
+    another one tomorrow. `jumps`: SSH goes through another host, so that it is that one's address.
     """
     address = ipaddress.ip_address(client.partition("%")[0])
     if address.is_loopback:
         return None
     over = "vpn" if any(_within(address, network) for network in (house.vpn_v4, house.vpn_v6)) else "lan"
     rows = [row for row in house.access if leads_to(row, member) and (row.protocol, row.over) == ("tcp", over)]
-    here = f"this computer reaches {member.name} from {client} on port {port}"
+    who = "the jump host" if jumps else "this computer"
+    here = f"{who} reaches {member.name} from {client} on port {port}"
     if not any(row.port == port for row in rows):
         found = ", ".join(f"{row.port}/tcp" for row in rows) or "no port"
+        row = row_for(member, f"{port}/tcp", "admin" if over == "lan" else f"{house.users[0]}@", over)
         return SettingError(
             f"access_table, rows to {member.name} over {over}",
             found,
             f"one for {port}/tcp: {here}",
-            "add such a row, or connect by a way that the table allows: another ssh_port or ssh_hostname",
+            f"{row}; or connect by a way that the table allows: another ssh_port or ssh_hostname",
         )
     if any(row.port == port and _lets_in(house, row, address) for row in rows):
         return None
@@ -165,20 +167,22 @@ def locked_out(
         "admin_networks",
         list(house.admin_networks),
         f"networks that hold {client}: {here}",
-        _advice(address, networks),
+        _advice(address, networks, who),
     )
 
 
-def _advice(client: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Iterable[str]) -> str:
+def _advice(client: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Iterable[str], who: str) -> str:
+    """What to add to admin_networks: as little as will do."""
     shared = [ipaddress.ip_interface(text).network for text in networks]
     found = [network for network in shared if client in network and network.prefixlen < client.max_prefixlen]
     alone = f'"{client}/{client.max_prefixlen}"'
-    if found:
+    if not found:
+        return f"add {alone} if {who} always has that address, else the network it is in"
+    wider = f'"{max(found, key=lambda each: each.prefixlen)}"'
+    if client.version == 6 and who == "this computer":
         # Privacy extensions (RFC 8981) give a computer another IPv6 address each day.
-        return (
-            f'add "{max(found, key=lambda each: each.prefixlen)}", or {alone} if this computer always has that address'
-        )
-    return f"add {alone} if this computer always has that address, else the network it is in"
+        return f"add {wider}, or {alone} if {who} always has that address"
+    return f"add {alone}, or {wider} if {who} gets another address now and then"
 
 
 def tunnel(member: Member, client: str, same_machine: bool) -> str:

@@ -5,10 +5,11 @@ Built from inventory and group data by plan/inventory.py.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from plan.access import ROLES, SERVERS, Row
-from plan.addresses import VPN_V4, VPN_V6
+from plan.addresses import VPN_V4, VPN_V6, is_address
 from plan.devices import Device
 
 
@@ -134,15 +135,19 @@ def leads_to(row: Row, member: Member) -> bool:
     return row.target == "all" or row.target in member.roles
 
 
-def row_for(member: Member, port: str) -> str:
+def row_for(member: Member, port: str, source: str = "lan", over: str = "lan") -> str:
     """What to write so that a port of a host is open to its network, for messages. `port` as "80/tcp"."""
     role = next(role for role in ROLES if role in member.roles)
-    row = f"'from': 'lan', 'to': '{role}', 'port': '{port}', 'over': 'lan'"
-    return f"add a row to access_table ({row}; see docs/access-table.md)"
+    return _row(source, role, port, over, f"{role}-{port}", "a program of my own")
 
 
 def row_out(member: Member, address: str, port: str) -> str:
     """What to write so that the kernel of a server may reach a port of an address, for messages."""
     role = next(role for role in ROLES if role in member.roles & SERVERS)
-    row = f"'from': '{role}', 'to': '{address}', 'port': '{port}', 'over': 'lan'"
-    return f"add a row to access_table ({row}; see docs/access-table.md)"
+    return _row(role, address, port, "lan", f"{role}-{address if is_address(address) else 'out'}-{port}", "a way out")
+
+
+def _row(source: str, target: str, port: str, over: str, words: str, why: str) -> str:
+    label = re.sub("[^a-z0-9]", "-", words)
+    row = {"id": label, "from": source, "to": target, "port": port, "over": over, "why": why}
+    return f"add this row to access_table: {row}, see docs/access-table.md"

@@ -11,7 +11,8 @@ from plan.house import House
 from plan.nodes import Key, Record, Standing, VpnNode
 from plan.pairings import Pairing
 
-HEAD = ("name", "what", "owner", "kind", "address", "joined", "last seen", "key ends", "Tailscale", "browsers")
+#: So few and so short that a line fits a terminal of 100 columns; the playbook's JSON has all.
+HEAD = ("name", "what", "owner", "address", "last seen", "key ends", "Tailscale", "browsers")
 
 
 @dataclass(frozen=True)
@@ -112,27 +113,29 @@ def table_rows(roll: Roll, now: datetime) -> list[tuple[str, ...]]:
 
 
 def _row(each: Entry, now: datetime) -> tuple[str, ...]:
-    joined = _time(each.joined)
-    if not each.joined:
-        joined = f"no; key until {_time(each.key_waits)}" if each.key_waits else "no"
-    ends = _time(each.expiry) if each.expiry else "never" if each.joined else ""
+    seen = "now" if each.online else _day(each.last_seen, now)
+    if not each.addresses:
+        seen = f"not joined; key until {each.key_waits.astimezone():%H:%M}" if each.key_waits else "not joined"
+    ends = _day(each.expiry, now) if each.expiry else "never" if each.addresses else ""
     if each.expiry and each.expiry <= now:
         ends = f"ended {ends}"
     elif each.expiry and each.expiry <= now + timedelta(days=14):
         ends = f"soon: {ends}"
     return (
         each.name,
-        each.what,
-        each.owner.replace("tag:", ""),
-        each.kind,
+        each.kind or each.what.partition(":")[0],
+        each.owner.replace("tag:", "").replace(", ", "\n"),
         next(iter(each.addresses), ""),
-        joined,
-        "now" if each.online else _time(each.last_seen),
+        seen,
         ends,
         f"too new: {each.version}" if each.cut_off else each.version,
         "\n".join(f"{browser.name}{' (waits)' if browser.waits else ''}" for browser in each.browsers),
     )
 
 
-def _time(when: datetime | None) -> str:
-    return f"{when.astimezone():%Y-%m-%d %H:%M}" if when else ""
+def _day(when: datetime | None, now: datetime) -> str:
+    """A day in this computer's own time zone; of today the hour."""
+    if not when:
+        return ""
+    here = when.astimezone()
+    return f"today {here:%H:%M}" if here.date() == now.astimezone().date() else f"{here:%Y-%m-%d}"

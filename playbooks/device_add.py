@@ -11,7 +11,7 @@ from pyinfra import host
 from facts.headscale import Headscale
 from operations.devices import who_is_who
 from operations.enrolment import enrolled
-from tasks.devices import designated, hours, named_device
+from tasks.devices import designated, hours, named_device, ready
 from tasks.openclaw import TOKEN
 from tasks.run import leave
 from tasks.tailscale import too_new
@@ -28,6 +28,7 @@ if node and not node.expired(datetime.now(UTC)):
         err=True,
     )
     leave()
+ready(house, device, TOKEN)
 enrolled(
     name=f"Devices | Key and page for {device.name}, good for {life} h",
     house=house,

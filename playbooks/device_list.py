@@ -32,13 +32,18 @@ if as_json:
     click.echo(json.dumps({**shown, "browsers_unknown": unknown, "versions_unknown": untold}, indent=2, default=str))
     leave()
 head, *rows = table_rows(roll, now)
-table = Table(*(Column(title, overflow="fold") for title in head))
+# Without lines between the columns, which take as much room as two of them.
+columns = (Column(title, overflow="fold") for title in head)
+table = Table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False)
 for row in rows:
     table.add_row(*row)
 # Wide where nobody looks at it, so that lines can be searched.
 # Without Rich's own marks: devices and browsers choose their names.
 console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, emoji=False)
 console.print(table)
+for each in roll.nodes:
+    if ":" in each.what:
+        console.print(f"{each.name} is {each.what}")
 for each in roll.others:
     console.print(f"browser {each.name} from {each.address or 'an unknown address'}, of no node above: {each.shown_id}")
 if cut_off := [each.name for each in roll.nodes if each.cut_off]:

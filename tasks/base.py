@@ -25,6 +25,7 @@ from plan.identity import another_name, foreign_addresses, left_behind, twins
 from plan.incoming import INCOMING
 from plan.preflight import NeededPort, check_host, idle_ssh_rows
 from plan.want import Account, Block, Component, Directory, File, Unit
+from tasks.connection import through_another
 from tasks.render import render
 from tasks.this import (
     This,
@@ -69,7 +70,9 @@ def check(this: This) -> None:
     problems += filter(None, [another_name(name, profile), other_house(this.house, authority_seen(this.house))])
     if profile.ssh_client:
         networks = [network for _, network in profile.addresses]
-        problems += filter(None, [locked_out(this.house, this.member, profile.ssh_client, profile.ssh_port, networks)])
+        jumps = through_another(host.connector)
+        locked = locked_out(this.house, this.member, profile.ssh_client, profile.ssh_port, networks, jumps=jumps)
+        problems += filter(None, [locked])
         warnings += filter(None, [tunnel(this.member, profile.ssh_client, profile.machine.boot == _own_boot())])
     _say(problems, warnings)
     cpu, house = this.profile.cpu, this.house

@@ -126,6 +126,12 @@ def by_hand(name: str, data: Any) -> str:
     return line(shlex.join(words))
 
 
+def through_another(connector: Any) -> bool:
+    """Whether a host is reached through another one (ProxyJump, ProxyCommand): it sees that one's address."""
+    transport = _transport(connector)
+    return transport is not None and not isinstance(transport.sock, socket.socket)
+
+
 def socket_of(transport: Transport) -> socket.socket | None:
     """This computer's end of a connection: through jump hosts that of the first one's. None for a ProxyCommand's."""
     below: object = transport.sock

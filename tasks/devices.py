@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import NoReturn
 
-from pyinfra import host, logger
+from pyinfra import host, inventory, logger
 
+from facts.certificate import CaCertificate
 from facts.headscale import Headscale
 from operations.asked import ask
 from operations.devices import nodes, untidy
+from operations.remote import RemoteError, run_on
 from plan.devices import SETTING, Device
 from plan.errors import SettingError, nearest
 from plan.house import House
@@ -58,6 +61,26 @@ def hours() -> int:
 def refuse(error: SettingError) -> NoReturn:
     """Say what is wrong with the command, and that nothing was done."""
     raise WrongInput(f"{error} (nothing was changed)") from error
+
+
+def ready(house: House, device: Device, token: str) -> None:
+    """Refuse a device that cannot be let in yet, before anybody is asked. Called for the coordinator; `token` is the
+    file on its owner's gateway. Raises WrongInput."""
+    known, gateway = host.get_fact(Headscale), house.gateway_of(device.owner).name
+    missing = ""
+    if not host.get_fact(CaCertificate):
+        missing = "the house has no CA"
+    elif device.owner not in known.users:
+        missing = f"Headscale has no user {device.owner}" if known.answers else "Headscale does not answer"
+    else:
+        try:
+            if run_on(inventory.get_host(gateway), f"test -s {shlex.quote(token)} || echo none"):
+                missing = f"its gateway {gateway} is not deployed"
+        except RemoteError as error:
+            missing = str(error)
+    if missing:
+        step = "run the deployment, also of the gateway, then this again"
+        refuse(SettingError(f"device {device.name}", missing, "a device of a house that has been deployed", step))
 
 
 def designated(house: House, name: str) -> Device:

@@ -288,7 +288,7 @@ def test_a_row_to_elsewhere_does_not_bring_a_mount_back(row: dict[str, str]) -> 
 
 def test_a_mount_that_came_after_the_first_run_is_told_with_each_run() -> None:
     problems, warnings = look(NFS, fenced=True)
-    assert problems == [] and "add a row to access_table" in warnings[0] and len(warnings) == 1
+    assert problems == [] and "add this row to access_table" in warnings[0] and len(warnings) == 1
 
 
 def test_a_server_of_a_mount_must_be_known_without_asking() -> None:

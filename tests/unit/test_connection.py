@@ -23,7 +23,8 @@ BOTH_ENDS = """
 from gevent import monkey
 monkey.patch_all()
 import socket, gevent, paramiko
-from tasks.connection import SILENT, socket_of, watch
+from types import SimpleNamespace
+from tasks.connection import SILENT, socket_of, through_another, watch
 
 asked = []
 
@@ -103,9 +104,11 @@ channel = client.open_channel("direct-tcpip", ("192.0.2.1", 22), ("127.0.0.1", 1
 behind = paramiko.Transport(channel)
 command = paramiko.Transport(paramiko.ProxyCommand("cat"))
 print(socket_of(client) is near, socket_of(behind) is near, socket_of(command))
+reached = lambda transport: SimpleNamespace(client=SimpleNamespace(get_transport=lambda: transport))
+print(*(through_another(reached(each)) for each in (client, behind, command, None)))
 command.sock.close()
 """)
-    assert said == ["True True None"]
+    assert said == ["True True None", "False True True False"]
 
 
 def test_a_new_key_is_written_once_and_known_from_then_on(tmp_path: Path) -> None:

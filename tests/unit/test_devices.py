@@ -338,9 +338,10 @@ def test_the_list_has_hosts_devices_and_strangers_with_their_browsers() -> None:
     rows = {row[0]: dict(zip(HEAD, row, strict=True)) for row in table_rows(roll, NOW)}
     assert list(rows) == ["name", "home", "laptop", "anna-phone", "ben-tablet", "burglar"]
     assert rows["anna-phone"]["browsers"] == "Safari" and rows["anna-phone"]["key ends"].startswith("ended ")
-    assert rows["ben-tablet"]["joined"].startswith("no; key until ")
-    assert rows["laptop"]["joined"] == "no"
-    assert rows["burglar"]["what"].startswith("not designated: ") and rows["burglar"]["browsers"] == "d3 (waits)"
+    assert rows["ben-tablet"]["last seen"].startswith("not joined; key until ")
+    assert rows["laptop"]["last seen"] == "not joined"
+    assert rows["home"]["owner"] == "coordinator\ngateway-home\nmodel-host" and rows["anna-phone"]["what"] == "ios"
+    assert rows["burglar"]["what"] == "not designated" and rows["burglar"]["browsers"] == "d3 (waits)"
     assert [each.id for each in roll.others] == ["d2"]
 
 

@@ -16,7 +16,9 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_inventory, ctx_state
 
+from facts.certificate import CaCertificate
 from facts.have import ComponentState
+from facts.headscale import Headscale, HeadscaleState
 from facts.ollama import Stores
 from facts.tailscale import Tailscale, TailscaleState
 from operations.asked import NotYet
@@ -32,7 +34,7 @@ from plan.errors import SettingError
 from plan.nodes import Tidy
 from plan.want import Have, Unit
 from tasks import asking, base, ca, openclaw, this
-from tasks.devices import named_device
+from tasks.devices import named_device, ready
 from tasks.run import RUN, _refuse_unknown_limit
 from tests.unit import houses
 from tests.unit.fakes import CHOICE, PROFILE, Fake, bare, context
@@ -105,6 +107,37 @@ def test_a_device_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RUN, "data", {})
     with pytest.raises(this.WrongInput, match=r"--data device is None; .*Next: add --data device=NAME"):
         named_device(houses.single())
+
+
+KNOWN = HeadscaleState(True, {"anna": 1, "ben": 2}, (), (), {})
+
+
+@pytest.mark.parametrize(
+    ("facts", "says", "said"),
+    [
+        ({CaCertificate: ""}, "", "the house has no CA"),
+        ({Headscale: HeadscaleState(True, {"anna": 1}, (), (), {})}, "", "Headscale has no user ben"),
+        ({Headscale: HeadscaleState(False, {}, (), (), {})}, "", "Headscale does not answer"),
+        ({}, "none\n", "its gateway gate is not deployed"),
+        ({}, None, "gate could not be reached over SSH: "),
+        ({}, "", ""),
+    ],
+)
+def test_a_device_whose_way_in_is_not_there_is_refused_before_anybody_is_asked(
+    facts: dict[type, object], says: str | None, said: str, nobody_answers: Any
+) -> None:
+    house = houses.pair(headscale_devices=[{"name": "phone", "owner": "ben", "kind": "ios"}])
+    home = Fake("home", {Headscale: KNOWN, CaCertificate: "PEM", **facts})
+    gate: Any = nobody_answers if says is None else Fake("gate", says={"test -s /token": says})
+    if says is None:
+        gate.name = "gate"
+    with context(home, {"home": home, "gate": gate}):
+        if not said:
+            ready(house, house.devices[0], "/token")
+            return
+        with pytest.raises(this.WrongInput, match=rf"^device phone is ['\"]{said}.*\(nothing was changed\)$") as error:
+            ready(house, house.devices[0], "/token")
+    assert "Next: run the deployment" in str(error.value)
 
 
 def test_all_that_is_wrong_with_a_host_is_said_at_once() -> None:

@@ -329,6 +329,31 @@ def test_the_network_of_a_controller_is_better_advice_than_an_address_that_chang
     )
 
 
+def test_the_narrowest_network_is_advised_first() -> None:
+    house, own = HOUSES["single"], ["192.168.7.10/24", "2001:db8:1::10/64"]
+    home = house.member("home")
+    strict = houses.single(admin_networks=["10.0.0.0/8"])
+    assert locked_out(house, home, "192.168.7.2", 22, own) is None
+    said = str(locked_out(strict, strict.member("home"), "192.168.7.2", 22, own))
+    assert "this computer reaches home from 192.168.7.2 on port 22" in said
+    assert 'Next: add "192.168.7.2/32", or "192.168.7.0/24" if this computer gets another address now and then' in said
+
+
+@pytest.mark.parametrize(
+    ("client", "first"),
+    [
+        ("192.168.7.2", 'add "192.168.7.2/32", or "192.168.7.0/24" if the jump host gets'),
+        ("2001:db8:1::2", 'add "2001:db8:1::2/128", or "2001:db8:1::/64" if the jump host gets'),
+        ("203.0.113.7", 'add "203.0.113.7/32" if the jump host always has that address, else'),
+    ],
+)
+def test_behind_a_jump_host_it_is_that_hosts_address(client: str, first: str) -> None:
+    house = houses.single(admin_networks=["10.0.0.0/8"])
+    own = ["192.168.7.10/24", "2001:db8:1::10/64"]
+    said = str(locked_out(house, house.member("home"), client, 22, own, jumps=True))
+    assert f"the jump host reaches home from {client} on port 22. Next: {first}" in said and "this computer" not in said
+
+
 def test_a_tunnel_that_a_server_would_not_open_again_is_told() -> None:
     home, laptop = (HOUSES["single"].member(name) for name in ("home", "laptop"))
     assert "another way in" in tunnel(home, "127.0.0.1", same_machine=False)

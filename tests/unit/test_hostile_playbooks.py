@@ -23,6 +23,7 @@ from pyinfra.context import ctx_state
 
 import tasks.run
 import tasks.this
+from facts.certificate import CaCertificate
 from facts.headscale import Headscale, HeadscaleState
 from operations import chat
 from plan.nodes import Minted, node_of
@@ -82,6 +83,7 @@ class _Everybody(dict[str, Fake]):
 
 def coordinator(*nodes: dict[str, Any], browsers: str = '{"paired": [], "pending": []}') -> Fake:
     facts = bare("100.64.0.1")
+    facts[CaCertificate] = "the certificate"
     facts[Headscale] = HeadscaleState(
         True, {"people": 1}, tuple(map(node_of, nodes)), (), {"anna-phone": Minted("people", (4,), "")}
     )
@@ -132,6 +134,28 @@ def test_a_device(name: str) -> None:
             continue
         device = played.wants[0][1]["device"]
         assert getattr(device, "name", device) == name and harmless(played.err)
+
+
+def test_the_list_of_devices_fits_a_terminal() -> None:
+    def node(number: int, name: str, **more: Any) -> dict[str, Any]:
+        address = f"100.64.0.{number}"
+        base = {"id": number, "name": name, "given_name": name, "user": {"name": "people"}, "ip_addresses": [address]}
+        return {**base, "created_at": {"seconds": 1795300000}, "last_seen": {"seconds": 1795300000}, **more}
+
+    asking = {"requestId": "r-1", "deviceId": "r-1", "displayName": "Safari on iPhone", "platform": "ios"}
+    browsers = json.dumps({"pending": [{**asking, "remoteIp": "100.64.0.14"}], "paired": []})
+    device = {"name": "anna-phone", "owner": "people", "kind": "android"}
+    here = coordinator(
+        node(11, "home", online=True),
+        node(14, "anna-phone", pre_auth_key={"id": 4}, expiry={"seconds": 1805300000}),
+        node(15, "burglar"),
+        browsers=browsers,
+    )
+    shown = play("device_list", {}, here, headscale_devices=[device]).out.splitlines()
+    table, below = shown[:6], shown[6:]
+    assert max(map(len, map(str.rstrip, table))) <= 100, shown
+    assert [line for line in below if line.startswith("burglar is not designated: ")], shown
+    assert any(line.split()[:4] == ["anna-phone", "android", "people", "100.64.0.14"] for line in shown), shown
 
 
 def test_a_device_is_not_removed_while_headscale_does_not_answer() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import pytest
 
 from plan.access import NEEDED, ROLES, parse_access
 from plan.errors import SettingError
+from plan.house import row_for, row_out
 from plan.inventory import SETTINGS, HostEntry, build_house
 from tests.unit import houses
 
@@ -211,3 +213,19 @@ def test_people_reach_their_own_gateway_and_no_other() -> None:
     # Both gateways use the one model server, which so has to answer over the VPN as well.
     assert house.callers(house.row("ollama"), home) == (gate, home)
     assert house.served_elsewhere(house.row("ollama"), home)
+
+
+@pytest.mark.parametrize("port", ["1/tcp", "65535/udp"])
+@pytest.mark.parametrize("address", ["192.168.1.5", "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"])
+def test_a_row_that_is_shown_is_taken_as_it_stands(port: str, address: str) -> None:
+    table = houses.SETTINGS["access_table"]
+    house = houses.split()
+    shown = [row_for(member, port) for member in house.members]
+    shown += [
+        row_for(house.member("hub"), port, source, over) for source, over in (("admin", "lan"), ("people@", "vpn"))
+    ]
+    shown += [row_out(member, address, port) for member in house.members if member.is_server]
+    for words in shown:
+        row = ast.literal_eval(words.partition(": ")[2].partition(", see docs/")[0])
+        assert parse_access([*table, row], house.users)[-1].id == row["id"]
+    assert "'id': 'gateway-out-53-udp'" in row_out(house.member("gate"), "ADDRESS OF nas", "53/udp")
