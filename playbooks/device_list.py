@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 
 import click
 from pyinfra import host
@@ -32,26 +33,28 @@ if as_json:
     click.echo(json.dumps({**shown, "browsers_unknown": unknown, "versions_unknown": untold}, indent=2, default=str))
     leave()
 head, *rows = table_rows(roll, now)
-# Without lines between the columns, which take as much room as two of them.
-columns = (Column(title, overflow="fold") for title in head)
+# Without lines between the columns, which take as much room as two of them. Names and addresses stay in one piece, so
+# that lines can be searched; browsers are folded first.
+columns = [Column(title, overflow="fold") for title in head]
+for title in ("name", "address"):
+    place = head.index(title)
+    columns[place].min_width = min(30, max(len(row[place]) for row in rows))
 table = Table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False)
 for row in rows:
     table.add_row(*row)
-# Wide where nobody looks at it, so that lines can be searched.
 # Without Rich's own marks: devices and browsers choose their names.
-console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, emoji=False)
+console = Console(width=None if sys.stdout.isatty() else 100, markup=False, highlight=False, emoji=False)
 console.print(table)
-for each in roll.nodes:
-    if ":" in each.what:
-        console.print(f"{each.name} is {each.what}")
+say = partial(console.print, soft_wrap=True)
+for stranger in roll.nodes:
+    if ":" in stranger.what:
+        say(f"{stranger.name} is {stranger.what}")
 for each in roll.others:
-    console.print(f"browser {each.name} from {each.address or 'an unknown address'}, of no node above: {each.shown_id}")
+    say(f"browser {each.name} from {each.address or 'an unknown address'}, of no node above: {each.shown_id}")
 if cut_off := [each.name for each in roll.nodes if each.cut_off]:
-    console.print(
-        f"Tailscale {since} or newer does not reach this house's hosts: {', '.join(cut_off)}. Next: docs/devices.md"
-    )
+    say(f"Tailscale {since} or newer does not reach this house's hosts: {', '.join(cut_off)}. Next: docs/devices.md")
 if untold:
-    console.print(f"versions of Tailscale are not known: {untold}")
+    say(f"versions of Tailscale are not known: {untold}")
 if unknown:
-    console.print(f"browser pairings are not known: {unknown}")
+    say(f"browser pairings are not known: {unknown}")
 leave()
