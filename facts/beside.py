@@ -11,20 +11,23 @@ from plan.claims import ACCOUNTS, CLAIMED, CLAIMS, Login
 from plan.drop_ins import DropIn, script
 from plan.firewall import TABLE
 from plan.profile import Beside, Vpn
+from plan.storage import OWN_FOLDERS
 from plan.tables import parse
 
 _PLACES = " ".join(shlex.quote(place) for claim in CLAIMS for place in (*claim.places, *claim.shadows))
 _ACCOUNTS = " ".join(ACCOUNTS)
 
-# Sections of facts/profile.py's script. An empty folder, or disk, is nobody's. Tailscale is asked only where nothing is
-# ours yet. Of legacy iptables only tables that are there are read, so that looking loads no kernel module; where nft is
-# not installed, the tables that it would list are read in the same way.
+# Sections of facts/profile.py's script. An empty folder, or disk, is nobody's. A link where a folder of ours should be
+# is told by facts/storage.py. Tailscale is asked only where nothing is ours yet. Of legacy iptables only tables that
+# are there are read, so that looking loads no kernel module; where nft is not installed, the tables that it would list
+# are read in the same way.
 SECTIONS = rf"""s claimed; c=$(cat {CLAIMED}); printf '%s\n' "$c"
 s places; for p in {_PLACES}; do case "
 $c
 " in *"
 $p
 "*) continue ;; esac
+case " {" ".join(OWN_FOLDERS)} " in *" $p "*) [ ! -L "$p" ] || continue ;; esac
 if [ -d "$p" ] && [ ! -L "$p" ]; then [ -n "$(ls -AI lost+found "$p")" ] && echo "$p"
 elif [ -e "$p" ] || [ -L "$p" ]; then echo "$p"; fi; done
 s drop-ins

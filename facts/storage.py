@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from plan.machine import FOLDERS
-from plan.storage import PASSED, WRITTEN, Mount, Storage, fleeting
+from plan.storage import OWN_FOLDERS, PASSED, WRITTEN, Mount, Storage, fleeting
 
 # Sections of facts/profile.py's script; they come after those of facts/machine.py, whose answer of df is in `lie`:
 # where folders lie. access(2) says no to root too where a file is immutable or its file system is read-only. In a
@@ -16,6 +16,7 @@ s passed; stat -L -c '%A %n' {" ".join(PASSED)}
 s mounts; while read -r _ t y o _; do case "$lie
 " in *" $t
 "*) echo "$t $y $o" ;; *) [ "$t" != / ] || echo "$t $y $o" ;; esac; done </proc/mounts
+s links; for p in {" ".join(OWN_FOLDERS)}; do [ ! -L "$p" ] || echo "$p $(readlink -m "$p")"; done
 s command-line; [ -e /run/systemd/container ] || f /proc/cmdline
 """
 
@@ -32,6 +33,7 @@ def parse_storage(sections: Mapping[str, list[str]], targets: list[str]) -> Stor
         impassable=tuple(path for mode, _, path in map(_mode, sections["passed"]) if mode[9:10] not in ("x", "t")),
         below=tuple((folder, mounts[at]) for folder, at in zip(FOLDERS, targets, strict=True) if at in mounts),
         fleeting=fleeting(command_line, root) if command_line else "",
+        links=tuple((path, target) for path, _, target in (said.partition(" ") for said in sections["links"])),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,16 @@ ACCOUNT_FILES = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/e
 NAMES_FILE = "/etc/hosts"
 #: Folders that a role fills, often disks of their own -> the role.
 DATA = {"/var/lib/ollama": "model_hosts", "/var/lib/openclaw": "gateway"}
+#: Folders that root makes and gives away, and goes into step by step -> the role that has them, "" for all.
+OWN_FOLDERS = {
+    "/etc/private-ai": "",
+    "/var/lib/private-ai": "",
+    "/etc/headscale": "coordinator",
+    "/etc/openclaw": "gateway",
+    "/var/lib/openclaw/state": "gateway",
+    "/var/lib/ollama": "model_hosts",
+    "/var/lib/ollama/models": "model_hosts",
+}
 #: What a run changes, or has apt change. Of what is not there its folder counts.
 WRITTEN = (
     *("/etc", "/etc/systemd/system", "/opt", "/usr", "/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/local/sbin"),
@@ -39,6 +50,8 @@ FLEETING = frozenset({"aufs", "overlay", "ramfs", "rootfs", "squashfs", "tmpfs"}
 #: Words of the kernel's command line that make such a root: overlayroot, raspi-config, Debian's and Ubuntu's live
 #: systems, dracut, systemd. Another value than "disabled" counts for those that end with "=".
 FLEETING_WORDS = ("boot=casper", "boot=live", "boot=overlay", "overlayroot=", "rd.live.image", "systemd.volatile=")
+#: Types of file systems in memory: what is written there is gone at the next boot.
+IN_MEMORY = frozenset({"ramfs", "tmpfs"})
 SWITCHED_OFF = frozenset({"", "disabled", "no", "0"})
 
 
@@ -56,13 +69,14 @@ class Storage:
     """What can be written on a host, and passed by its accounts. `unwritable` are those of WRITTEN that not even root
     can change, `impassable` those of PASSED that other accounts cannot. `below` says for the folders of
     plan/machine.py what they lie on. `fleeting` is why nothing that is written will be there after the next boot, or
-    "".
+    "". `links` are those of OWN_FOLDERS that are links, and where they lead.
     """
 
     unwritable: tuple[str, ...] = ()
     impassable: tuple[str, ...] = ()
     below: tuple[tuple[str, Mount], ...] = ()
     fleeting: str = ""
+    links: tuple[tuple[str, str], ...] = ()
 
 
 def fleeting(command_line: str, root: str) -> str:
@@ -85,6 +99,7 @@ def check_storage(
     `accounts` are those of the house that it has already. `named`: its /etc/hosts has the control server.
     """
     problems = [*_fleeting(name, storage), *_impassable(name, storage), *_mounts(name, roles, storage)]
+    problems += _links(name, roles, storage)
     done = {*(ACCOUNT_FILES if set(accounts_of(roles)) <= set(accounts) else ()), *([NAMES_FILE] if named else [])}
     # A folder says it for what is in it, since the whole file system is most often meant.
     mine = [path for path in storage.unwritable if DATA.get(path) in (None, *roles)]
@@ -137,6 +152,20 @@ def _impassable(name: str, storage: Storage) -> Iterator[SettingError]:
         )
 
 
+def _links(name: str, roles: Collection[str], storage: Storage) -> Iterator[SettingError]:
+    for path, target in storage.links:
+        if OWN_FOLDERS.get(path) not in ("", *roles):
+            continue
+        mount = shlex.quote(f"{target} {path} none bind 0 0")
+        yield SettingError(
+            f"host {name}: {path}",
+            f"a link to {line(target)}",
+            "a folder, or a disk or another folder that is mounted there: root follows no link to what it gives to the "
+            "account of a service",
+            f"mount the folder there instead: rm {path}; mkdir {path}; echo {mount} >> /etc/fstab; mount {path}",
+        )
+
+
 def _mounts(name: str, roles: Collection[str], storage: Storage) -> Iterator[SettingError]:
     needed = {"/opt", "/var/lib", *(folder for folder, role in DATA.items() if role in roles)}
     folders: dict[Mount, list[str]] = {}
@@ -153,6 +182,14 @@ def _mounts(name: str, roles: Collection[str], storage: Storage) -> Iterator[Set
                 "one that keeps the owner of each file, such as ext4, xfs or btrfs, on a disk of this host",
                 f"put such a file system at {wrong[0]}, or take {line(mount.at)} away from there (umount, and its line "
                 "in /etc/fstab)",
+            )
+        # Of the root file system itself it is told as a whole.
+        if mount.kind in IN_MEMORY and mount.at != "/":
+            yield SettingError(
+                f"host {name}: file system of {' and '.join(all_on_it)}",
+                f"{here}, in memory",
+                "one that keeps what is written to it over a restart",
+                f"umount {line(mount.at)}, and take its line out of /etc/fstab; or mount a disk there",
             )
         started = [each for each in all_on_it if each in STARTED_FROM]
         if started and "noexec" in mount.options:

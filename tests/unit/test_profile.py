@@ -126,6 +126,7 @@ drwxr-xr-x /
 drwxr-xr-x /var/lib
 @@ mounts
 / ext4 rw,relatime
+@@ links
 @@ command-line
 @@ claimed
 @@ drop-ins

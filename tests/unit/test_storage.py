@@ -47,6 +47,12 @@ def unwritable(*paths: str) -> dict[str, Any]:
         (on("vfat", "rw", at="/var/lib/ollama"), ["of /var/lib/ollama is 'vfat at /var/lib/ollama'", "umount"]),
         (on("fuseblk", "rw", at="/opt"), ["file system of /opt", "fuseblk", "the owner of each file"]),
         (on("nfs4", "rw", at="/var/lib/openclaw"), ["file system of /var/lib/openclaw", "nfs4", "this host"]),
+        (
+            on("tmpfs", "rw", at="/var/lib/ollama"),
+            ["of /var/lib/ollama is 'tmpfs at", "in memory'", "umount /var/lib/o"],
+        ),
+        (on("tmpfs", "rw", at="/var/lib/openclaw"), ["/var/lib/openclaw is 'tmpfs", "keeps what is written"]),
+        (on("ramfs", "rw", at="/opt"), ["of /opt is 'ramfs at /opt, in memory'"]),
         (on("ext4", "rw", "noexec", at="/opt"), ["ext4 at /opt, mounted with noexec", "mount -o remount,exec /opt"]),
         (on("ext4", "noexec", at="/var/lib/openclaw"), ["with noexec", "user and users mean it"]),
     ],
@@ -58,12 +64,45 @@ def test_what_would_end_a_run_in_the_middle_is_refused_before(change: dict[str, 
         assert word in problems[0]
 
 
+def linked(path: str, target: str) -> dict[str, Any]:
+    return {"storage": Storage(links=((path, target),))}
+
+
+@pytest.mark.parametrize("path", ["/var/lib/ollama", "/var/lib/ollama/models", "/etc/private-ai"])
+def test_a_link_in_the_place_of_a_folder_is_refused_with_the_mount_that_does_the_same(path: str) -> None:
+    for claimed in (frozenset({path}), frozenset[str]()):
+        problems, _ = check(**linked(path, "/big disk/models"), beside=replace(GOOD.beside, claimed=claimed))
+        assert len(problems) == 1
+        for words in (
+            f"host home: {path} is 'a link to /big disk/models'",
+            f"Next: mount the folder there instead: rm {path}; mkdir {path}; echo '/big disk/models {path} none bind",
+        ):
+            assert words in problems[0]
+
+
+def test_links_are_seen_and_are_no_other_program(tmp_path: Path) -> None:
+    """Also one whose disk is not mounted."""
+    (tmp_path / "ollama").symlink_to("/nowhere/models")
+    (tmp_path / "openclaw").mkdir()
+    path = str(tmp_path / "ollama")
+    found = asked(f"lie=; {storage.SECTIONS.replace(' /var/lib/ollama ', f' {path} ')}")
+    assert found["links"] == [f"{path} /nowhere/models"]
+    text = "\n".join(found["links"])
+    assert parse(with_section("links", text)).storage.links == ((path, "/nowhere/models"),)
+    places = beside.SECTIONS[beside.SECTIONS.index("s places") : beside.SECTIONS.index("s drop-ins")]
+    moved = places.replace("/var/lib/ollama", path).replace("/var/lib/openclaw", str(tmp_path / "openclaw"))
+    assert path not in asked(f"c=; {moved}")["places"]
+
+
 @pytest.mark.parametrize(
     ("roles", "change"),
     [
+        # What another role has is its owner's.
+        (("coordinator",), linked("/var/lib/ollama", "/big")),
         # Models on a NAS, and where nothing is started from.
         (ALL_ROLES, on("nfs4", "rw", at="/var/lib/ollama")),
         (ALL_ROLES, on("ext4", "rw", "noexec", at="/var/lib/ollama")),
+        (("coordinator",), on("tmpfs", "rw", at="/var/lib/ollama")),
         (ALL_ROLES, on("btrfs", "rw", "nosuid", "nodev", at="/var/lib/openclaw")),
         (("coordinator",), unwritable("/var/lib/ollama")),
         # Whatever lies where a role writes nothing.
