@@ -6,13 +6,17 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 from plan.difference import Change
 from plan.stamp import Deployed, Stamp
 from plan.terminal import plain
 from plan.want import File
+
+#: Characters of a diff's line that people are shown, about as many as most lines of files have, and how many of them
+#: stand before what differs.
+WIDTH, BEFORE = 120, 30
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def report(hosts: Sequence[HostDrift]) -> Iterator[tuple[str, str]]:
             yield "component", f"  {component}"
             for one in found:
                 yield "change", f"    {plain(str(one.change))}"
-                yield from ((_style(line), f"      {line}") for line in one.diff)
+                yield from ((_style(line), f"      {line}") for line in narrow(one.diff))
         if not each.found:
             stale = each.stamp is None or each.stamp.what != each.here
             yield "good", f"  nothing differs{' but the stamp, which the next run writes anew' if stale else ''}"
@@ -68,6 +72,35 @@ def report(hosts: Sequence[HostDrift]) -> Iterator[tuple[str, str]]:
         yield "change", f"Differences: {', '.join(differing)}. A deployment puts them right."
     else:
         yield "good", f"Nothing differs on {', '.join(each.host for each in hosts)}."
+
+
+def narrow(diff: Sequence[str]) -> Iterator[str]:
+    """Lines of a diff for people, the long ones cut to WIDTH: of two that stand for each other what differs is left."""
+    at = 0
+    while at < len(diff):
+        removed = list(takewhile(lambda line: line.startswith("-"), diff[at:]))
+        added = list(takewhile(lambda line: line.startswith("+"), diff[at + len(removed) :]))
+        # The hunk's head and what did not change.
+        lines = [*removed, *added] or [diff[at]]
+        alike = [_alike(old[1:], new[1:]) for old, new in zip(removed, added, strict=False)]
+        starts = [*alike, *[0] * (len(removed) - len(alike)), *alike, *[0] * len(added)]
+        yield from (_cut(line, start) for line, start in zip(lines, starts or [0], strict=False))
+        at += len(lines)
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _cut(line: str, start: int) -> str:
+    """A line of a diff, cut so that what stands at `start` of its text is in it, with some of what is before."""
+    sign, text = line[:1], line[1:]
+    if len(text) <= WIDTH:
+        return line
+    begin = start - BEFORE if start > WIDTH - BEFORE else 0
+    end = begin + WIDTH
+    return f"{sign}{'…' if begin else ''}{text[begin:end]}{'…' if end < len(text) else ''}"
 
 
 def _style(line: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from plan.errors import SettingError
@@ -35,8 +35,8 @@ DISK_MIB: dict[str, dict[str, int]] = {
 """What each role writes where. Of the programs in /opt there is room for the next version beside this one."""
 
 PROGRAMS_MIB = 128
-"""For programs on their way, which each host gets one after the other. The largest, without libraries for graphics
-cards, has 53 MB (Tailscale); all of it lies there as it was sent, and is laid out beside that file by file."""
+"""For programs on their way, which each host gets one after the other. The largest has 53 MB (Tailscale); all of it
+lies there as it was sent, and is laid out beside that file by file. Graphics cards' libraries: see libraries_room."""
 
 
 FILES = {"gateway": {"/var/lib/openclaw": 70_000}}
@@ -131,6 +131,29 @@ def model_room(
                 )
             )
     return problems, warnings
+
+
+def libraries_room(member: Member, profile: Profile, choice: Choice, sizes: Sequence[int]) -> list[SettingError]:
+    """Problems about the room for Ollama with its libraries for graphics cards, on a host that has none yet. `sizes`
+    are those of its files, bytes: gigabytes, which no sum of all hosts counts."""
+    total, largest = (-(-size // 2**20) for size in (sum(sizes), max(sizes)))
+    machine = profile.machine
+    needs = disk_needs(member.roles)
+    needs[MODELS] = needs.get(MODELS, 0) + round(choice.entry.download_gib * 1024)
+    # All files arrive, and are laid out beside each other one by one; from another disk the whole is copied.
+    needs[INCOMING] += total + largest
+    if machine.disk(INCOMING).system != machine.disk("/opt").system:
+        needs["/opt"] += total
+    return [
+        SettingError(
+            f"host {member.name}: disk at {folders}",
+            f"{free} MiB free",
+            f"{needed} MiB, of which Ollama with its libraries for graphics cards takes {total} MiB",
+            "free disk space or enlarge the volume",
+        )
+        for folders, free, needed in shortages(machine, needs)
+        if {"/opt", INCOMING} & set(folders.split(AND))
+    ]
 
 
 def _smaller(hardware: Hardware, context: int | None) -> str:

@@ -24,6 +24,7 @@ from plan.house import House, leads_to
 from plan.identity import another_name, foreign_addresses, left_behind, twins
 from plan.incoming import INCOMING
 from plan.preflight import NeededPort, check_host, idle_ssh_rows
+from plan.room import MODELS, libraries_room
 from plan.want import Account, Block, Component, Directory, File, Unit
 from tasks.connection import through_another
 from tasks.render import render
@@ -85,7 +86,9 @@ def check(this: This) -> None:
         told = f"host {this.member.name}: {choice.warning}"
         _say(problems, [*warnings, told] if choice.warning else warnings)
         host.log(f"{choice.why} {choice.next_larger}")
-        program("ollama", cpu, house, gpu=choice.place == "VRAM")
+        files = program("ollama", cpu, house, gpu=choice.place == "VRAM").files
+        if choice.place == "VRAM" and MODELS not in profile.beside.claimed:
+            _say(libraries_room(this.member, profile, choice, [file.size for file in files]), [])
         model_of(this.member)
     if this.has("gateway"):
         program("openclaw", cpu, house)

@@ -21,7 +21,7 @@ from facts.contents import MOST, Contents
 from operations.differs import changed, differs, planned
 from operations.stamp import stamped
 from plan.difference import Change, difference
-from plan.drift import Found, HostDrift, as_json, content_diff, report
+from plan.drift import WIDTH, Found, HostDrift, as_json, content_diff, narrow, report
 from plan.inventory import HostEntry
 from plan.stamp import UNKNOWN, Deployed, Stamp, parse_stamp, settings_digest
 from plan.want import Block, Component, File, Have, SeenPath
@@ -113,6 +113,22 @@ def test_a_content_is_compared_by_lines() -> None:
 @pytest.mark.parametrize("present", ["a = 1\nb = 2", "a = 1\r\nb = 2\r\n", "a = 1\nb = 2\n\n"])
 def test_a_difference_in_the_ends_of_lines_is_one(present: str) -> None:
     assert [line for line in content_diff(Change("file", shown=CONF), present)[3:] if line[:1] in "+-"]
+
+
+def test_long_lines_of_a_content_are_cut_and_what_differs_is_left() -> None:
+    begin, end = "x" * 300, "y" * 300
+    change = Change("file", shown=replace(CONF, content=f"{begin} new {end}\nshort\n{end}\nmore {begin}\n"))
+    whole = content_diff(change, f"{begin} old {end}\nshort\n{end}\n")
+    shown = list(narrow(whole))
+    assert len(shown) == len(whole) and max(map(len, shown)) <= WIDTH + 3 < max(map(len, whole))
+    assert f"-…{'x' * 29} old yyy" in "\n".join(shown) and f"+…{'x' * 29} new yyy" in "\n".join(shown)
+    assert " short" in shown and f" {'y' * WIDTH}…" in shown and any(line.startswith("+more xxx") for line in shown)
+    assert shown[:3] == list(whole[:3])
+    # What is short is left, and so is what no line stands for.
+    assert list(narrow(["-a", "+b", "+c", " d", "-e"])) == ["-a", "+b", "+c", " d", "-e"] and list(narrow(())) == []
+    here = HostDrift("home", None, HERE, (Found("Svc", change, whole),))
+    assert max(len(line) for _, line in report([here])) < 140
+    assert list(whole) == as_json([here])["hosts"]["home"]["changes"][0]["diff"]
 
 
 def test_what_a_host_says_does_not_command_the_terminal() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from plan.machine import FOLDERS, Disk
 from plan.models import Choice, Hardware, choose
 from plan.profile import Profile
-from plan.room import model_room
+from plan.room import disk_needs, libraries_room, model_room
 from tests.unit.houses import single
 from tests.unit.test_preflight import GOOD
 
@@ -82,3 +82,40 @@ def own_disk(free_gib: float, for_models_gib: int) -> list[str]:
     )
     own = replace(profile, machine=replace(profile.machine, disks=disks))
     return look(Hardware(ram_gib=16, disk_free_gib=12), own)[0]
+
+
+GPU = Hardware(ram_gib=16, disk_free_gib=500, vram_gib=24)
+#: Bytes of Ollama's files with libraries for graphics cards: 3 GiB, the largest 1 GiB.
+FILES = (2**30, 2**30, 2**29, 2**29)
+
+
+def libraries(**free_gib: float) -> list[str]:
+    """What is wrong with so much at /opt, /var/lib and the folder for models. What is named has a disk of its own."""
+    names = {"opt": "/opt", "models": "/var/lib/ollama"}
+    disks = tuple(
+        next(
+            (
+                Disk(folder, f"/dev/{name}", int(gib * 1024))
+                for name, gib in free_gib.items()
+                if names.get(name) == folder
+            ),
+            Disk(folder, "/dev/sda", int(free_gib["rest"] * 1024)),
+        )
+        for folder in FOLDERS
+    )
+    profile = replace(GOOD, machine=replace(GOOD.machine, disks=disks))
+    return list(map(str, libraries_room(HOME, profile, chosen(GPU), FILES)))
+
+
+def test_ollamas_libraries_for_graphics_cards_are_counted_with_their_true_size() -> None:
+    of_all = sum(disk_needs(HOME.roles).values()) / 1024 + chosen(GPU).entry.download_gib + 0.01
+    # They arrive, and lie beside themselves one by one: 3 + 1 GiB.
+    assert libraries(rest=of_all + 4) == []
+    (problem,) = libraries(rest=of_all + 3.9)
+    assert "of which Ollama with its libraries for graphics cards takes 3072 MiB. Next: free" in problem
+    # From another disk they are copied: 3 GiB more there.
+    assert libraries(rest=500, opt=disk_needs(HOME.roles)["/opt"] / 1024 + 3) == []
+    (problem,) = libraries(rest=500, opt=disk_needs(HOME.roles)["/opt"] / 1024 + 2.9)
+    assert problem.startswith("host home: disk at /opt is ")
+    # What models lack is told of their disk, elsewhere.
+    assert libraries(rest=500, models=1) == []
