@@ -110,9 +110,12 @@ def targets(lines: list[str]) -> list[str]:
     return [mounted for *_, mounted in _told(lines)]
 
 
+_DF = re.compile(r"(\S.*?)\s+(\d+)\s+(\d+|-)\s+(\d+|-)\s+(/.*)")
+
+
 def _told(lines: list[str]) -> list[list[str]]:
-    """From `/dev/vda 73325220 16777216 15986644 /`, one line for each of FOLDERS."""
-    told = [line.split(maxsplit=4) for line in lines if not line.startswith("Filesystem")]
+    """From `/dev/vda 73325220 16777216 15986644 /`, one line for each of FOLDERS. ZFS allows blanks in a name."""
+    told = [list(found.groups()) for line in lines if (found := _DF.fullmatch(line))]
     if len(told) != len(FOLDERS):
         raise FactProcessError(f"host profile: 'disk' is missing some of {', '.join(FOLDERS)}. {TOOLS}")
     return told

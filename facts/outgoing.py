@@ -118,11 +118,16 @@ def _kind(kind: str, options: Mapping[str, str]) -> tuple[str, tuple[str, ...] |
 
 
 def _server(source: str) -> str:
-    """The server in `nas:/photos`, `//nas/photos`, `anna@nas:/photos`, `[2001:db8::5]:/photos`."""
+    """The server in `nas:/photos`, `//nas/photos`, `anna@nas:photos`, `[2001:db8::5]:/photos`."""
     if source.startswith("//"):
-        return source[2:].partition("/")[0]
-    host = source.partition(":/")[0].rpartition("@")[2]
-    return host.strip("[]")
+        return source[2:].partition("/")[0].strip("[]")
+    # A path may hold an @ as well.
+    host = re.sub(r"^[^@/:]*@", "", source)
+    before, root, _ = host.partition(":/")
+    # Ceph has several servers there, with their ports. Behind sshfs's colon a path need not begin at the root.
+    if root:
+        return before.strip("[]")
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
 def _disks(lines: Iterable[str], names: _Names) -> Iterator[Outgoing]:

@@ -338,6 +338,33 @@ def test_folders_on_disks_of_their_own() -> None:
     assert machine.disk("/opt") == Disk("/opt", "/dev/vda", 2048, 5)
 
 
+def test_names_with_blanks_of_what_is_mounted_and_where() -> None:
+    rows = ["tank/ai models 1048576 9 5 /srv/my disk"] * len(FOLDERS)
+    machine = parse(with_section("disk", "\n".join(rows))).machine
+    # A data set of ZFS is told by its place.
+    assert machine.disk("/opt") == Disk("/opt", "/srv/my disk", 1024, 5)
+
+
+@pytest.mark.parametrize(
+    ("source", "server"),
+    [
+        ("nas:/photos", "nas"),
+        ("anna@nas:photos", "nas"),
+        ("anna@192.0.2.7:", "192.0.2.7"),
+        ("nas:", "nas"),
+        ("nas:/data/anna@home", "nas"),
+        ("[2001:db8::5]:/photos", "2001:db8::5"),
+        ("2001:db8::5:/photos", "2001:db8::5"),
+        ("anna@[2001:db8::5]:photos", "2001:db8::5"),
+        ("//nas/My@Share", "nas"),
+        ("//[2001:db8::5]/share", "2001:db8::5"),
+    ],
+)
+def test_the_server_of_a_mount(source: str, server: str) -> None:
+    found = parse(with_section("far-mounts", f"/proc/mounts:{source} /srv/x fuse.sshfs rw 0 0")).outgoing
+    assert [way.server for way in found] == [server]
+
+
 def test_a_container_without_privileges() -> None:
     text = RECORDED
     for name, body in {
@@ -439,7 +466,7 @@ def test_clock_behind() -> None:
         (with_section("memory", ""), "'MemTotal:' is missing"),
         (with_section("os", "NAME=x"), "'ID' is missing"),
         (with_section("disk", "/dev/vda 1 1 2048 1% /"), "some of /var/lib, /opt"),
-        (with_section("disk", "df: error\n" * len(FOLDERS)), "cannot be read"),
+        (with_section("disk", "df: error\n" * len(FOLDERS)), "some of /var/lib, /opt"),
         (with_section("cpus", "many"), "cannot be read"),
         (with_section("listeners", "tcp LISTEN 0"), "cannot be read"),
         (with_section("addresses", "1: lo inet 300.1.1.1/8"), "cannot be read"),
