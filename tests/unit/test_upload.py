@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -52,28 +53,31 @@ class Sshd(paramiko.ServerInterface):
             def feed() -> None:
                 assert process.stdin
                 got = 0
-                try:
+                # A command may end before it has read all.
+                with contextlib.suppress(OSError):
                     while piece := channel.recv(1 << 16):
                         process.stdin.write(piece)
                         got += len(piece)
                         if self.cut and got >= self.cut:
                             channel.transport.close()
                             break
+                with contextlib.suppress(OSError):
                     process.stdin.close()
-                except OSError:
-                    return
 
-            threading.Thread(target=feed, daemon=True).start()
+            feeding = threading.Thread(target=feed, daemon=True)
+            feeding.start()
             # Line by line: what was said first has to get through before the rest is there.
             for line in process.stdout:
                 channel.sendall(line)
             said, status = process.stderr.read(), process.wait()
-        self.ended.set()
-        if not self.cut:
-            channel.sendall_stderr(said)
-            if not self.silent:
-                channel.send_exit_status(status)
-            channel.close()
+            self.ended.set()
+            if not self.cut:
+                channel.sendall_stderr(said)
+                if not self.silent:
+                    channel.send_exit_status(status)
+                channel.close()
+            # It reads until the channel is closed, and has the only hand on standard input.
+            feeding.join()
 
 
 @dataclass
