@@ -29,8 +29,9 @@ BEGIN = "\n".join(
 )
 
 
-def answer(lines: Iterable[str]) -> Iterator[str]:
-    """The lines behind MARK. All of them when it does not come: the script was not begun, and they say why."""
+def answer(lines: Iterable[str], otherwise: Iterable[str] = ()) -> Iterator[str]:
+    """The lines behind MARK. All of them when it does not come, and `otherwise` behind them: the script was not begun,
+    and they say why."""
     before: list[str] | None = []
     for line in lines:
         if before is None:
@@ -39,7 +40,9 @@ def answer(lines: Iterable[str]) -> Iterator[str]:
             before = None
         else:
             before.append(line)
-    yield from before or ()
+    if before is not None:
+        yield from before
+        yield from otherwise
 
 
 def unbegun(name: str, user: str, said: Iterable[str]) -> SettingError:

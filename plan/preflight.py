@@ -119,23 +119,12 @@ def check_host(
             f"{needed_ram} MiB for {', '.join(sorted(roles))}",
             "add RAM, or move a role",
         )
-    for folders, free, minimum in shortages(profile.machine, disk_needs(roles)):
+    for folders, free, minimum, step in _too_small(roles, profile):
         if profile.beside.claimed:
             # What the first deployment took is no longer free; a second run must not fail over that.
-            warn(f"{free} MiB are free at {folders}; a first deployment wants {minimum} MiB.")
+            warn(f"disk at {folders}: {free}; a first deployment wants {minimum}.")
         else:
-            problem(f"disk at {folders}", f"{free} MiB free", f"{minimum} MiB", "free disk space or enlarge the volume")
-    for folders, free, minimum in file_shortages(profile.machine, file_needs(roles)):
-        if profile.beside.claimed:
-            warn(f"{free} more files (inodes) fit at {folders}; a first deployment wants {minimum}.")
-        else:
-            problem(
-                f"disk at {folders}",
-                f"room for {free} more files",
-                f"{minimum} (inodes), whatever the room in MiB",
-                "remove files that nobody needs: `du --inodes -x / | sort -n | tail` shows where they are many; or "
-                "enlarge the volume",
-            )
+            problem(f"disk at {folders}", free, minimum, step)
 
     try:
         apt_of(name, profile.apt_proxies)
@@ -179,6 +168,16 @@ def idle_ssh_rows(house: House, member: Member, profile: Profile) -> list[str]:
         for row in rows
         if at and row.port not in at and (row.id == "ssh" or row.id.startswith("ssh-"))
     ]
+
+
+def _too_small(roles: Collection[str], profile: Profile) -> Iterator[tuple[str, str, str, str]]:
+    """File systems without the room for a first deployment: folders, what is free and needed, in words, next step."""
+    for folders, free, needed in shortages(profile.machine, disk_needs(roles)):
+        yield folders, f"{free} MiB free", f"{needed} MiB", "free disk space or enlarge the volume"
+    for folders, free, needed in file_shortages(profile.machine, file_needs(roles)):
+        step = "remove files that nobody needs: `du --inodes -x / | sort -n | tail` shows where they are many; or "
+        step += "enlarge the volume"
+        yield folders, f"room for {free} more files", f"{needed} files (inodes), whatever the room in MiB", step
 
 
 def _card(name: str, profile: Profile) -> tuple[SettingError | None, str]:

@@ -12,7 +12,7 @@ from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput
 
 from operations.root import NotRoot
-from plan.environment import BEGIN, MARK, answer, unbegun
+from plan.environment import BEGIN, answer, unbegun
 from tasks.connection import is_lost
 
 #: The last line of an answer that did not begin: the host has run something else, or nothing.
@@ -35,25 +35,10 @@ def alike() -> None:
 
     def read_buffer(name: str, lines: Iterable[str | bytes], *rest: Any, **more: Any) -> None:
         # The greeting is not printed either, whatever -v says.
-        read(name, _marked(_text(lines)), *rest, **more)
+        read(name, answer(_text(lines), otherwise=[NOT_BEGUN]), *rest, **more)
 
     SSHConnector.run_shell_command = run_shell_command  # type: ignore[method-assign]
     util.read_buffer = read_buffer  # type: ignore[assignment]
-
-
-def _marked(lines: Iterator[str]) -> Iterator[str]:
-    """The answer in some lines, and NOT_BEGUN where they have none."""
-    begins = False
-
-    def noted() -> Iterator[str]:
-        nonlocal begins
-        for line in lines:
-            begins = begins or line.rstrip("\r\n") == MARK
-            yield line
-
-    yield from answer(noted())
-    if not begins:
-        yield NOT_BEGUN
 
 
 def begun(command: StringCommand | str) -> StringCommand:

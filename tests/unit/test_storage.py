@@ -166,11 +166,13 @@ def test_too_few_inodes_are_told_before() -> None:
 
     assert check(**disks(72_100)) == ([], []) and check(**disks(None)) == ([], [])
     problems, _ = check(**disks(72_099))
-    words = "disk at /var/lib and /opt and /var/lib/openclaw is 'room for 72099 more files'; accepted: 72100 (inodes)"
+    words = (
+        "disk at /var/lib and /opt and /var/lib/openclaw is 'room for 72099 more files'; accepted: 72100 files (inodes)"
+    )
     assert words in problems[0]
     claimed = replace(GOOD.beside, claimed=frozenset({"/opt/private-ai"}))
     problems, warnings = check(**disks(5), beside=claimed)
-    assert problems == [] and "5 more files (inodes) fit" in warnings[0]
+    assert problems == [] and "room for 5 more files; a first deployment wants" in warnings[0]
     assert check(("coordinator",), **disks(2100)) == ([], [])
 
 
