@@ -17,9 +17,6 @@ from plan import limits
 from plan.terminal import plain
 from plan.too_long import journal_script, too_long, too_slow
 
-#: A way that is dead is known sooner.
-CONNECT_SECONDS = 30
-
 
 @operation()
 def ask(message: str, gateway: str, url: str, token: str) -> Generator[FunctionCommand, None, None]:
@@ -73,7 +70,7 @@ def ask_script(url: str, session: str) -> str:
     return "\n".join(
         [
             "IFS= read -r token",
-            f"curl --silent --show-error --connect-timeout {CONNECT_SECONDS} --max-time {limits.ANSWER} "
+            f"curl --silent --show-error --connect-timeout {limits.CONNECT} --max-time {limits.ANSWER} "
             f"--header 'Content-Type: application/json' --header 'x-openclaw-session-key: {session}' "
             f"--header @/dev/fd/3 --data-binary @- {shlex.quote(url)} 3<<end",
             "Authorization: Bearer $token",

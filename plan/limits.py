@@ -36,6 +36,10 @@ RUN = COMPACTION + MODEL + 60
 ANSWER = RUN + 60
 """A person's own program."""
 
+CONNECT = 30
+"""A connection to the gateway, for whoever sends a message: a dead way is known sooner. curl by itself waits two
+minutes."""
+
 STARTED = 240
 """The gateway's start, until it is ready. Some 20 s; minutes on a disk that is slow or busy."""
 
@@ -46,7 +50,7 @@ SESSION = 60
 """A call of OpenClaw's command line; two for a first message."""
 
 FIRST_ANSWER = MODEL + 60
-"""The gateway's own first message: one request to the model."""
+"""The gateway's own first message, and the one of the verification: one request to the model, which may be cold."""
 
 FIRST_MESSAGE = STARTED + SESSION + FIRST_ANSWER + SESSION + 60
 """systemd's limit for sending it."""

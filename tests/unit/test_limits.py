@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 from operations.chat import ask_script
@@ -13,6 +14,8 @@ from plan.openclaw import ModelServer, openclaw_config
 from tasks import openclaw
 from tasks.render import render, static
 from tests.unit import houses
+from tests.verify.message import send
+from tests.verify.remote import Said
 
 HARD_DISK_BYTES_A_SECOND = 100e6
 #: From the inner one to the outer one: what is outside has to wait longer, or a try is lost and the next begins anew.
@@ -60,6 +63,21 @@ def test_each_program_is_given_its_limit() -> None:
     assert f"--max-time {limits.ANSWER} " in ask_script("https://home:18789/v1/chat/completions", "agent:main:openai:a")
     service = openclaw.service(houses.single(), houses.single().member("home"), 990)
     assert service.ready_seconds == limits.STARTED
+
+
+def test_the_verification_gives_a_cold_model_the_time_of_the_first_message() -> None:
+    asked: list[tuple[str, float]] = []
+
+    def run(name: str, script: str, stdin: str = "", seconds: float = 60) -> Said:
+        asked.append((stdin, seconds))
+        return Said(0, "a token" if name == "home" else "\n200", "")
+
+    remote: Any = SimpleNamespace(run=run)
+    send(remote, houses.single(), "laptop")
+    [(curl, seconds)] = [each for each in asked if each[0]]
+    assert f'max-time = "{limits.FIRST_ANSWER}"' in curl
+    assert f'connect-timeout = "{limits.CONNECT}"' in curl
+    assert seconds > limits.FIRST_ANSWER
 
 
 def test_the_first_message_takes_its_limits_from_the_program_that_sends_it() -> None:

@@ -8,15 +8,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from plan import limits
 from plan.house import House
 from tests.verify.remote import ProbeError, Remote
 from tests.verify.state import Account, accounts, curl_config
 
 QUESTION = "What is the capital of France?"
-#: Seconds that an answer may take: a cold model on a slow machine reads 2,300 tokens first.
-ANSWER_SECONDS = 300
-#: A way that is dead is known sooner: without this, curl waits two minutes for a connection.
-CONNECT_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -48,14 +45,14 @@ def send(remote: Remote, house: House, client: str) -> Message:
             ("header", "Content-Type: application/json"),
             ("data", json.dumps(body)),
             ("noproxy", "*"),
-            ("connect-timeout", str(CONNECT_SECONDS)),
-            ("max-time", str(ANSWER_SECONDS)),
+            ("connect-timeout", str(limits.CONNECT)),
+            ("max-time", str(limits.FIRST_ANSWER)),
             ("write-out", "\n%{http_code}"),
         ]
     )
     begun = time.monotonic()
     # As anybody's program would: no privileges are needed, and the system's certificates are trusted.
-    said = remote.run(client, "curl --silent --show-error --config -", config, ANSWER_SECONDS + 30)
+    said = remote.run(client, "curl --silent --show-error --config -", config, limits.FIRST_ANSWER + 30)
     seconds = time.monotonic() - begun
     text, _, code = said.stdout.rpartition("\n")
     try:

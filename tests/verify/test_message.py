@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from plan import limits
 from plan.house import Member
 from tests.verify.ledger import Check, Way
-from tests.verify.message import ANSWER_SECONDS, QUESTION
+from tests.verify.message import QUESTION
 from tests.verify.probing import Probing
 from tests.verify.state import Account
 
@@ -22,7 +23,7 @@ def test_answered(client: Member, probing: Probing, check: Check) -> None:
         good,
         source=f"{client.name} (VPN)",
         target=gateway.name,
-        expected=f"{QUESTION!r} is answered within {ANSWER_SECONDS} s over HTTPS with a trusted certificate",
+        expected=f"{QUESTION!r} is answered within {limits.FIRST_ANSWER} s over HTTPS with a trusted certificate",
         observed=f"status {seen.status}, {seen.seconds:.1f} s, {seen.usage or 'no usage'}: "
         f"{seen.content or seen.error or seen.said[:300]!r}",
         remedy=f"on {gateway.name}: {LOGS}; then see which of the other checks fails first",
