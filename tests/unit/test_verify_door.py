@@ -6,6 +6,7 @@ import pytest
 
 from tests.verify.door import Doors, last_hop, own_address, port_of
 from tests.verify.probes.network import OPEN, RESET, connect_all
+from tests.verify.test_egress import against_rows
 
 #: What OpenSSH prints of a jump host, and the machine and port in it.
 JUMPS = {
@@ -46,3 +47,21 @@ def test_who_comes_is_let_in_until_it_is_closed() -> None:
     assert connect_all([door, door], 2) == [OPEN, OPEN]
     made.close()
     assert connect_all([door], 2) == [RESET]
+
+
+@pytest.mark.parametrize(
+    ("user", "outcome", "good"),
+    [
+        ("root", "open", True),
+        ("root", "reset", True),
+        ("root", "silent", True),
+        ("root", "prohibited", False),
+        ("ollama", "prohibited", True),
+        ("ollama", "open", False),
+        ("ollama", "reset", False),
+        ("ollama", "silent", False),
+    ],
+)
+def test_a_row_to_an_address_is_for_root_alone(user: str, outcome: str, good: bool) -> None:
+    wrong = against_rows({"192.0.2.5:2049": outcome}, {"192.0.2.5:2049": "nas"}, user)
+    assert wrong == ([] if good else [f"nas: 192.0.2.5:2049 {outcome}"])

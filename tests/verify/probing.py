@@ -8,7 +8,7 @@ import json
 import shlex
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +55,7 @@ from tests.verify.state import (
     routers,
     rules,
     script,
+    started_lately,
 )
 
 #: The address by which Podman's pasta can show a container its host (podman-run(1), --network).
@@ -101,7 +102,6 @@ class Probing:
         self.planned = Once(self._planned)
         self.model_files = Once(self._model_files)
         self.message = Once(self._message)
-        self.netmap = Once(self._netmap)
         self.world = Once(self._world)
         self.doors: Doors | None = None
 
@@ -192,23 +192,28 @@ class Probing:
         rows = ways_out(self.house, member)
         return {target(row.target, row.port): row.id for row in rows if row.protocol == "tcp"}
 
-    def _netmap(self, name: str) -> tuple[Section, bool]:
-        """What a node was told by the control server, and whether it hears it now. A node that is coming back to a
-        control server that was started anew is waited for, and asked again."""
+    def netmap(self, name: str, is_planned: Callable[[Section], bool]) -> tuple[Section, bool]:
+        """What a node was told by the control server, and whether it hears it now.
+
+        A node that is coming back to a control server that was started anew is waited for, and asked again until
+        `is_planned`: it is connected a moment before it has been told anything.
+        """
         coordinator, state = self.house.coordinator, self.state(name)
         if coordinator not in self.subject.asked:
             return state["netmap"], True  # --only: nobody is asked who knows
-        hears = hears_control(self.state(coordinator.name)["nodes"], state.vpn)
-        if hears is not False:
-            return state["netmap"], bool(hears)
-        end = time.monotonic() + COMES_BACK_SECONDS
-        while time.monotonic() < end:
+        nodes, told = self.state(coordinator.name)["nodes"], state["netmap"]
+        lately, end = started_lately(self.state(coordinator.name)), time.monotonic() + COMES_BACK_SECONDS
+        while True:
+            hears = hears_control(nodes, state.vpn)
+            back = hears is None or (hears and (is_planned(told) or not lately))
+            if back or time.monotonic() > end:
+                return told, bool(hears)
+            lately = True
             time.sleep(1)
-            said = self.remote.run(coordinator.name, NODES)
-            if hears_control(Section(said.status, said.stdout), state.vpn):
-                said = self.remote.run(name, NETMAP)
-                return Section(said.status, said.stdout), True
-        return state["netmap"], False
+            nodes, told = (
+                Section(said.status, said.stdout)
+                for said in (self.remote.run(coordinator.name, NODES), self.remote.run(name, NETMAP))
+            )
 
     def states(self) -> dict[str, HostState]:
         """The state of the hosts that are asked, side by side."""

@@ -33,6 +33,8 @@ PART_SECONDS, STATE_SECONDS = 30, 180
 AS_ACCOUNT = f"systemd-run --quiet --user --machine={ACCOUNT}@ --pipe --wait --collect"
 #: What a node was told by the control server, and the nodes that the control server knows.
 NETMAP, NODES = "tailscale debug netmap", "headscale nodes list -o json"
+#: Seconds in which nodes come back to a control server that was started anew: they try every half minute or sooner.
+NEW_SECONDS = 60
 #: Path of a program's link on a host; it names the version and the content.
 PROGRAMS = {
     "tailscale": "/usr/local/sbin/tailscaled",
@@ -232,6 +234,12 @@ def hears_control(nodes: Section, vpn: Collection[str]) -> bool | None:
     except STRANGE:
         return None
     return next((node.online for node in found if set(node.addresses) & set(vpn)), None)
+
+
+def started_lately(coordinator: HostState) -> bool:
+    """Whether the control server was started so lately that nodes may be coming back to it."""
+    started = coordinator["headscale since"].text.rpartition("@")[2].strip()
+    return started.isdigit() and coordinator.profile.clock - int(started) < NEW_SECONDS
 
 
 def fragments(text: str) -> dict[str, str]:

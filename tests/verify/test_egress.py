@@ -3,11 +3,13 @@ host of the internet, else a port that this computer opens for the time of the v
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from plan.house import Member
 from tests.verify.ledger import Check, Way
-from tests.verify.probes.network import DNS_NAME
+from tests.verify.probes.network import DNS_NAME, OPEN, RESET, SILENT
 from tests.verify.probing import Probing, target
 
 
@@ -34,6 +36,16 @@ def outside(probing: Probing, mark: str) -> list[str]:
     return proving
 
 
+def against_rows(said: Mapping[str, str], own: Mapping[str, str], user: str) -> list[str]:
+    """What the rows to addresses do for an account that they should not: refuse root, or let another one's packets out.
+
+    `said`: what came of trying each target, `own`: its row's id. A target that is off, or that has nothing at the port,
+    still tells that a packet went out.
+    """
+    wrong = ("prohibited",) if user == "root" else (OPEN, RESET, SILENT)
+    return [f"{own[at]}: {at} {outcome}" for at, outcome in said.items() if outcome in wrong]
+
+
 def test_closed(service_user: tuple[Member, str], probing: Probing, check: Check) -> None:
     """A service's account reaches nothing outside the house: by IPv4, IPv6, a bare address, DNS or a name.
 
@@ -47,7 +59,7 @@ def test_closed(service_user: tuple[Member, str], probing: Probing, check: Check
     # The rows to addresses let root reach these. Whether they answer is their owner's business; others are refused.
     own = probing.ways_out(member)
     said = {at: outcome for at, outcome in seen["connect"].items() if at in own}
-    wrong = [f"{own[at]}: {at} {o}" for at, o in said.items() if o == ("prohibited" if user == "root" else "open")]
+    wrong = against_rows(said, own, user)
     connected = {at: outcome for at, outcome in seen["connect"].items() if at in there and at not in own}
     reached = [at for at, outcome in connected.items() if outcome == "open"]
     reached += [f"{at} 53/udp" for at, outcome in seen["dns"].items() if outcome == "answered"]

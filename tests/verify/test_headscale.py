@@ -19,6 +19,7 @@ from plan.policy import policy
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
 from tests.verify.remote import ProbeError
+from tests.verify.state import Section
 
 
 def test_policy(member: Member, probing: Probing, check: Check) -> None:
@@ -28,26 +29,28 @@ def test_policy(member: Member, probing: Probing, check: Check) -> None:
     firewall closes besides. A node that does not hear the control server has what it was told last,
     which proves nothing.
     """
-    section, hears = probing.netmap(member.name)
-    netmap = section.json()
     vpn = {each.name: probing.state(each.name).vpn for each in probing.subject.asked}
     whole = len(vpn) == len(probing.house.members)
     if probing.house.coordinator.name in vpn:
         vpn |= {name: node.addresses for name, node in who_is_who(probing).devices.items()}
     wanted = packet_filter(probing.house, member, vpn)
-    found = node_passages(netmap.get("PacketFilter")) if netmap else frozenset()
     # A part of the house is not asked when --only leaves it out; its addresses are not known then.
     known = {at for addresses in vpn.values() for at in addresses}
-    found = found if whole else frozenset(each for each in found if each[0] in known)
-    wrong = difference_of(found, wanted)
+
+    def wrong(told: Section) -> str:
+        netmap = told.json()
+        if not netmap:
+            return told.text[-200:] or "it was told nothing"
+        found = node_passages(netmap.get("PacketFilter"))
+        return difference_of(found if whole else frozenset(each for each in found if each[0] in known), wanted)
+
+    told, hears = probing.netmap(member.name, lambda section: not wrong(section))
     check(
-        netmap is not None and not wrong and hears,
+        not wrong(told) and hears,
         source=member.name,
         target="policy",
         expected=f"hears the control server, and lets in: {said(wanted)}",
-        observed=section.text[-200:]
-        if netmap is None
-        else (wrong or "so")
+        observed=(wrong(told) or "so")
         + ("" if hears else "; the control server does not reach this node, so it may have a policy from before"),
         remedy=f"on {probing.house.coordinator.name}: systemctl status headscale; run the deployment again",
     )
