@@ -85,7 +85,8 @@ def foreign_addresses(member: Member, profile: Profile) -> tuple[list[SettingErr
     foreign = [text for text in member.addresses if text not in own]
     if not foreign or not own:
         return [], []
-    said = f"{', '.join(foreign)}, which the host itself does not have (it has {', '.join(usable)})"
+    has = ", ".join(usable) or "none that other hosts can reach"
+    said = f"{', '.join(foreign)}, which the host itself does not have (it has {has})"
     if member.lan_given:
         text = f"host {member.name}: lan_addresses has {said}. All hosts of the house have to reach it there."
         return [], [text]
@@ -94,6 +95,8 @@ def foreign_addresses(member: Member, profile: Profile) -> tuple[list[SettingErr
             f"host {member.name}: ssh_hostname",
             said,
             "with a way through a router or another machine, lan_addresses as well",
-            f"add 'lan_addresses': {usable[:1]} to the host's data: where the other hosts reach it",
+            f"add 'lan_addresses': {usable[:1]} to the host's data: where the other hosts reach it"
+            if usable
+            else "give the host an address on the network of the house, then run this again",
         )
     ], []

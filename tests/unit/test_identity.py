@@ -140,6 +140,12 @@ def test_an_address_that_the_host_does_not_have() -> None:
     assert warnings == [] and len(problems) == 1
     for words in ("host home: ssh_hostname is '203.0.113.7", "'lan_addresses': ['192.168.1.10']"):
         assert words in str(problems[0])
+    # As where SSH comes through a tunnel alone: there is nothing to write down yet.
+    alone = replace(GOOD, addresses=(("lo", "127.0.0.1/8"), ("tailscale0", "100.64.0.1/32"), ("eth0", "fe80::1/64")))
+    problems, _ = foreign_addresses(member("203.0.113.7", given=False), alone)
+    assert "none that other hosts can reach" in str(problems[0]) and "Next: give the host an address" in str(
+        problems[0]
+    )
     # Whoever writes it down knows of the router between.
     problems, warnings = foreign_addresses(member("192.168.1.10", "203.0.113.7", given=True), GOOD)
     assert problems == [] and len(warnings) == 1 and "lan_addresses has 203.0.113.7" in warnings[0]
