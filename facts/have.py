@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
+from plan.environment import FOREIGN_TO_PODMAN
 from plan.errors import AGAIN, STRANGE, shown
 from plan.want import BEGUN, BEGUN_MINUTES, Block, Component, Have, SeenPath, SeenUnit, Unit
 
@@ -32,7 +33,8 @@ def unit_call(unit_user: str, verb: str) -> str:
 
 def through_manager(account: str, command: str) -> str:
     """Run a command as a lingering account, inside its own systemd manager, as Podman wants it."""
-    return f"systemd-run --quiet --user --machine={shlex.quote(account)}@ --pipe --wait --collect {command}"
+    without = f"--property=UnsetEnvironment='{' '.join(FOREIGN_TO_PODMAN)}'"
+    return f"systemd-run --quiet --user --machine={shlex.quote(account)}@ {without} --pipe --wait --collect {command}"
 
 
 def looking(account: str, command: str) -> str:

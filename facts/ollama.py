@@ -53,7 +53,7 @@ class Ollama(FactBase[OllamaModels]):
                 f"find {STORE}/blobs -maxdepth 1 -type f -name 'sha256-*' -printf '%p %s\\n' 2>/dev/null",
                 f"test -e {MODELS_INCOMING} && echo begun",
                 f'echo "--- $(sha256sum {path} 2>/dev/null | cut -c1-64)"',
-                f"curl --silent --max-time 5 http://127.0.0.1:{port}/api/ps || true",
+                f"curl --disable --silent --max-time 5 http://127.0.0.1:{port}/api/ps || true",
             ]
         )
 

@@ -24,7 +24,7 @@ from pyinfra.connectors.util import make_unix_command_for_host
 from facts.profile import CAME_BY
 from operations.remote import ConnectionLost
 from operations.root import as_root
-from plan.environment import BEGIN
+from plan.environment import BEGIN, answer
 from plan.profile import LAST_RUN
 from plan.terminal import line
 
@@ -114,8 +114,9 @@ def holder(who: str, before: str | None) -> str:
         f"while read -r -t {PATIENCE} _; do :; done",
         f"date -u '+it ended at %F %T UTC' >>{LAST_RUN}",
     ]
-    # dash's `read` waits for ever.
-    return f"exec bash -c {shlex.quote(chr(10).join(filter(None, lines)))}"
+    # dash's `read` waits for ever. bash reads .bashrc once more when it thinks that sshd has started it: root's own
+    # options, such as noclobber, are not for this script.
+    return f"exec bash --norc -c {shlex.quote(chr(10).join(filter(None, lines)))}"
 
 
 def _held(host: Host) -> Any:
@@ -151,8 +152,8 @@ def _begin(channel: Any, command: str, name: str) -> None:
     channel.exec_command(command)
     said = next((found for text in channel.makefile("r") if (found := text.rstrip()).startswith("@@ ")), "")
     if said != HELD:
-        wrong = b"".join(channel.makefile_stderr("rb")).decode(errors="replace")
-        raise _why_not(name, said, wrong)
+        heard = b"".join(channel.makefile_stderr("rb")).decode(errors="replace")
+        raise _why_not(name, said, "\n".join(answer(heard.splitlines())))
 
 
 def _why_not(name: str, said: str, wrong: str) -> BusyError:

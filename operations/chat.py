@@ -70,7 +70,7 @@ def ask_script(url: str, session: str) -> str:
     return "\n".join(
         [
             "IFS= read -r token",
-            f"curl --silent --show-error --connect-timeout {limits.CONNECT} --max-time {limits.ANSWER} "
+            f"curl --disable --silent --show-error --connect-timeout {limits.CONNECT} --max-time {limits.ANSWER} "
             f"--header 'Content-Type: application/json' --header 'x-openclaw-session-key: {session}' "
             f"--header @/dev/fd/3 --data-binary @- {shlex.quote(url)} 3<<end",
             "Authorization: Bearer $token",

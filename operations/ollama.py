@@ -107,7 +107,7 @@ def answers(model_name: str, manifest: str, context: int, port: int) -> Generato
         "options": {"num_ctx": context, "num_predict": 1},
     }
     yield StringCommand(
-        f"said=$(curl --silent --show-error --max-time {limits.TOKEN} http://127.0.0.1:{port}/api/generate "
+        f"said=$(curl --disable --silent --show-error --max-time {limits.TOKEN} http://127.0.0.1:{port}/api/generate "
         f"-d {shlex.quote(json.dumps(asked))}); "
         # eval_count is the number of tokens the model made.
         """printf %s "$said" | grep -q '"eval_count":[1-9]' || """

@@ -17,12 +17,27 @@ ENVIRONMENT = "export LC_ALL=C no_proxy='*' NO_PROXY='*'"
 #: of nft and useradd, and root's own may have another openssl first. Root's own umask may be 077, with which others
 #: could not read what is made here; what must be secret says so by itself.
 SYSTEM = 'export PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin${PATH:+:$PATH}"; umask 022'
+#: Names by which a person changes what programs do that a run starts, in /etc/environment or a shell's own files: how
+#: they read their arguments and print, what they trust, whom they ask.
+FOREIGN = (
+    *("BASH_ENV", "BLOCKSIZE", "BLOCK_SIZE", "CDPATH", "DF_BLOCK_SIZE", "GREP_OPTIONS", "POSIXLY_CORRECT"),
+    *("QUOTING_STYLE", "TAR_OPTIONS", "SYSTEMD_COLORS", "SYSTEMD_LOG_LEVEL", "SYSTEMD_UNIT_PATH"),
+    *("CURL_CA_BUNDLE", "OPENSSL_CONF", "SSL_CERT_DIR", "SSL_CERT_FILE"),
+    *("HEADSCALE_CLI_ADDRESS", "HEADSCALE_CLI_API_KEY", "HEADSCALE_CONFIG"),
+)
+#: Likewise for Podman, which OpenClaw's account runs: its systemd has what /etc/environment says (pam_env).
+FOREIGN_TO_PODMAN = (
+    *("CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_REGISTRIES_CONF", "CONTAINERS_STORAGE_CONF"),
+    *("CONTAINER_CONNECTION", "CONTAINER_HOST", "CONTAINER_SSHKEY", "STORAGE_DRIVER", "STORAGE_OPTS"),
+    *("TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
+)
 #: Before a command for which the host's own exceptions from its proxy hold. apt takes the proxy itself from http_proxy,
 #: which is left alone, and takes an asterisk for no host's name.
 OWN_EXCEPTIONS = 'no_proxy="$host_no_proxy"'
 #: The first lines of every script that is sent to a host. A greeting may lack its end of line, and come on either way.
 BEGIN = "\n".join(
     [
+        f"unset {' '.join(FOREIGN)}",
         f'host_no_proxy="$no_proxy"; {ENVIRONMENT}; {SYSTEM}',
         f"printf '\\n%s\\n' '{MARK}'; printf '\\n%s\\n' '{MARK}' >&2",
     ]

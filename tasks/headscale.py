@@ -83,5 +83,5 @@ def service(house: House) -> Unit:
         "headscale.service",
         inputs=(CONFIG, POLICY, UNIT, BINARY, f"{TLS}/cert.pem", f"{TLS}/key.pem"),
         in_force=running_program("headscale"),
-        ready=f"curl --silent --fail --max-time 5 {url}/health | grep -q pass",
+        ready=f"curl --disable --silent --fail --max-time 5 {url}/health | grep -q pass",
     )

@@ -105,7 +105,7 @@ def service(house: House) -> Unit:
         "ollama.service",
         inputs=(UNIT, BINARY),
         in_force=running_program("ollama"),
-        ready=f"curl --silent --fail --max-time 5 http://127.0.0.1:{house.port('ollama')}/api/version",
+        ready=f"curl --disable --silent --fail --max-time 5 http://127.0.0.1:{house.port('ollama')}/api/version",
     )
 
 

@@ -15,6 +15,7 @@ from operations.certificate import server_certificate
 from operations.component import component
 from operations.openclaw import Image, image, loaded
 from plan import limits
+from plan.environment import FOREIGN_TO_PODMAN
 from plan.house import House, Member
 from plan.models import Choice
 from plan.openclaw import (
@@ -128,6 +129,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
         memory=f"{MEMORY_GIB}g" if "memory" in controllers else "",
         start_seconds=limits.START,
         own_sites=OWN_SITES,
+        foreign=FOREIGN_TO_PODMAN,
     )
     return Component(
         directories=(
@@ -169,7 +171,10 @@ def _first_message(this: This, choices: Mapping[str, Choice]) -> tuple[File, ...
     return (
         File(FIRST_MESSAGE, static("openclaw/first-message.mjs")),
         File(WARM_PROGRAM, program, mode="0755", check="sh -n {}"),
-        File(WARM_SERVICE, render("openclaw/openclaw-warm.service.j2", seconds=limits.FIRST_MESSAGE)),
+        File(
+            WARM_SERVICE,
+            render("openclaw/openclaw-warm.service.j2", seconds=limits.FIRST_MESSAGE, foreign=FOREIGN_TO_PODMAN),
+        ),
         File(WARM_TIMER, static("openclaw/openclaw-warm.timer")),
     )
 
@@ -217,4 +222,4 @@ def from_itself(house: House, gateway: Member) -> str:
     """
     name, port = house.vpn_name(gateway), house.port("openclaw")
     at = f'"{name}:{port}:$(timeout 5 tailscale ip -4)"'
-    return f"curl --silent --max-time 5 --resolve {at} https://{name}:{port}"
+    return f"curl --disable --silent --max-time 5 --resolve {at} https://{name}:{port}"

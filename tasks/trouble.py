@@ -12,8 +12,10 @@ from typing import Any
 import gevent
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State
+from pyinfra.api import facts as facts_of_pyinfra
 from pyinfra.api.exceptions import NestedOperationError, PyinfraError
 
+from plan.errors import AGAIN
 from plan.terminal import line
 from tasks.ending import ended
 
@@ -28,6 +30,8 @@ def in_words(state: Any) -> None:
     want of hosts by their names."""
     command: Any = FunctionCommand
     command.execute = execute
+    facts: Any = facts_of_pyinfra
+    facts.log_error_or_warning = unanswered
     hub: Any = gevent.get_hub()
     hub.print_exception = background
     shown = sys.modules["pyinfra_cli.exceptions"]
@@ -60,6 +64,14 @@ def execute(command: FunctionCommand, state: State, host: Host, arguments: Any) 
     except Exception as error:
         logger.error(f"{host.print_prefix}{told(error)}")
         return False
+
+
+def unanswered(host: Host, *_: Any, description: str = "", exception: Exception | None = None) -> None:
+    """A question that a host has not answered, or in another form than is known. pyinfra would tell what Python said of
+    that and not what we say, and the whole question, which names all that a component wants."""
+    fact = description.partition(": ")[2].partition(" ")[0]
+    said = told(exception) if exception else f"it has not answered {fact}. {AGAIN}"
+    logger.error(f"{host.print_prefix}{said}")
 
 
 def background(context: Any, kind: Any, error: Any, trace: Any) -> None:

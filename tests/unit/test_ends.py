@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any, cast
 import pytest
 from paramiko import SSHException
 from pyinfra.api import Config, Inventory, State
+from pyinfra.api import facts as facts_of_pyinfra
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
+from pyinfra.connectors.util import CommandOutput, OutputLine
 from pyinfra.context import ctx_inventory, ctx_state
 
 from facts.certificate import CaCertificate
@@ -32,8 +35,8 @@ from operations.remote import RemoteError, run_on
 from operations.upload import receive
 from plan.errors import SettingError
 from plan.nodes import Tidy
-from plan.want import Have, Unit
-from tasks import asking, base, ca, openclaw, this
+from plan.want import Component, File, Have, Unit
+from tasks import asking, base, ca, openclaw, this, trouble
 from tasks.devices import named_device, ready
 from tasks.run import RUN, _refuse_unknown_limit
 from tests.unit import houses
@@ -203,6 +206,32 @@ def test_a_device_that_stays_somewhere_is_told(caplog: pytest.LogCaptureFixture,
     leaves = Tidy((), (7,), {}, None)
     assert not _remove(None, nobody_answers, houses.single(), "phone", leaves, [])  # type: ignore[arg-type]
     assert "phone is not removed everywhere: home could not be reached over SSH" in logged(caplog)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            ["what is this", "end"],
+            "the state of a component is not understood: .*'what is this'.* Next: run this",
+        ),
+        (None, r"it has not answered facts\.have\.ComponentState\. Next: run this again"),
+    ],
+)
+def test_an_answer_that_is_not_understood_is_told_in_our_words_and_without_the_question(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answer: list[str] | None, said: str
+) -> None:
+    state = state_of("home")
+    home: Any = state.inventory.get_host("home")
+    home.connected = True
+    lines = [OutputLine("stdout", line) for line in answer or ()]
+    monkeypatch.setattr(home, "run_shell_command", lambda *_, **__: (answer is not None, CommandOutput(lines)))
+    monkeypatch.setattr(facts_of_pyinfra, "log_error_or_warning", trouble.unanswered)
+    wanted = Component(files=(File("/etc/x", "its content"),))
+    with ctx_state.use(state), pytest.raises(PyinfraError, match="No hosts remaining"):
+        home.get_fact(ComponentState, component=wanted)
+    assert re.search(said, logged(caplog))
+    assert "its content" not in caplog.text
 
 
 # What this computer's own programs do.

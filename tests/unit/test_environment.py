@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pyinfra.connectors import util
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import ctx_state
 
+from facts.have import through_manager
 from operations.component import install_packages
 from operations.root import NotRoot
 from plan.environment import BEGIN, ENVIRONMENT, MARK, answer
@@ -140,6 +142,43 @@ def test_the_systems_own_programs_are_found_first(connector: SSHConnector) -> No
     script = f"set -eu; no_proxy=; unset PATH; umask 077\n{BEGIN}\necho $PATH; umask"
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
     assert said.stdout.splitlines()[-2:] == [own, "0022"]
+
+
+def test_variables_that_change_what_programs_do_are_unset(connector: SSHConnector, tmp_path: Path) -> None:
+    client: Any = connector.client
+    (tmp_path / "root.pem").touch()
+    client.env |= {"POSIXLY_CORRECT": "1", "TAR_OPTIONS": "--verbose", "SSL_CERT_FILE": f"{tmp_path}/root.pem"}
+    client.env |= {"DF_BLOCK_SIZE": "human-readable", "CDPATH": "/"}
+    script = "ls / --directory; tar --create --file /dev/null /etc/hostname; cd usr; echo $SSL_CERT_FILE"
+    _, output = connector.run_shell_command(f"cd /; {script}")  # type: ignore[arg-type]
+    assert output.stdout_lines == ["/", ""]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_shell_stays_one_of_posix(tmp_path: Path, shell: str) -> None:
+    (tmp_path / "sh").symlink_to(f"/bin/{shell}")
+    # In bash's own mode a failure in the brackets would be passed over.
+    script = f'set -e\n{BEGIN}\necho "$(false; echo over)"; env'
+    done = subprocess.run([tmp_path / "sh", "-c", script], env={"POSIXLY_CORRECT": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0 and "POSIXLY" not in done.stdout and "over" not in done.stdout
+
+
+def test_podman_is_not_told_where_to_go_by_the_hosts_environment() -> None:
+    words = shlex.split(through_manager("openclaw", "podman images"))
+    unset = next(word for word in words if word.startswith("--property=UnsetEnvironment="))
+    assert {"CONTAINER_HOST", "CONTAINERS_CONF", "XDG_DATA_HOME"} <= set(
+        unset.partition("=")[2].partition("=")[2].split()
+    )
+    for unit in ("openclaw/openclaw.container", "openclaw/openclaw-warm.service"):
+        assert '\nUnsetEnvironment={{ foreign | join(" ") }}\n' in (ROOT / f"templates/{unit}.j2").read_text(), unit
+
+
+def test_no_curl_reads_the_settings_of_the_account() -> None:
+    """~/.curlrc may name a proxy, or print more."""
+    for folder in ("facts", "operations", "tasks", "templates", "tests/verify"):
+        for file in (each for each in (ROOT / folder).rglob("*") if each.suffix in (".py", ".j2")):
+            for line in file.read_text(encoding="utf-8").splitlines():
+                assert not re.search(r"\bcurl --(?!disable |config -`)", line), f"{file}: {line}"
 
 
 def test_apt_keeps_the_proxy_of_its_host_and_the_exceptions(connector: SSHConnector, tmp_path: Path) -> None:

@@ -427,4 +427,6 @@ class Probing:
                 self.message(client.name)
                 break
         url = f"http://127.0.0.1:{self.house.port('ollama')}/api/ps"
-        return in_memory(answer(self.remote.run(host, f"curl --silent --fail --max-time 10 {url}"), f"{url} on {host}"))
+        return in_memory(
+            answer(self.remote.run(host, f"curl --disable --silent --fail --max-time 10 {url}"), f"{url} on {host}")
+        )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from facts.have import through_manager
 from facts.profile import SCRIPT as PROFILE
 from facts.profile import parse_profile
 from plan.addresses import address, node_addresses
@@ -30,7 +31,7 @@ ACCOUNT = "openclaw"
 #: Seconds that one question to a host may take, and all that a host is asked for its state.
 PART_SECONDS, STATE_SECONDS = 30, 180
 #: How a command is run as the gateway's account, in its own systemd manager.
-AS_ACCOUNT = f"systemd-run --quiet --user --machine={ACCOUNT}@ --pipe --wait --collect"
+AS_ACCOUNT = through_manager(ACCOUNT, "").rstrip()
 #: What a node was told by the control server, and the nodes that the control server knows.
 NETMAP, NODES = "tailscale debug netmap", "headscale nodes list -o json"
 #: Seconds in which nodes come back to a control server that was started anew: they try every half minute or sooner.
@@ -145,8 +146,8 @@ def script(house: House, member: Member) -> str:
         parts["certificate headscale"] = _certificate(house, house.headscale_name, house.port("headscale"))
     if "model_hosts" in member.roles:
         url = f"http://127.0.0.1:{house.port('ollama')}/api"
-        parts["models"] = f"curl --silent --fail --max-time 10 {url}/tags"
-        parts["loaded"] = f"curl --silent --fail --max-time 10 {url}/ps"
+        parts["models"] = f"curl --disable --silent --fail --max-time 10 {url}/tags"
+        parts["loaded"] = f"curl --disable --silent --fail --max-time 10 {url}/ps"
         parts["chosen"] = f"cat {RECORD}"
         parts["environment ollama"] = _environment("ollama")
     if "gateway" in member.roles:
@@ -180,7 +181,7 @@ def _debug(what: str) -> str:
     # Its port is another one after each start. At its other ports it speaks other protocols.
     return (
         f"for port in $(ss -Hltnp | sed -n '{HEADSCALE_PORTS}'); do "
-        f"curl --silent --fail --max-time 10 http://127.0.0.1:$port/debug/{what} && exit; done; exit 1"
+        f"curl --disable --silent --fail --max-time 10 http://127.0.0.1:$port/debug/{what} && exit; done; exit 1"
     )
 
 
