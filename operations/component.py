@@ -88,20 +88,23 @@ def _commands(todo: Difference) -> Generator[StringCommand | FunctionCommand, No
 def install_packages(names: tuple[str, ...]) -> str:
     """Install Debian packages without what they merely recommend; the index is read anew only when it must be."""
     quoted = " ".join(map(shlex.quote, names))
+    # A file that somebody has written for a program before it was there stays: dpkg would ask, and nobody answers.
     apt = (
-        f"{OWN_EXCEPTIONS} DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
+        f"{OWN_EXCEPTIONS} DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "
+        "-o DPkg::Options::=--force-confold"
     )
-    install = f"{apt} install --yes --no-install-recommends {quoted} >/dev/null"
+    install = f"{apt} install --yes --no-install-recommends {quoted}"
     return "\n".join(
         [
-            f"{install} 2>/dev/null && exit",
+            f"{install} >/dev/null 2>&1 && exit",
             # A host that went down in the middle has packages that are half installed.
             "dpkg --force-confold --configure -a >/dev/null || exit 1",
             # A bare host has no index at all, and an old one names files that the mirror no longer has. An `update`
             # of a run that was cut off may still hold the index, for which apt does not wait by itself.
             f"for i in $(seq 60); do said=$({apt} update 2>&1) && break",
             'case $said in *"Could not get lock"*) sleep 2 ;; *) break ;; esac; done',
-            f'{install} || {{ printf "%s\\n" "$said" >&2; exit 1; }}',
+            # What dpkg says of a package that it cannot set up, apt hands on among what is no error.
+            f'last=$({install} 2>&1) || {{ printf "%s\\n" "$said" "$last" | sed "/^$/d" | tail -n 20 >&2; exit 1; }}',
         ]
     )
 

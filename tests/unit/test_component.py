@@ -386,13 +386,15 @@ def test_what_an_interrupted_run_left_among_the_uploads_is_removed(tmp_path: Pat
 
 
 def run_with_tools(folder: Path, script: str, **tools: str) -> list[str]:
-    """Run a script with other tools in place of the real ones; what they were called with, and its status last."""
+    """Run a script with other tools in place of the real ones; what they were called with, and its status last. What it
+    says of errors is in the file `errors`."""
     for name, body in tools.items():
         tool = folder / name.replace("_", "-")
         tool.write_text(f'#!/bin/sh\necho "{tool.name} $*" >> {folder}/calls\n{body}\n')
         tool.chmod(0o755)
     path = f"{folder}:{os.environ['PATH']}"
     done = subprocess.run(["sh", "-c", script], env={"PATH": path}, capture_output=True, text=True, check=False)
+    (folder / "errors").write_text(done.stderr)
     calls = (folder / "calls").read_text().splitlines()
     return [*(line.split(" ")[0] + " " + line.split(" ")[-1] for line in calls), str(done.returncode)]
 
@@ -419,6 +421,21 @@ def test_an_index_that_another_update_holds_is_waited_for(tmp_path: Path) -> Non
 def test_a_mirror_that_does_not_answer_is_an_error_with_its_words(tmp_path: Path) -> None:
     calls = run_with_tools(tmp_path, install_packages(("curl",)), apt_get="echo no route >&2; exit 100", dpkg=":")
     assert calls == ["apt-get curl", "dpkg -a", "apt-get update", "apt-get curl", "1"]
+    assert (tmp_path / "errors").read_text() == "no route\n" * 2
+
+
+def test_a_package_that_cannot_be_set_up_is_an_error_with_dpkgs_words(tmp_path: Path) -> None:
+    fails = 'case "$*" in *install*) echo "dpkg: error processing package curl"; echo "E: dpkg" >&2; exit 100;; esac'
+    calls = run_with_tools(tmp_path, install_packages(("curl",)), apt_get=fails, dpkg=":")
+    assert calls[-1] == "1"
+    assert (tmp_path / "errors").read_text() == "dpkg: error processing package curl\nE: dpkg\n"
+
+
+def test_a_file_that_was_there_before_its_package_stays(tmp_path: Path) -> None:
+    """dpkg would ask which one is to stay, and end where nobody answers."""
+    run_with_tools(tmp_path, install_packages(("curl",)), apt_get="exit 100", dpkg=":")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls and all("--force-confold" in call for call in calls)
 
 
 @pytest.mark.parametrize(

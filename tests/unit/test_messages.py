@@ -29,6 +29,7 @@ WRITTEN = {
     "it was cut off": "tests/unit/test_ends.py",
     "was not ready within": "tests/unit/test_ends.py",
     "Ollama does not answer with": "tests/unit/test_ends.py",
+    "it has not answered": "tests/unit/test_ends.py",
     "Ended by": "tests/unit/test_ending.py",
     "pyinfra-debug.log": "tests/unit/test_ending.py",
 }
