@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from plan.environment import FOREIGN_TO_PODMAN
+from plan.environment import FOREIGN_TO_PODMAN, PODMAN
 from plan.errors import AGAIN, STRANGE, shown
 from plan.want import BEGUN, BEGUN_MINUTES, Block, Component, Have, SeenPath, SeenUnit, Unit
 
@@ -33,7 +33,7 @@ def unit_call(unit_user: str, verb: str) -> str:
 
 def through_manager(account: str, command: str) -> str:
     """Run a command as a lingering account, inside its own systemd manager, as Podman wants it."""
-    without = f"--property=UnsetEnvironment='{' '.join(FOREIGN_TO_PODMAN)}'"
+    without = f"--setenv={PODMAN} --property=UnsetEnvironment='{' '.join(FOREIGN_TO_PODMAN)}'"
     return f"systemd-run --quiet --user --machine={shlex.quote(account)}@ {without} --pipe --wait --collect {command}"
 
 
@@ -44,7 +44,7 @@ def looking(account: str, command: str) -> str:
     """
     name = shlex.quote(account)
     become = f"setpriv --reuid={name} --regid={name} --init-groups --reset-env"
-    return f'{become} env --chdir=/ XDG_RUNTIME_DIR="/run/user/$(id -u {name})" {command}'
+    return f'{become} env --chdir=/ {PODMAN} XDG_RUNTIME_DIR="/run/user/$(id -u {name})" {command}'
 
 
 def units_shown(user: str, names: Sequence[str]) -> str:

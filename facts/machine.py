@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pyinfra.api.exceptions import FactProcessError
 
 from plan.chosen import RECORD
-from plan.machine import FOLDERS, MANAGERS, Disk, Machine
+from plan.machine import FOLDERS, MANAGERS, STORE, Disk, Machine
 
 #: What follows where a host's answer lacks what its basic programs tell.
 TOOLS = "Next: on the host: apt-get install iproute2 procps; then run this again"
@@ -36,6 +36,7 @@ s ids; f /proc/self/uid_map
 s switches; cd /proc/sys && grep -Hs . {_SWITCHES}
 s masked; for u in {" ".join(MANAGERS)}; do for d in /etc/systemd/system /run/systemd/system; do
 [ "$d/$u" -ef /dev/null ] && echo "$u"; done; done
+s podman-store; [ ! -e {STORE} ] || grep -E '^[[:space:]]*rootless_storage_path' {STORE}
 s machine-id; f /etc/machine-id
 s boot; f /proc/sys/kernel/random/boot_id; f /proc/1/stat
 s host-keys; for k in /etc/ssh/ssh_host_*_key.pub; do f "$k"; done
@@ -63,6 +64,7 @@ def parse_machine(sections: Mapping[str, list[str]]) -> Machine:
             name.replace("/", "."): int(value) for name, value in (line.split(":") for line in sections["switches"])
         },
         masked=tuple(sections["masked"]),
+        podman_store=" ".join(sections["podman-store"]),
         model_record="\n".join(sections["model"]),
     )
 

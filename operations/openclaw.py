@@ -24,6 +24,7 @@ LOADING = "private-ai-openclaw-image.service"
 AT_WORK = f"/run/systemd/transient/{LOADING}"
 #: Where the account's Podman puts its copy of an archive while it loads it.
 COPY = "/var/lib/openclaw/.private-ai-load"
+TRUST = '{"default": [{"type": "insecureAcceptAnything"}]}'
 #: Seconds after which a loading is taken for one that hangs.
 PATIENCE = 1800
 
@@ -131,7 +132,10 @@ def _loading(image: Image) -> str:
     made = f"podman create --quiet --replace --name first --network none --userns {USER_NAMESPACE} {name}"
     copy = f"rm -rf {COPY}; mkdir -m 0700 {COPY}; trap 'rm -rf {COPY}' EXIT; export TMPDIR={COPY}; "
     tagged = f"podman tag {shlex.quote(image.archived_as)} {name}"
-    steps = f"{copy}podman load --quiet && {tagged} && {made} && podman rm first"
+    # What images a person takes is said in /etc/containers/policy.json. This one was compared with its digest.
+    trust = f"echo {shlex.quote(TRUST)} >{COPY}/policy.json"
+    loaded = f"podman load --signature-policy {COPY}/policy.json --quiet"
+    steps = f"{copy}{trust} && {loaded} && {tagged} && {made} && podman rm first"
     load = through_manager(image.account, f"sh -c {shlex.quote(steps)}")
     return (
         f"set -e; {inside(IMAGE_INCOMING)}; echo {image.sha256} {image.sha256} | sha256sum --check --quiet; "

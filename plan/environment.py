@@ -27,10 +27,13 @@ FOREIGN = (
 )
 #: Likewise for Podman, which OpenClaw's account runs: its systemd has what /etc/environment says (pam_env).
 FOREIGN_TO_PODMAN = (
-    *("CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE", "CONTAINERS_REGISTRIES_CONF", "CONTAINERS_STORAGE_CONF"),
-    *("CONTAINER_CONNECTION", "CONTAINER_HOST", "CONTAINER_SSHKEY", "STORAGE_DRIVER", "STORAGE_OPTS"),
+    *("CONTAINERS_CONF_OVERRIDE", "CONTAINERS_REGISTRIES_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINER_CONNECTION"),
+    *("CONTAINER_HOST", "CONTAINER_SSHKEY", "STORAGE_DRIVER", "STORAGE_OPTS"),
     *("TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
 )
+#: What /etc/containers/containers.conf says is for a person's own containers: it may mount folders, pass variables, and
+#: take protection away. OpenClaw's account has none of it.
+PODMAN = "CONTAINERS_CONF=/dev/null"
 #: Before a command for which the host's own exceptions from its proxy hold. apt takes the proxy itself from http_proxy,
 #: which is left alone, and takes an asterisk for no host's name.
 OWN_EXCEPTIONS = 'no_proxy="$host_no_proxy"'

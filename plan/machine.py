@@ -15,6 +15,9 @@ MANAGERS = (
     *("user-runtime-dir@.service", "user@.service"),
 )
 
+#: Where an administrator says, for all accounts that have no such file of their own, where Podman keeps its images.
+STORE = "/etc/containers/storage.conf"
+
 #: Ids of a user namespace, first and last.
 Ids = tuple[int, int]
 
@@ -40,8 +43,9 @@ class Machine:
     `nft_trouble` is why nft, where it is installed, reads no rules; `tun_trouble` is why the tunnel device cannot be
     opened, `sandbox_trouble` why a service of systemd's could not be given file systems of its own; "" when all is
     well. `ids` are the user numbers that exist here. `switches` are settings of the kernel about user namespaces, of
-    those that it has. `masked` are those of MANAGERS that somebody has forbidden to start. `model_record` is the text
-    of the record that an earlier run left of its choice of a model (plan/chosen.py), or "".
+    those that it has. `masked` are those of MANAGERS that somebody has forbidden to start. `podman_store` is the line
+    of STORE that gives accounts another folder for images, or "". `model_record` is the text of the record that an
+    earlier run left of its choice of a model (plan/chosen.py), or "".
     """
 
     boot: str = ""
@@ -55,6 +59,7 @@ class Machine:
     ids: tuple[Ids, ...] = ((0, 2**32 - 2),)
     switches: dict[str, int] = field(default_factory=dict)
     masked: tuple[str, ...] = ()
+    podman_store: str = ""
     model_record: str = ""
 
     def disk(self, folder: str) -> Disk:

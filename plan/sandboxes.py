@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from plan.errors import SettingError
+from plan.machine import STORE
 from plan.profile import Profile
 from plan.terminal import line
 
@@ -89,6 +90,14 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
             units,
             "what starts the systemd of OpenClaw's account, in which its container runs",
             f"systemctl unmask {units}; systemctl daemon-reload; systemctl start dbus.socket systemd-logind.service; "
+            f"{ELSEWHERE}",
+        )
+    if machine.podman_store:
+        problem(
+            STORE,
+            line(machine.podman_store),
+            "no folder for images of other accounts than a person's own, where OpenClaw's could not write",
+            "take that line out, and write it into ~/.config/containers/storage.conf of the accounts that it is for; "
             f"{ELSEWHERE}",
         )
     warnings = []

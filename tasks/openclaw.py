@@ -15,7 +15,7 @@ from operations.certificate import server_certificate
 from operations.component import component
 from operations.openclaw import Image, image, loaded
 from plan import limits
-from plan.environment import FOREIGN_TO_PODMAN
+from plan.environment import FOREIGN_TO_PODMAN, PODMAN
 from plan.house import House, Member
 from plan.models import Choice
 from plan.openclaw import (
@@ -130,6 +130,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
         start_seconds=limits.START,
         own_sites=OWN_SITES,
         foreign=FOREIGN_TO_PODMAN,
+        podman=PODMAN,
     )
     return Component(
         directories=(
@@ -173,7 +174,12 @@ def _first_message(this: This, choices: Mapping[str, Choice]) -> tuple[File, ...
         File(WARM_PROGRAM, program, mode="0755", check="sh -n {}"),
         File(
             WARM_SERVICE,
-            render("openclaw/openclaw-warm.service.j2", seconds=limits.FIRST_MESSAGE, foreign=FOREIGN_TO_PODMAN),
+            render(
+                "openclaw/openclaw-warm.service.j2",
+                seconds=limits.FIRST_MESSAGE,
+                foreign=FOREIGN_TO_PODMAN,
+                podman=PODMAN,
+            ),
         ),
         File(WARM_TIMER, static("openclaw/openclaw-warm.timer")),
     )

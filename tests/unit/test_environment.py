@@ -16,10 +16,10 @@ from pyinfra.connectors import util
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import ctx_state
 
-from facts.have import through_manager
+from facts.have import looking, through_manager
 from operations.component import install_packages
 from operations.root import NotRoot
-from plan.environment import BEGIN, ENVIRONMENT, MARK, answer
+from plan.environment import BEGIN, ENVIRONMENT, MARK, PODMAN, answer
 from tasks.commands import alike
 from tests.verify.inventory import Place
 from tests.verify.remote import Remote
@@ -163,14 +163,15 @@ def test_the_shell_stays_one_of_posix(tmp_path: Path, shell: str) -> None:
     assert done.returncode == 0 and "POSIXLY" not in done.stdout and "over" not in done.stdout
 
 
-def test_podman_is_not_told_where_to_go_by_the_hosts_environment() -> None:
+def test_podman_does_for_openclaw_only_what_the_house_says() -> None:
+    """Neither the environment of the whole host nor its settings for containers of people's own."""
     words = shlex.split(through_manager("openclaw", "podman images"))
-    unset = next(word for word in words if word.startswith("--property=UnsetEnvironment="))
-    assert {"CONTAINER_HOST", "CONTAINERS_CONF", "XDG_DATA_HOME"} <= set(
-        unset.partition("=")[2].partition("=")[2].split()
-    )
+    unset = next(word.split("=")[2].split() for word in words if word.startswith("--property=UnsetEnvironment="))
+    assert {"CONTAINER_HOST", "CONTAINERS_STORAGE_CONF", "XDG_DATA_HOME"} <= set(unset)
+    assert PODMAN in looking("openclaw", "podman images").split() and f"--setenv={PODMAN}" in words
+    both = '\nUnsetEnvironment={{ foreign | join(" ") }}\nEnvironment={{ podman }}\n'
     for unit in ("openclaw/openclaw.container", "openclaw/openclaw-warm.service"):
-        assert '\nUnsetEnvironment={{ foreign | join(" ") }}\n' in (ROOT / f"templates/{unit}.j2").read_text(), unit
+        assert both in (ROOT / f"templates/{unit}.j2").read_text(), unit
 
 
 def test_no_curl_reads_the_settings_of_the_account() -> None:

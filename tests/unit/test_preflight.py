@@ -103,6 +103,10 @@ def test_a_good_host_passes_silently() -> None:
             ["kernel.unprivileged_userns_clone is 0", "unprivileged_userns_clone=1"],
         ),
         # As DietPi has it.
+        (
+            machine(podman_store='rootless_storage_path = "/data/$USER"'),
+            ["/etc/containers/storage.conf", "/data/$USER", "~/.config/containers/storage.conf"],
+        ),
         (machine(masked=("systemd-logind.service",)), ["masked units", "systemctl unmask systemd-logind.service"]),
         ({"clock_skew_s": 61.0}, ["clock", "+61 s"]),
         ({"clock_skew_s": -3600.0}, ["clock", "-3600 s"]),
