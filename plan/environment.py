@@ -72,8 +72,8 @@ def unbegun(name: str, user: str, said: Iterable[str]) -> SettingError:
         f"'ssh_user': '{other[1]}', '_sudo': True in the host's data in the inventory"
         if other
         else f'see what `ssh {user}@HOST true` prints: a command="..." in authorized_keys, ForceCommand in '
-        "sshd_config, a login shell such as nologin, or a line of .bashrc that ends the shell or starts another "
-        "program may be why"
+        "sshd_config, a login shell such as nologin or tcsh, or a line of .bashrc that ends the shell or starts "
+        "another program may be why"
     )
     return SettingError(
         f"host {name}: a command over SSH", on_one_line(words) or "not run", "a login that runs sh", step

@@ -48,6 +48,16 @@ def _wrong_group(group: str, value: Any) -> Iterator[SettingError]:
         if not isinstance(name, str):
             yield _error(f"{group} host {number}", host, _as_list(host))
             continue
+        if name.startswith("@"):
+            # One of pyinfra's connectors. The verification, and the firewall's last look, come over SSH.
+            yield SettingError(
+                f"inventory: {group} host {number}",
+                name,
+                "a host that is reached over SSH, also where it is this computer",
+                'give it a name and its address in the network: ("laptop", {"ssh_hostname": "192.168.1.20"}); this '
+                "computer needs an SSH server for it: apt install openssh-server",
+            )
+            continue
         try:
             label(f"inventory: host {shown(name)}", name)
         except SettingError as error:

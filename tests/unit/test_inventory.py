@@ -62,6 +62,13 @@ def test_another_form_of_a_group_is_told_with_the_right_one(group: str, value: A
     assert wrong(group, [each for each in right if each is not ...]) == [] or "NAME" in shown
 
 
+@pytest.mark.parametrize("host", ["@local", ("@local", HOST), "@ssh/192.168.1.20", "@docker/debian"])
+def test_a_host_that_is_reached_in_another_way_is_told_to_be_one_of_ssh(host: Any) -> None:
+    (error,) = wrong("clients", [host])
+    assert error.setting == "inventory: clients host 1" and "over SSH" in error.accepted
+    assert "ssh_hostname" in error.next_step and "openssh-server" in error.next_step
+
+
 def test_good_groups_are_taken() -> None:
     for value in ([], ["home"], [("home", HOST), "desk"], (["home"], {"ssh_user": "root"})):
         assert wrong("clients", value) == []
