@@ -97,13 +97,14 @@ def connect(connector: SSHConnector) -> None:
     except PyinfraError as error:
         step = f"see that `{by_hand(connector.host.name, connector.host.data)}` works from here, with the same key"
         # What paramiko says when it was put out in the middle of the agent's keys (paramiko/paramiko#1390), or with the
-        # last of them. The key files come after those, and were not tried.
+        # last of them. The key files come after those, and were not tried. PAM ends the connection in the same way.
         # Where the end comes before paramiko has noted it, pyinfra says "EOF error".
         put_out = ("No existing session", "transport shut down or saw EOF", "EOF error")
         if any(words in str(error) for words in put_out):
             step = (
                 "the SSH agent has more keys than sshd lets one try (MaxAuthTries), and none of them is taken: name "
-                f"the right one in the host's data, 'ssh_key': '~/.ssh/id_ed25519'. Then {step}"
+                "the right one in the host's data, 'ssh_key': '~/.ssh/id_ed25519'; or the key is right and the account "
+                f"may not log in just now, as with /etc/nologin on the host, or when it has expired. Then {step}"
             )
         # Python's numbers of errors tell people nothing, least of all None.
         said = re.sub(r"\[Errno (-?\d+|None)\] ", "", str(error))
