@@ -12,32 +12,9 @@ override INVENTORY := $(or $(value INVENTORY),$(if $(filter split pair,$(TOPOLOG
 export TOPOLOGY INVENTORY MESSAGE
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+	@awk '/^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*##/ { split($$0, part, ":.*## "); printf "  %-14s %s\n", part[1], part[2] }' $(MAKEFILE_LIST)
 
-demo:  ## a whole house on virtual hosts of this machine, and an answer from its model
-	@lab/demo
-
-test: .venv/ready  ## style, types, unit tests, then whole runs in labs
-	@lab/prepare --browser
-	@tests/run
-
-breakages: prepare  ## break things in labs, one at a time, and see that the verification says so
-	@$(PYTEST) tests/lab/test_breakages.py --breakages all
-
-interruptions: prepare  ## cut runs off at each of their steps, and see that the next one finishes them
-	@$(PYTEST) tests/lab/test_interruptions.py --interruptions all -s
-
-beside: prepare  ## a house beside a real nginx, ufw and Docker and an older Ollama's models
-	@$(PYTEST) tests/lab/test_neighbours.py
-
-lived-in: prepare  ## the quick start on hosts as households have them, five times in each of two topologies
-	@$(PYTEST) tests/lab/test_lived_in.py --households 5 -s
-
-lab: prepare  ## bring the virtual hosts up (TOPOLOGY=single|split|pair)
-	@$(PYTHON) -m lab up
-
-down:  ## remove the virtual hosts and everything of theirs from this machine
-	@$(PYTHON) -m lab down
+##@ Your house
 
 deploy: .venv/ready  ## pyinfra INVENTORY deploy.py, with progress and without a question
 	@$(PYINFRA) -y -- "$$INVENTORY" deploy.py
@@ -54,8 +31,26 @@ status: .venv/ready  ## how every host is, by its own last look, in one table
 chat: .venv/ready  ## send MESSAGE="..." from a client and print the answer
 	@$(PYINFRA) -y --data message="$$MESSAGE" -- "$$INVENTORY" playbooks/chat.py
 
+##@ Virtual hosts
+
+demo:  ## a whole house on virtual hosts of this machine, and an answer from its model
+	@lab/demo
+
+lab: prepare  ## bring the virtual hosts up (TOPOLOGY=single|split|pair)
+	@$(PYTHON) -m lab up
+
+down:  ## remove the virtual hosts and everything of theirs from this machine
+	@$(PYTHON) -m lab down
+
+why: .venv/ready  ## journals, rules and states of the virtual hosts, to see why something failed
+	@$(PYTHON) -m lab why
+
 prepare: .venv/ready  ## Debian packages, programs, image, model: all that demo and test need
 	@lab/prepare
+
+##@ Tests, from short to long
+
+check: lint unit  ## style, types, tests without hosts: before every commit
 
 lint: .venv/ready  ## style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
@@ -63,11 +58,29 @@ lint: .venv/ready  ## style and types
 unit: .venv/ready  ## tests without hosts
 	@$(PYTEST) tests/unit
 
+test: .venv/ready  ## style, types, unit tests, then whole runs in labs
+	@lab/prepare --browser
+	@tests/run
+
 fuzz: .venv/ready  ## the tests with hostile input, with a hundred times as many cases, others each time
 	@HYPOTHESIS_PROFILE=long $(PYTEST) tests/unit -k hostile
 
+beside: prepare  ## a house beside a real nginx, ufw and Docker and an older Ollama's models
+	@$(PYTEST) tests/lab/test_neighbours.py
+
+lived-in: prepare  ## the quick start on hosts as households have them, five times in each of two topologies
+	@$(PYTEST) tests/lab/test_lived_in.py --households 5 -s
+
+interruptions: prepare  ## cut runs off at each of their steps, and see that the next one finishes them
+	@$(PYTEST) tests/lab/test_interruptions.py --interruptions all -s
+
+breakages: prepare  ## break things in labs, one at a time, and see that the verification says so
+	@$(PYTEST) tests/lab/test_breakages.py --breakages all
+
 bench: prepare  ## measure what docs/speed.md promises, into bench/results.json
 	@$(PYTHON) -m bench
+
+##@ Upkeep
 
 lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 	@lab/lock
@@ -75,4 +88,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help demo test breakages interruptions beside lived-in lab down deploy diff verify status chat prepare lint unit fuzz bench lock
+.PHONY: help deploy diff verify status chat demo lab down why prepare check lint unit test fuzz beside lived-in interruptions breakages bench lock

@@ -4,7 +4,7 @@ from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 
 from pyinfra import config
 
-from tasks.run import begin
+from tasks.engine.begin import begin
 
 # One host that fails or cannot be reached stops the run before the others go on without it.
 config.FAIL_PERCENT = 0

@@ -4,9 +4,10 @@ Hosts go through the list side by side. A barrier is where every host waits for 
 true on every host before anything below begins.
 """
 
-from operations.barrier import barrier
+from operations.engine.barrier import barrier
 from tasks import base, ca, devices, drift, firewall, headscale, health, ollama, openclaw, tailscale
-from tasks.this import check_reached, this
+from tasks.engine.hosts import this
+from tasks.engine.house import check_reached
 
 check_reached()
 drift.ask_git()

@@ -12,8 +12,8 @@ from artifacts.packages import this_cpu
 from artifacts.store import find_program
 from bench.measure import Bench, BenchError, Figure, Row, ratio, told
 from bench.message import GATEWAY, Answers, answers_after, first_answers
-from facts.have import through_manager, unit_call
-from plan.openclaw import ACCOUNT
+from facts.engine.component_state import through_manager, unit_call
+from plan.openclaw.configuration import ACCOUNT
 
 #: A host of the lab that nothing is deployed to.
 BARE = "stranger"

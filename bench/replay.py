@@ -18,7 +18,7 @@ from pyinfra.api import Host, StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from operations.asked import all_wanted
+from operations.engine.answers import all_wanted
 from tasks.drift import settings
 
 #: What Together makes up for each question.

@@ -9,16 +9,18 @@ from typing import Any
 
 from pyinfra import host, inventory
 
-from facts.certificate import CA_FOLDER, RENEW_DAYS
+from facts.ca import CA_FOLDER, RENEW_DAYS
 from facts.ollama import STORE
-from operations.asked import all_wanted
-from plan.firewall import TABLE
-from plan.openclaw import ACCOUNT
-from plan.want import Component
+from operations.engine.answers import all_wanted
+from plan.engine.want import Component
+from plan.firewall.rules import TABLE
+from plan.openclaw.configuration import ACCOUNT
 from tasks import ca, headscale, openclaw
+from tasks.engine.begin import leave
+from tasks.engine.hosts import This
+from tasks.engine.programs import program
 from tasks.ollama import manifest_path
-from tasks.run import leave
-from tasks.this import This, model_of, program
+from tasks.ollama_model import model_of
 
 #: Of this run: the hosts that have been planned.
 _planned: dict[str, dict[str, Any]] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from pyinfra import local
 
 from bench.state import planned
-from tasks.this import this
+from tasks.engine.hosts import this
 
 local.include("deploy.py")
 planned(this(), Path(os.environ["BENCH_WANTED"]))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from plan.errors import AGAIN, STRANGE, shown
-from plan.nodes import RECORD, Key, Minted, VpnNode, key_of, node_of, parse_record
+from plan.devices.vpn_nodes import RECORD, Key, Minted, VpnNode, key_of, node_of, parse_record
+from plan.engine.errors import AGAIN, STRANGE, shown
 
 _CUT = "--- next"
 #: Before the first deployment, and while it is stopped, there is no server to be asked.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from plan.errors import AGAIN, STRANGE, shown
-from plan.incoming import MODELS_INCOMING
+from plan.engine.errors import AGAIN, STRANGE, shown
+from plan.engine.upload_folder import MODELS_INCOMING
 
 STORE = "/var/lib/ollama/models"
 #: Stores that people fill: by the service of Ollama's install script, and by `ollama serve` under their own names.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from plan.addresses import node_addresses
-from plan.errors import AGAIN, STRANGE, shown
-from plan.passages import Passage, node_passages
-from plan.preferences import still_on
+from plan.engine.errors import AGAIN, STRANGE, shown
+from plan.engine.ip_addresses import node_addresses
+from plan.headscale.packet_filters import Passage, node_passages
+from plan.tailscale.preferences import still_on
 
 _CUT = "--- next"
 
@@ -19,8 +19,8 @@ _CUT = "--- next"
 @dataclass(frozen=True)
 class TailscaleState:
     """`backend` is tailscaled's state ("Running" when joined, "" when there is no daemon). `addresses`: IPv4 first.
-    `still_on`: options of `tailscale set` that are needed; see plan/preferences.py. `serves`: whether tailscaled itself
-    answers on ports of this node (`tailscale serve`)."""
+    `still_on`: options of `tailscale set` that are needed; see plan/tailscale/preferences.py. `serves`: whether
+    tailscaled itself answers on ports of this node (`tailscale serve`)."""
 
     backend: str
     control: str

@@ -33,9 +33,9 @@ headscale_devices = []
 # After this time a person's device has to be joined again: "180d", "24h", or "0" for never. Servers do not expire.
 headscale_node_expiry = "180d"
 
-# None: chosen from the model host's memory and disk; the run says which and why. Or a name of plan/catalogue.py. Or
-# "smallest": the smallest that can use tools (the demo's choice), or the one that comes in a package when Ollama's
-# registry is out of reach.
+# None: chosen from the model host's memory and disk; the run says which and why. Or a name of
+# plan/ollama/catalogue.py. Or "smallest": the smallest that can use tools (the demo's choice), or the one that
+# comes in a package when Ollama's registry is out of reach.
 ollama_model = None
 
 # None: as much as fits, up to 32768. Or a number of tokens, 8192 or more; it is used everywhere.

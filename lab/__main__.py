@@ -10,12 +10,12 @@ import argparse
 import os
 import sys
 
-from lab import access, lifecycle
+from lab import access, lifecycle, why
 from lab.machine import BROWSER_PACKAGES
 from lab.progress import console
 from lab.state import LabError, State, chosen_name, current_lab
 from lab.topology import DEFAULT_NET, DEFAULT_TOPOLOGY, FRESH, TOPOLOGIES, Lab, parse_net, parse_profile
-from plan.errors import SettingError
+from plan.engine.errors import SettingError
 
 #: Instead of a number: one that nothing on this machine uses, chosen while no other lab chooses.
 ANY_NET = "free"
@@ -31,6 +31,7 @@ def arguments() -> argparse.ArgumentParser:
         ("status", "say what runs"),
         ("ssh", "HOST [COMMAND...]: a shell or a command on a host"),
         ("reboot", "HOST: restart a host and wait for it"),
+        ("why", "collect journals, rules and states of all hosts, to see why something failed"),
     ):
         command = commands.add_parser(name, help=text)
         if name != "prepare":
@@ -53,7 +54,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> int:
     options = arguments().parse_args()
-    if options.command in ("prepare", "up", "down", "reboot") and os.geteuid() != 0:
+    if options.command in ("prepare", "up", "down", "reboot", "why") and os.geteuid() != 0:
         print(f"python -m lab {options.command} needs root: run it again with sudo", file=sys.stderr)
         return 2
     try:
@@ -87,8 +88,22 @@ def _do(options: argparse.Namespace) -> int:
         case "ssh":
             command = [*access.ssh_command(options.name), options.host, *options.words]
             os.execvp(command[0], command)
+        case "why":
+            return _why(current_lab(options.name))
         case "reboot":
             lifecycle.reboot(current_lab(options.name), options.host)
+    return 0
+
+
+def _why(lab: Lab) -> int:
+    state = State.of(lab.name)
+    if state.read_lab() is None:
+        print(f"lab {lab.name} is not up. A test that failed has left what it saw below reports/why")
+        return 1
+    for found in why.collect(lab, state.directory / "why"):
+        console.print(f"{found.host:10} {found.file}", soft_wrap=True, markup=False)
+        for line in found.brief.splitlines():
+            console.print(f"{'':10} {line}", soft_wrap=True, markup=False)
     return 0
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from lab.lived_in import way
 from lab.state import LabError, State, chosen_name, write_whole
 from lab.topology import Lab
-from plan.errors import SettingError
-from plan.ssh import path_word
+from plan.engine.errors import SettingError
+from plan.engine.ssh_config import path_word
 
 PLACE = "this repository's folder"
 

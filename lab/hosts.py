@@ -8,7 +8,7 @@ from pyinfra.api.exceptions import PyinfraError
 
 from lab.state import State, current_lab
 from lab.topology import NUMBERS
-from plan.errors import SettingError
+from plan.engine.errors import SettingError
 
 
 class WrongLab(SettingError, PyinfraError):

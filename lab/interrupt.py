@@ -30,14 +30,14 @@ from typing import Any
 from pyinfra_cli.main import main as pyinfra_main  # type: ignore[import-untyped]
 import gevent
 from pyinfra.api import Host
-from pyinfra.connectors.ssh import SSHConnector
 # isort: on
 
 from lab.access import leader
 from lab.state import chosen_name
-from operations import upload
-from plan.incoming import INCOMING
-from tasks import connection
+from operations.engine import pyinfra_inside, upload
+from operations.engine.pyinfra_inside import RUN_COMMAND
+from plan.engine.upload_folder import INCOMING
+from tasks.engine import connection
 
 WAYS = ("during", "after", "cut", "power", "off")
 #: Seconds between two questions to a host whether it is there, for "off".
@@ -94,8 +94,8 @@ class Steps:
 
 def _operation(connector: Any) -> str:
     """The name of the operation at work, or nothing while none is."""
-    operation = connector.host.current_op_hash
-    return ", ".join(connector.state.get_op_meta(operation).names) if operation else ""
+    operation = pyinfra_inside.operation_of(connector.host)
+    return ", ".join(pyinfra_inside.names_of(connector.state, operation)) if operation else ""
 
 
 def _asked_by_a_fact() -> bool:
@@ -112,7 +112,7 @@ def interrupt(step: int, how: str, but: Collection[str]) -> None:
     steps = Steps(step, how, but)
     if how == "off":
         connection.PAUSE = PAUSE
-    run, put = SSHConnector.run_shell_command, upload.send
+    run, put = RUN_COMMAND.now(), upload.send
 
     def run_shell_command(self: Any, *arguments: Any, **named: Any) -> Any:
         if not self.state.is_executing or _asked_by_a_fact():
@@ -122,7 +122,7 @@ def interrupt(step: int, how: str, but: Collection[str]) -> None:
     def send(host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING) -> Any:
         return steps.at(host.connector, name, UPLOAD_SECONDS, lambda: put(host, local, name, sha256, folder))
 
-    SSHConnector.run_shell_command = run_shell_command  # type: ignore[method-assign]
+    RUN_COMMAND.put(run_shell_command)
     upload.send = send
 
 

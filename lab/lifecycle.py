@@ -23,7 +23,7 @@ from lab.guest import guest, write_guest
 from lab.progress import console, stage
 from lab.state import REPOSITORY, LabError, Process, State
 from lab.topology import FRESH, HABITS, LIVED_IN, PHONE, Host, Lab
-from plan.errors import SettingError
+from plan.engine.errors import SettingError
 
 BOOT_SECONDS = 90
 STOP_SECONDS = 25
@@ -81,12 +81,12 @@ def up(lab: Lab, any_net: bool = False) -> None:
         cgroups.clear(state.label, UNPACK)
         bare = [host for host in lab.hosts if not state.root(host).exists()]
         if bare:
-            with stage(f"roots of {_names(bare)}") as tell:
+            with stage(f"roots of {', '.join(host.name for host in bare)}") as tell:
                 _each(bare, lambda host: _unpack(lab, state, host, packed), tell)
         stopped = [host for host in lab.hosts if not _supervised(state, host)]
         for host in stopped:
             _start(lab, state, host)
-        with stage(f"{_names(lab.hosts)} running") as tell:
+        with stage(f"{', '.join(host.name for host in lab.hosts)} running") as tell:
             _each(lab.hosts, lambda host: wait_running(state, host), tell)
         console.print(f"lab {lab.name} ({lab.topology}) is up: {lab.lan_v4}, {lab.lan_v6}", soft_wrap=True)
 
@@ -295,7 +295,3 @@ def _each(hosts: Iterable[Host], work: Callable[[Host], None], tell: Callable[[s
             tell(name)
         for job in jobs.values():
             job.result()
-
-
-def _names(hosts: Iterable[Host]) -> str:
-    return ", ".join(host.name for host in hosts)

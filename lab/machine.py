@@ -14,7 +14,7 @@ from pathlib import Path
 
 from artifacts import cache as artifacts_cache
 from lab.state import LabError
-from plan.errors import SettingError
+from plan.engine.errors import SettingError
 
 # nspawn, the root's builder, bridge rules, package proxy; the rest is on nearly every Debian already.
 MACHINE_PACKAGES = (

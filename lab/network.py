@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lab.state import LabError, State
 from lab.topology import Lab
-from plan.errors import SettingError
+from plan.engine.errors import SettingError
 
 BRIDGE = "lab0"
 CONTROLLER_PORT = "ctl"  # the bridge's end of the controller's leg

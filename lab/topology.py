@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from plan.errors import SettingError
+from plan.engine.errors import SettingError
 
 DEFAULT_NAME = "demo"
 DEFAULT_NET = 77

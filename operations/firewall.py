@@ -10,14 +10,14 @@ from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
-from operations.asked import Want, is_wanted
-from operations.component import compared, install_files, pack, start_unit
-from operations.differs import differs
-from operations.root import NotRoot, as_root
-from operations.script import into_place
-from plan.difference import Change
-from plan.firewall import LOADER, RULES, TABLE, TAKEN_BACK, TRACKING, TRIED, UNCONFIRMED
-from plan.want import Unit
+from operations.engine.announced_changes import differs
+from operations.engine.answers import Want, is_wanted
+from operations.engine.as_root import NotRoot, as_root
+from operations.engine.component import compared, install_files, pack, start_unit
+from operations.engine.shell import into_place
+from plan.engine.difference import Change
+from plan.engine.want import Unit
+from plan.firewall.rules import LOADER, RULES, TABLE, TAKEN_BACK, TRACKING, TRIED, UNCONFIRMED
 
 ROLLBACK = "private-ai-firewall-rollback"
 #: Seconds after which the old rules come back unless a new SSH connection has succeeded.

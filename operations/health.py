@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from pyinfra.api import Host
 
-from facts.have import STAMPS
-from operations.remote import RemoteError, run_on
+from facts.engine.component_state import STAMPS
+from operations.engine.run_on_host import RemoteError, run_on
+from plan.engine.stamp import PATH
 from plan.health import FOLDER, SERVICE, Answer, look_of
-from plan.stamp import PATH
 
 
 def look(target: Host, now: bool) -> Answer:

@@ -11,13 +11,13 @@ from pyinfra import host
 from pyinfra.api import FunctionCommand, StringCommand, operation
 
 from facts.ollama import STORE, Ollama
-from operations.asked import ask, will_ask
-from operations.differs import differs
-from operations.script import below, inside, into_place
-from operations.upload import upload
-from plan import limits
-from plan.difference import Change
-from plan.incoming import MODELS_INCOMING
+from operations.engine.announced_changes import differs
+from operations.engine.answers import ask, will_ask
+from operations.engine.shell import below, inside, into_place
+from operations.engine.upload import upload
+from plan.engine.difference import Change
+from plan.engine.upload_folder import MODELS_INCOMING
+from plan.openclaw import time_limits
 
 #: How long the model stays in memory after the deployment has loaded it: ten years. Not for ever, as after a message of
 #: OpenClaw, so that the gateway can tell that the model has not read the system prompt yet (templates/openclaw).
@@ -107,8 +107,8 @@ def answers(model_name: str, manifest: str, context: int, port: int) -> Generato
         "options": {"num_ctx": context, "num_predict": 1},
     }
     yield StringCommand(
-        f"said=$(curl --disable --silent --show-error --max-time {limits.TOKEN} http://127.0.0.1:{port}/api/generate "
-        f"-d {shlex.quote(json.dumps(asked))}); "
+        f"said=$(curl --disable --silent --show-error --max-time {time_limits.TOKEN} "
+        f"http://127.0.0.1:{port}/api/generate -d {shlex.quote(json.dumps(asked))}); "
         # eval_count is the number of tokens the model made.
         """printf %s "$said" | grep -q '"eval_count":[1-9]' || """
         f'{{ echo {shlex.quote(f"Ollama does not answer with {model_name}:")} "$said" >&2; exit 1; }}'

@@ -9,10 +9,10 @@ from datetime import UTC
 from itertools import groupby, takewhile
 from typing import Any
 
-from plan.difference import Change
-from plan.stamp import Deployed, Stamp
-from plan.terminal import plain
-from plan.want import File
+from plan.engine.difference import Change
+from plan.engine.stamp import Deployed, Stamp
+from plan.engine.terminal_text import plain
+from plan.engine.want import File
 
 #: Characters of a diff's line that people are shown, about as many as most lines of files have, and how many of them
 #: stand before what differs.

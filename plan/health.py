@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from plan.access import ROLES
-from plan.house import Member
-from plan.terminal import plain
+from plan.engine.terminal_text import plain
+from plan.house.access_table import ROLES
+from plan.house.house import Member
 
 State = Literal["ok", "warning", "failed"]
 

@@ -11,17 +11,19 @@ import click
 from pyinfra import host
 
 from facts.headscale import Headscale
-from operations.browsers import approved
-from operations.devices import all_pairings, who_is_who
-from plan.errors import SettingError
-from plan.requests import described, named_request, requests
-from plan.roll import entries
+from operations.devices.nodes import who_is_who
+from operations.engine.run import this_run
+from operations.openclaw.browser_approval import approved
+from operations.openclaw.browsers import all_pairings
+from plan.devices.device_list import entries
+from plan.engine.errors import SettingError
+from plan.openclaw.browser_requests import described, named_request, requests
 from tasks.devices import refuse
-from tasks.run import RUN, leave
-from tasks.this import WrongInput, check_reached, the_house
+from tasks.engine.begin import leave
+from tasks.engine.house import WrongInput, check_reached, the_house
 
 check_reached()
-house, now, given = the_house(), datetime.now(UTC), RUN.data.get("request")
+house, now, given = the_house(), datetime.now(UTC), this_run().command_line.data.get("request")
 known = host.get_fact(Headscale)
 browsers, untold = all_pairings(house)
 if untold and not browsers:
@@ -41,10 +43,10 @@ if given is not None:
         refuse(error)
 elif not waiting:
     leave()
-elif RUN.yes or RUN.dry or not sys.stdin.isatty():
+elif this_run().command_line.yes or this_run().command_line.dry or not sys.stdin.isatty():
     click.echo("To approve one, after you have compared its ID with the one that its page shows:", err=True)
     for each in waiting:
-        file, request = shlex.quote(RUN.inventory), shlex.quote(each.pairing.shown_id)
+        file, request = shlex.quote(this_run().command_line.inventory), shlex.quote(each.pairing.shown_id)
         click.echo(f"pyinfra -y {file} playbooks/browser_approve.py --data request={request}")
     leave()
 else:

@@ -6,14 +6,14 @@ Run: pyinfra -y inventory.py playbooks/chat.py --data message="..."
 import click
 from pyinfra import host, state
 
-from operations.chat import ask
+from operations.engine.run import this_run
+from operations.openclaw.send_message import ask
+from tasks.engine.house import WrongInput, check_reached, the_house
 from tasks.openclaw import TOKEN
-from tasks.run import RUN
-from tasks.this import WrongInput, check_reached, the_house
 
 check_reached()
 house = the_house()
-message = RUN.data.get("message")
+message = this_run().command_line.data.get("message")
 if not message:
     raise WrongInput('message is missing; accepted: any text. Next: add --data message="..."')
 clients = [

@@ -9,13 +9,13 @@ import click
 from pyinfra import host
 
 from facts.headscale import Headscale
-from operations.devices import who_is_who
-from operations.enrolment import enrolled
+from operations.devices.enrolment import enrolled
+from operations.devices.nodes import who_is_who
 from tasks.devices import designated, hours, named_device, ready
+from tasks.engine.begin import leave
+from tasks.engine.house import check_reached, the_house
 from tasks.openclaw import TOKEN
-from tasks.run import leave
 from tasks.tailscale import too_new
-from tasks.this import check_reached, the_house
 
 check_reached()
 house = the_house()

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from facts.headscale import Headscale
-from operations.devices import all_pairings, all_versions, who_is_who
-from plan.roll import entries, table_rows
+from operations.devices.nodes import all_versions, who_is_who
+from operations.openclaw.browsers import all_pairings
+from plan.devices.device_list import entries, table_rows
 from tasks.devices import yes_or_no
-from tasks.run import leave
+from tasks.engine.begin import leave
+from tasks.engine.house import check_reached, the_house
 from tasks.tailscale import too_new
-from tasks.this import check_reached, the_house
 
 check_reached()
 house, now, as_json = the_house(), datetime.now(UTC), yes_or_no("json", "leave it out for a table")

@@ -9,10 +9,10 @@ import click
 from pyinfra import host
 
 from facts.headscale import Headscale
-from operations.devices import removed
-from plan.nodes import leaving
+from operations.devices.nodes import removed
+from plan.devices.vpn_nodes import leaving
 from tasks.devices import named_device
-from tasks.this import WrongInput, check_reached, the_house
+from tasks.engine.house import WrongInput, check_reached, the_house
 
 check_reached()
 house = the_house()

@@ -7,7 +7,7 @@ Exit status: 0 nothing differs, 1 something does, 2 and more: it could not be fo
 from pyinfra import local
 
 from tasks.drift import tell
-from tasks.this import this
+from tasks.engine.hosts import this
 
 local.include("deploy.py")
 tell(this())

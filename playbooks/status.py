@@ -15,11 +15,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from operations.health import look
-from plan.errors import SettingError
+from plan.engine.errors import SettingError
 from plan.health import line, table_rows
 from tasks.devices import refuse
-from tasks.run import leave
-from tasks.this import the_house
+from tasks.engine.begin import leave
+from tasks.engine.house import the_house
 
 now = host.data.get("now", False)
 if not isinstance(now, bool):

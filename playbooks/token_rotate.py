@@ -5,11 +5,11 @@ Run: pyinfra inventory.py playbooks/token_rotate.py [--limit GATEWAY] [--data pa
 
 from pyinfra import host
 
-from operations.token import rotated
-from plan.errors import SettingError
+from operations.openclaw.token import rotated
+from plan.engine.errors import SettingError
 from tasks.devices import refuse, yes_or_no
+from tasks.engine.house import WrongInput, check_reached, the_house
 from tasks.openclaw import SECRET, account_number, from_itself, service
-from tasks.this import WrongInput, check_reached, the_house
 
 check_reached()
 house, fate, show = the_house(), host.data.get("pairings", "keep"), yes_or_no("show", "leave it out to show nothing")

@@ -9,36 +9,30 @@ from pathlib import Path
 
 from pyinfra import host, logger
 
-from facts.have import block_text
-from facts.machine import boot_of
-from facts.profile import CONTROL_NAMES
-from operations.claims import claimed
-from operations.component import component, install_block
-from plan.authority import other_house
-from plan.beside import check_beside
-from plan.checks import OWNERS
-from plan.claims import UNITS, accounts_of, claim_file
-from plan.errors import SettingError
-from plan.firewall import apt_as_root, locked_out, tunnel
-from plan.house import House, leads_to
-from plan.identity import another_name, foreign_addresses, left_behind, twins
-from plan.incoming import INCOMING
-from plan.preflight import NeededPort, check_host, idle_ssh_rows
-from plan.room import MODELS, libraries_room
-from plan.want import Account, Block, Component, Directory, File, Unit
-from tasks.connection import through_another
-from tasks.render import render
-from tasks.this import (
-    This,
-    WrongInput,
-    authority_seen,
-    choice_of,
-    known_profiles,
-    left_out,
-    model_of,
-    program,
-    room_for,
-)
+from facts.base.capabilities import boot_of
+from facts.base.profile import CONTROL_NAMES
+from facts.engine.component_state import block_text
+from operations.engine.claims import claimed
+from operations.engine.component import component, install_block
+from plan.base.memory_and_disks import MODELS, libraries_room
+from plan.base.preflight import NeededPort, check_host, idle_ssh_rows
+from plan.ca import other_house
+from plan.engine.claims import UNITS, accounts_of, claim_file
+from plan.engine.errors import SettingError
+from plan.engine.upload_folder import INCOMING
+from plan.engine.want import Account, Block, Component, Directory, File, Unit
+from plan.firewall.package_sources import apt_as_root
+from plan.firewall.rules import locked_out, tunnel
+from plan.house.house import House, leads_to
+from plan.house.machine_identity import another_name, foreign_addresses, left_behind, twins
+from plan.other_programs.check import check_beside
+from plan.verification import OWNERS
+from tasks.engine.connection import through_another
+from tasks.engine.hosts import This, authority_seen, known_profiles
+from tasks.engine.house import WrongInput, left_out
+from tasks.engine.programs import program
+from tasks.engine.texts import render
+from tasks.ollama_model import choice_of, model_of, room_for
 
 #: Every host: to be reached, to be checked, to fetch over HTTPS.
 PACKAGES = ("ca-certificates", "curl", "nftables", "openssl")

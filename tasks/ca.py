@@ -6,14 +6,14 @@ import ipaddress
 
 from pyinfra import inventory
 
-from facts.certificate import CaCertificate
-from operations.asked import NotYet, ask
-from operations.certificate import authority
-from operations.component import component
-from plan.authority import authority_name
-from plan.house import House
-from plan.want import Component, Effect, File
-from tasks.this import This
+from facts.ca import CaCertificate
+from operations.ca import authority
+from operations.engine.answers import NotYet, ask
+from operations.engine.component import component
+from plan.ca import authority_name
+from plan.engine.want import Component, Effect, File
+from plan.house.house import House
+from tasks.engine.hosts import This
 
 #: The system's store as one file, which programs read.
 STORE = "/etc/ssl/certs/ca-certificates.crt"

@@ -8,16 +8,17 @@ from typing import NoReturn
 
 from pyinfra import host, inventory, logger
 
-from facts.certificate import CaCertificate
+from facts.ca import CaCertificate
 from facts.headscale import Headscale
-from operations.asked import ask
-from operations.devices import nodes, untidy
-from operations.remote import RemoteError, run_on
-from plan.devices import SETTING, Device
-from plan.errors import SettingError, nearest
-from plan.house import House
-from tasks.run import RUN
-from tasks.this import This, WrongInput
+from operations.devices.nodes import nodes, untidy
+from operations.engine.answers import ask
+from operations.engine.run import this_run
+from operations.engine.run_on_host import RemoteError, run_on
+from plan.devices.declared import SETTING, Device
+from plan.engine.errors import SettingError, nearest
+from plan.house.house import House
+from tasks.engine.hosts import This
+from tasks.engine.house import WrongInput
 
 
 def deploy(this: This) -> None:
@@ -32,7 +33,8 @@ def named_device(house: House, others: Iterable[str] = ()) -> str:
 
     Raises WrongInput.
     """
-    name, known = RUN.data.get("device"), sorted({device.name for device in house.devices} | set(others))
+    name = this_run().command_line.data.get("device")
+    known = sorted({device.name for device in house.devices} | set(others))
     accepted = f"the name of a device: {', '.join(known) or 'there is none'}"
     if name is None:
         refuse(SettingError("--data device", name, accepted, "add --data device=NAME"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,17 @@ from typing import Any
 import click
 from pyinfra import host, inventory
 
-from facts.contents import Contents
-from operations.differs import planned
-from operations.stamp import stamped
+from facts.engine.file_contents import Contents
+from operations.engine.announced_changes import planned
+from operations.engine.run import once_a_run, this_run
+from operations.engine.stamp import stamped
 from plan.drift import Found, HostDrift, as_json, content_diff, report
-from plan.stamp import UNKNOWN, Deployed, parse_revision, parse_stamp, settings_digest
-from tasks.run import RUN, leave
-from tasks.this import This, choice_of, entries, program
+from plan.engine.stamp import UNKNOWN, Deployed, parse_revision, parse_stamp, settings_digest
+from tasks.engine.begin import leave
+from tasks.engine.hosts import This
+from tasks.engine.house import entries
+from tasks.engine.programs import program
+from tasks.ollama_model import choice_of
 
 COMPONENT = "Drift"
 REPOSITORY = Path(__file__).parent.parent
@@ -32,8 +35,6 @@ STYLES: dict[str, dict[str, Any]] = {
     "place": {"fg": "cyan"},
     "good": {"fg": "green"},
 }
-#: Of this run: the hosts that have been planned.
-_hosts: dict[str, HostDrift] = {}
 _ASKING = threading.Lock()
 
 
@@ -55,7 +56,7 @@ def deployed(this: This) -> Deployed:
     return Deployed(revision(), settings(), {**programs, "pyinfra": version("pyinfra")}, this.member.name)
 
 
-@cache
+@once_a_run
 def settings() -> str:
     """The digest of what this run's inventory and group data say."""
     return settings_digest(entries())
@@ -71,17 +72,17 @@ def revision() -> str:
         return _revision()
 
 
-@cache
+@once_a_run
 def _revision() -> str:
     asked = ask_git()
     said = asked.communicate()[0] if asked else ""
     return parse_revision(said) if asked and asked.returncode == 0 else UNKNOWN
 
 
-@cache
+@once_a_run
 def ask_git() -> subprocess.Popen[str] | None:
     """Begin to ask: git looks through the files while the hosts are asked. None without git."""
-    settings = ("inventory*.py", "group_data", Path(RUN.inventory or "inventory.py").name)
+    settings = ("inventory*.py", "group_data", Path(this_run().command_line.inventory or "inventory.py").name)
     excluded = (f":(exclude){name}" for name in settings)
     # Looking must not wait for, or take, the lock of somebody who commits at this moment.
     command = ["git", "--no-optional-locks", "-C", str(REPOSITORY), "status", "--porcelain=v2", "--branch"]
@@ -97,6 +98,12 @@ def ask_git() -> subprocess.Popen[str] | None:
         return None
 
 
+@once_a_run
+def _planned() -> dict[str, HostDrift]:
+    """What differs on the hosts that have been planned, by name."""
+    return {}
+
+
 def tell(this: This) -> None:
     """After the deployment was planned for this host: see what differs. The last host prints it for all, and ends the
     run: with status 0 when nothing differs, with 1 when something does."""
@@ -107,7 +114,8 @@ def tell(this: This) -> None:
         found += [(component, change) for change in changes if component != COMPONENT]
     shown = [change.shown for _, change in found if change.shown]
     present = iter(host.get_fact(Contents, of=shown) if shown else ())
-    _hosts[host.name] = HostDrift(
+    planned_hosts = _planned()
+    planned_hosts[host.name] = HostDrift(
         host.name,
         parse_stamp(this.profile.stamp),
         deployed(this),
@@ -116,9 +124,9 @@ def tell(this: This) -> None:
             for component, change in found
         ),
     )
-    if len(_hosts) < len(inventory.get_active_hosts()):
+    if len(planned_hosts) < len(inventory.get_active_hosts()):
         return
-    hosts = [_hosts[name] for name in sorted(_hosts)]
+    hosts = [planned_hosts[name] for name in sorted(planned_hosts)]
     if host.data.get("json"):
         click.echo(json.dumps(as_json(hosts), indent=2))
     else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from operations.firewall import firewall
-from plan.claims import ACCOUNTS
-from plan.firewall import LOADER, RULES, TABLE, TRACKING, apt_of, ruleset
-from plan.want import Component, Directory, File, Unit
-from tasks.render import render, static
-from tasks.this import This
+from plan.engine.claims import ACCOUNTS
+from plan.engine.want import Component, Directory, File, Unit
+from plan.firewall.package_sources import apt_of
+from plan.firewall.rules import LOADER, RULES, TABLE, TRACKING, ruleset
+from tasks.engine.hosts import This
+from tasks.engine.texts import render, static
 
 UNIT = "/etc/systemd/system/private-ai-firewall.service"
 

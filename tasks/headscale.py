@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 
-from operations.certificate import server_certificate
-from operations.component import component
-from operations.headscale import users
-from plan.house import House
-from plan.policy import policy
-from plan.want import Component, Directory, File, Unit
+from operations.ca import server_certificate
+from operations.engine.component import component
+from operations.headscale.users import users
+from plan.engine.want import Component, Directory, File, Unit
+from plan.headscale.policy import policy
+from plan.house.house import House
 from tasks.ca import certificate_path
-from tasks.render import render
-from tasks.this import This, program
-from tasks.wanted import program_want, running_program
+from tasks.engine.hosts import This
+from tasks.engine.programs import program, program_want, running_program
+from tasks.engine.texts import render
 
 CONFIG = "/etc/headscale/config.yaml"
 POLICY = "/etc/headscale/policy.json"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
-from facts.certificate import RENEW_DAYS
-from facts.have import STAMPS, inputs_digest, through_manager, unit_call
+from facts.ca import RENEW_DAYS
+from facts.engine.component_state import STAMPS, inputs_digest, through_manager, unit_call
 from facts.ollama import STORE
-from operations.asked import NotYet
-from operations.component import component
-from plan import drop_ins
-from plan.claims import UNITS
+from operations.engine.answers import NotYet
+from operations.engine.component import component
+from plan.engine.claims import UNITS
+from plan.engine.want import Component, Directory, File, Unit
 from plan.health import (
     AGAIN_S,
     AUTHORITY_WARN_DAYS,
@@ -24,10 +24,11 @@ from plan.health import (
     SERVICE,
     TIMER,
 )
-from plan.want import Component, Directory, File, Unit
+from plan.other_programs import drop_ins
 from tasks import base, ca, firewall, headscale, ollama, openclaw, tailscale
-from tasks.render import render
-from tasks.this import This, choice_of, vpn_of
+from tasks.engine.hosts import This, vpn_of
+from tasks.engine.texts import render
+from tasks.ollama_model import choice_of
 
 PROGRAM = "/usr/local/sbin/private-ai-health"
 #: An administrator's own program; it is called when the state changes, and is not managed.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 
-from operations.component import component
+from operations.engine.component import component
 from operations.ollama import answers, asks
 from operations.ollama import model as lay_down
-from plan import limits
-from plan.checks import is_vpn
-from plan.chosen import RECORD, record
-from plan.house import House
-from plan.want import Component, Directory, File, Unit
-from tasks.render import render
-from tasks.this import This, choice_of, model_of, program, vpn_of
-from tasks.wanted import program_want, running_program
+from plan.engine.want import Component, Directory, File, Unit
+from plan.house.house import House
+from plan.ollama.recorded_choice import RECORD, record
+from plan.openclaw import time_limits
+from plan.verification import is_vpn
+from tasks.engine.hosts import This, vpn_of
+from tasks.engine.programs import program, program_want, running_program
+from tasks.engine.texts import render
+from tasks.ollama_model import choice_of, model_of
 
 UNIT = "/etc/systemd/system/ollama.service"
 VPN_SOCKET = "ollama-vpn.socket"
@@ -37,7 +38,7 @@ def deploy(this: This) -> None:
     name = choice.entry.name
     found_files = model_of(this.member)
     files = found_files.model
-    unit = render("ollama/ollama.service.j2", port=port, context=choice.context, gpu=gpu, load_seconds=limits.LOAD)
+    unit = render("ollama/ollama.service.j2", port=port, context=choice.context, gpu=gpu, load_seconds=time_limits.LOAD)
     wanted = Component(
         programs=(found,),
         directories=(Directory("/var/lib/ollama", "ollama", "ollama", "0750"), Directory("/etc/private-ai")),

@@ -9,16 +9,18 @@ from pathlib import Path
 from pyinfra import host
 
 from artifacts.store import Program
-from facts.have import ComponentState, unit_call
-from operations.asked import NotYet, ask
-from operations.certificate import server_certificate
-from operations.component import component
-from operations.openclaw import Image, image, loaded
-from plan import limits
-from plan.environment import FOREIGN_TO_PODMAN, PODMAN
-from plan.house import House, Member
-from plan.models import Choice
-from plan.openclaw import (
+from facts.engine.component_state import ComponentState, unit_call
+from operations.ca import server_certificate
+from operations.engine.answers import NotYet, ask
+from operations.engine.component import component
+from operations.engine.run import once_a_run
+from operations.openclaw.image import Image, image, loaded
+from plan.engine.command_environment import FOREIGN_TO_PODMAN, PODMAN
+from plan.engine.want import Component, Directory, File, Secret, Unit
+from plan.house.house import House, Member
+from plan.ollama.model_choice import Choice
+from plan.openclaw import time_limits
+from plan.openclaw.configuration import (
     ACCOUNT,
     CONTAINER_ADDRESS,
     CONTAINER_PREFIX,
@@ -33,10 +35,11 @@ from plan.openclaw import (
     ollama_host,
     openclaw_config,
 )
-from plan.want import Component, Directory, File, Secret, Unit
 from tasks.ca import certificate_path
-from tasks.render import render, static
-from tasks.this import This, choice_of, program, vpn_of
+from tasks.engine.hosts import This, vpn_of
+from tasks.engine.programs import program
+from tasks.engine.texts import render, static
+from tasks.ollama_model import choice_of
 
 CONFIG = "/etc/openclaw/openclaw.json"
 TOKEN = "/etc/openclaw/token"
@@ -127,7 +130,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
         # Where the kernel offers no such controller, Podman refuses to start a container with a limit.
         pids=PIDS if "pids" in controllers else 0,
         memory=f"{MEMORY_GIB}g" if "memory" in controllers else "",
-        start_seconds=limits.START,
+        start_seconds=time_limits.START,
         own_sites=OWN_SITES,
         foreign=FOREIGN_TO_PODMAN,
         podman=PODMAN,
@@ -165,9 +168,9 @@ def _first_message(this: This, choices: Mapping[str, Choice]) -> tuple[File, ...
         host=ollama_host(this.member, server),
         address=f"{address}:{this.house.port('ollama')}",
         model=choices[server.name].entry.name,
-        ready_seconds=limits.STARTED,
-        answer_seconds=limits.FIRST_ANSWER,
-        session_seconds=limits.SESSION,
+        ready_seconds=time_limits.STARTED,
+        answer_seconds=time_limits.FIRST_ANSWER,
+        session_seconds=time_limits.SESSION,
     )
     return (
         File(FIRST_MESSAGE, static("openclaw/first-message.mjs")),
@@ -176,7 +179,7 @@ def _first_message(this: This, choices: Mapping[str, Choice]) -> tuple[File, ...
             WARM_SERVICE,
             render(
                 "openclaw/openclaw-warm.service.j2",
-                seconds=limits.FIRST_MESSAGE,
+                seconds=time_limits.FIRST_MESSAGE,
                 foreign=FOREIGN_TO_PODMAN,
                 podman=PODMAN,
             ),
@@ -185,18 +188,20 @@ def _first_message(this: This, choices: Mapping[str, Choice]) -> tuple[File, ...
     )
 
 
-#: Host -> number of OpenClaw's account, once it is known: it does not change.
-_numbers: dict[str, int] = {}
+@once_a_run
+def _numbers() -> dict[str, int]:
+    """Host -> number of OpenClaw's account, once it is known: it does not change."""
+    return {}
 
 
 def account_number() -> int | None:
     """The number of OpenClaw's account on this host; None before it is made. Cost: one remote command per run."""
-    if host.name not in _numbers:
+    if host.name not in _numbers():
         seen = ask(host, ComponentState, component=WHO).accounts
         if ACCOUNT not in seen:
             return None
-        _numbers[host.name] = seen[ACCOUNT]
-    return _numbers[host.name]
+        _numbers()[host.name] = seen[ACCOUNT]
+    return _numbers()[host.name]
 
 
 def quadlet_path(uid: int) -> str:
@@ -213,7 +218,7 @@ def service(house: House, gateway: Member, uid: int) -> Unit:
         in_force="podman inspect --format '{{.Image}}' openclaw",
         # It says ready:false with status 200 at first, and the web page answers any unknown path.
         ready=f"{from_itself(house, gateway)}/readyz | grep -q '\"ready\":true'",
-        ready_seconds=limits.STARTED,
+        ready_seconds=time_limits.STARTED,
         then=SEND_FIRST_MESSAGE,
         enable=False,
         user=ACCOUNT,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from artifacts import pins
-from operations.component import component
-from operations.headscale import joined
-from operations.policy import policy_heard
-from plan.clients import cut_off_from
-from plan.house import House
-from plan.want import Component, File, Unit
+from operations.engine.component import component
+from operations.headscale.policy_in_force import policy_heard
+from operations.tailscale import joined
+from plan.engine.want import Component, File, Unit
+from plan.house.house import House
+from plan.tailscale.client_versions import cut_off_from
 from tasks import ca
-from tasks.render import render
-from tasks.this import This, program
-from tasks.wanted import program_want, running_program
+from tasks.engine.hosts import This
+from tasks.engine.programs import program, program_want, running_program
+from tasks.engine.texts import render
 
 DEFAULTS = "/etc/default/tailscaled"
 UNIT = "/etc/systemd/system/tailscaled.service"
@@ -75,6 +75,9 @@ def service() -> Unit:
 
 
 def too_new() -> str:
-    """Tailscale's version from which on a client cannot reach this house's hosts, "" for none; see plan/clients.py."""
+    """Tailscale's version from which on a client cannot reach this house's hosts, "" for none.
+
+    See plan/tailscale/client_versions.py.
+    """
     programs = pins.load().programs
     return cut_off_from(programs["headscale"].version, programs["tailscale"].version)

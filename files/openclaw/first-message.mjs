@@ -5,7 +5,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { request } from "node:https";
 
-// From plan/limits.py, by openclaw-warm.
+// From plan/openclaw/time_limits.py, by openclaw-warm.
 const [READY_SECONDS, ANSWER_SECONDS, SESSION_SECONDS] = process.argv.slice(2).map(Number);
 const NO_ANSWER = 75;
 // Like any conversation over HTTP, but for its name. One that is kept in memory only ("incognito") would have another

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from lab.state import current_lab
 from lab.topology import FRESH, TOPOLOGIES
+from lab.why import collect
 from tests.lab.breakages import results
 
 REPO = Path(__file__).parent.parent.parent
@@ -51,23 +53,59 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[results.RESULTS] = []
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs deployed houses comes after those that deploy them; breaking things comes last."""
+    """What needs deployed houses comes after those that deploy them; breaking things comes last. Tests of one group use
+    one lab, one after the other; groups are carried out side by side (pytest -n 3 --dist loadgroup)."""
     here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
     late = tuple(here / f"test_{name}.py" for name in ("moved", "diff", "health", "devices", "breakages"))
     items.sort(key=lambda item: late.index(item.path) + 1 if item.path in late else 0)
 
 
+#: Files with a lab, or a browser, of their own.
+APART = {"test_gateways": "pair", "test_lived_in": "lived-in", "test_enrolment_page": "page"}
+#: Files that need people's devices and browsers, or break a deployed house: another lab of topology `single`. They
+#: share the folder of enrolment pages.
+PEOPLE = ("test_phone", "test_token", "test_ui", "test_diff", "test_health", "test_devices", "test_breakages")
+
+
+def _group(item: pytest.Item) -> str:
+    parameters = getattr(item, "callspec", None)
+    if "split" in (parameters.params.values() if parameters else ()):
+        return "split"
+    name = item.path.stem
+    return APART.get(name) or ("people" if name in PEOPLE else "single")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    found = config.stash[results.RESULTS]
+    reports = [each for kind in ("passed", "failed") for each in terminalreporter.stats.get(kind, [])]
+    found = [value for each in reports for name, value in each.user_properties if name == results.PROPERTY]
     if found:
         terminalreporter.section("breakages")
         terminalreporter.write_line(results.table(found, config.get_terminal_writer().fullwidth))
         results.write(found, REPO / "reports" / "breakages.json")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed leaves what its lab's hosts say, before the lab goes away."""
+    report = yield
+    if report.failed:
+        labs = {each.name for each in getattr(item, "funcargs", {}).values() if isinstance(each, TestLab)}
+        labs |= {
+            each.lab.name
+            for each in getattr(item, "funcargs", {}).values()
+            if hasattr(each, "lab") and isinstance(each.lab, TestLab)
+        }
+        for name in sorted(labs):
+            folder = REPO / "reports" / "why" / re.sub(r"[^\w.-]+", "-", item.name) / name
+            lines = [f"{found.host}: {found.brief} ({found.file})" for found in collect(current_lab(name), folder)]
+            report.sections.append((f"lab {name}", "\n".join(lines)))
+    return report
 
 
 @dataclass(frozen=True)
@@ -82,7 +120,8 @@ class TestLab:
 
     @property
     def name(self) -> str:
-        return f"test-{self.topology}" if self.profile == FRESH else f"lived-{self.topology}"
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+        return "-".join(filter(None, ("test" if self.profile == FRESH else "lived", self.topology, worker)))
 
     @property
     def inventory(self) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.lab.breakages import BREAKAGES
 from tests.lab.breakages.breakage import HOSTS, Breakage, Report, Seen, Topology, judge, matches, not_whole
-from tests.lab.breakages.results import RESULTS, Result
+from tests.lab.breakages.results import PROPERTY, Result
 from tests.lab.conftest import STAMP, TestLab
 
 
@@ -100,7 +100,7 @@ def test_a_breakage_is_caught_and_repaired(bench: Bench, breakage: Breakage, req
     by = [check for check in after if _caught(breakage, bench.topology, check, after)]
     seconds = time.monotonic() - begun
     result = Result(bench.topology, breakage, by, seconds, sorted(done.keys() - {STAMP}), complaints)
-    request.config.stash[RESULTS].append(result)
+    request.node.user_properties.append((PROPERTY, result.as_json()))
     assert not complaints, "\n".join(complaints)
     bench.sure = True
 

@@ -16,8 +16,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from plan.devices import Kind
-from plan.enrolment import page, profile
+from plan.devices.declared import Kind
+from plan.devices.enrolment_page import page, profile
 from tests.unit.enrolments import CONTROL, KEY, KINDS, TOKEN, UI, enrolment, make_ca
 
 SHOTS = Path(__file__).parent.parent.parent / "reports" / "enrolment"

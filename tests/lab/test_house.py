@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from plan.checks import secret_files
-from plan.incoming import IMAGE_INCOMING
+from plan.engine.upload_folder import IMAGE_INCOMING
+from plan.verification import secret_files
 from tests.lab import neighbours
 from tests.lab.conftest import REPO, STAMP, TestLab
 from tests.unit import houses

@@ -17,7 +17,7 @@ import pytest
 
 from lab.lived_in import way
 from lab.topology import LIVED_IN, OUTSIDERS
-from plan.stamp import PATH as STAMP_PATH
+from plan.engine.stamp import PATH as STAMP_PATH
 from tests.lab.conftest import TestLab, bring_up
 from tests.lab.held import go_on, inside, others
 from tests.lab.household import LAPTOP, SERVER, Person, commands, person, python_block

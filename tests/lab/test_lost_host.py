@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from tasks.connection import PAUSES
+from tasks.engine.connection import PAUSES
 from tests.lab.conftest import TestLab
 from tests.lab.traces import left_over
 

@@ -23,7 +23,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from lab.access import run_on
-from plan.enrolment import fingerprint
+from plan.devices.enrolment_page import fingerprint
 from tests.lab.browser import TRUST, browser_in
 from tests.lab.conftest import REPO, TestLab
 from tests.lab.inventories import GROUPS, write_inventory

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from plan.profile import LAST_RUN
+from plan.base.profile import LAST_RUN
 from tests.lab.conftest import REPO, TestLab
 from tests.lab.held import inside
 from tests.lab.traces import left_over

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from operations.engine.run import begin_run
 from tests.unit import messages
 
 #: For every run: the same cases each time, so that a run says something about the change and not about luck.
@@ -17,29 +20,41 @@ settings.register_profile("long", max_examples=2500, deadline=None, suppress_hea
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
 settings.load_profile(PROFILE)
 
-#: Made-up cases that passed, by test.
-CASES = pytest.StashKey[dict[str, int]]()
+#: The name under which a test's report carries the number of made-up cases that passed.
+PROPERTY = "made-up cases"
+
+
+@pytest.fixture(autouse=True)
+def run() -> None:
+    """Each test is a run of its own."""
+    begin_run()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[CASES] = {}
     messages.listen()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # They look at what the others have produced.
+    # They look at what the others have produced, in the same process.
     items.sort(key=lambda item: item.path.name == "test_messages.py")
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("unit"))
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     said = getattr(item, "hypothesis_statistics", "")
     if said:
-        item.config.stash[CASES][item.nodeid] = sum(map(int, re.findall(r"(\d+) passing", said)))
+        item.user_properties.append((PROPERTY, sum(map(int, re.findall(r"(\d+) passing", said)))))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    cases = config.stash[CASES]
+    everything = [each for found in terminalreporter.stats.values() for each in found]
+    reports = [each for each in everything if isinstance(each, pytest.TestReport)]
+    cases: list[Any] = [
+        value for each in reports if each.when == "teardown" for name, value in each.user_properties if name == PROPERTY
+    ]
     if cases:
         terminalreporter.write_line(
-            f"hostile input: {sum(cases.values()):,} made-up cases in {len(cases)} tests, profile {PROFILE}"
+            f"hostile input: {sum(cases):,} made-up cases in {len(cases)} tests, profile {PROFILE}"
         )

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, get_args
 
-from facts.certificate import CA_FOLDER
-from operations import certificate
-from plan.devices import Kind
-from plan.enrolment import Enrolment
+from facts.ca import CA_FOLDER
+from operations import ca
+from plan.devices.declared import Kind
+from plan.devices.enrolment_page import Enrolment
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 KEY = "hskey-auth-1a2b3c4d5e6f-" + "0123456789abcde-" * 4
@@ -21,7 +21,7 @@ CONTROL = "https://headscale.house.internal:443"
 
 def make_ca(folder: Path) -> str:
     """A CA's certificate, made in `folder` by the deployment's own command."""
-    script = certificate.authority_script("Private AI house CA", ("DNS:house.internal",))
+    script = ca.authority_script("Private AI house CA", ("DNS:house.internal",))
     subprocess.run(["sh", "-c", script.replace(CA_FOLDER, str(folder))], check=True, capture_output=True)
     return (folder / "ca.crt").read_text()
 

@@ -20,25 +20,27 @@ from pyinfra.context import ctx_host, ctx_inventory, ctx_state
 
 from artifacts.store import Blob, Model, ProgramFile
 from artifacts.store import Program as Obtained
-from facts.certificate import CaCertificate, CaKeyAccess, CertificateState, ServerCertificate
-from facts.have import ComponentState
+from facts.ca import CaCertificate, CaKeyAccess, CertificateState, ServerCertificate
+from facts.engine.ask_together import Together, question
+from facts.engine.component_state import ComponentState
 from facts.headscale import Headscale, HeadscaleState
 from facts.ollama import ModelStores, Ollama, OllamaModels, Stores
 from facts.tailscale import Tailscale, TailscaleState
-from facts.together import Together, question
-from operations import certificate
-from operations import openclaw as image
-from operations.component import brought
+from operations import ca as certificates
+from operations.engine.component import brought
+from operations.engine.upload import uploaded
 from operations.firewall import guarded
-from operations.openclaw import ImagePresent, ImageSeen
-from operations.upload import uploaded
-from plan.house import House
-from plan.machine import FOLDERS, Disk, Machine
-from plan.models import Choice, Hardware, choose
-from plan.profile import Profile
-from plan.want import Component, Have
+from operations.openclaw import image as image
+from operations.openclaw.image import ImagePresent, ImageSeen
+from plan.base.capabilities import FOLDERS, Disk, Machine
+from plan.base.profile import Profile
+from plan.engine.want import Component, Have
+from plan.house.house import House
+from plan.ollama.model_choice import Choice, choose
+from plan.ollama.model_fit import Hardware
 from tasks import base, ca, devices, firewall, headscale, ollama, openclaw, tailscale
-from tasks.this import ModelFiles, This
+from tasks.engine.hosts import This
+from tasks.ollama_model import ModelFiles
 
 PROFILE = Profile(
     hostname="",
@@ -96,6 +98,7 @@ class Fake:
     connected: bool = True
     print_prefix: str = ""
     current_op_hash: str = ""
+    executing_op_hash: str = ""
     data: Mapping[str, object] = field(default_factory=dict)
 
     def get_fact(self, fact: type, **arguments: Any) -> Any:
@@ -170,7 +173,7 @@ def deployed(house: House) -> dict[str, Fake]:
     """All hosts of a house after a first deployment."""
     members = house.members
     # What an earlier house was asked is not this one's.
-    openclaw._numbers.clear()
+    openclaw._numbers().clear()
     hosts = {each.name: Fake(each.name, bare(f"100.64.0.{number}")) for number, each in enumerate(members, 1)}
 
     def stage(*parts: tuple[str, Callable[[This], None]]) -> None:
@@ -218,7 +221,7 @@ def _tasks(here: Fake) -> Iterator[None]:
         return lambda name, **arguments: here.do(operation, **arguments)
 
     with ExitStack() as stack:
-        for module in (base, firewall, ca, headscale, tailscale, devices, ollama, openclaw, certificate, image):
+        for module in (base, firewall, ca, headscale, tailscale, devices, ollama, openclaw, certificates, image):
             found: dict[str, Any] = {
                 name: carried_out(carriers.get(name) or getattr(module, name))
                 for name in operations

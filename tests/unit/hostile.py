@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from plan.access import SOURCES, TARGETS
-from plan.devices import KINDS
-from plan.house import House
+from plan.devices.declared import KINDS
+from plan.house.access_table import SOURCES, TARGETS
+from plan.house.house import House
 
 #: Pieces that mean something to a shell, to nft, systemd, YAML, JSON, HTML, openssl, curl, ssh, jinja, a terminal or a
 #: path; and pieces that only look like something good.

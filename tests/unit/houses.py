@@ -6,8 +6,8 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-from plan.house import House
-from plan.inventory import HostEntry, build_house
+from plan.house.house import House
+from plan.house.inventory import HostEntry, build_house
 
 SETTINGS: dict[str, Any] = {
     name: value

@@ -21,10 +21,10 @@ from paramiko import SSHException
 from pyinfra.api.exceptions import PyinfraError
 
 from artifacts.errors import ArtifactError
-from operations.asked import NotYet
-from operations.remote import RemoteError
-from operations.upload import UploadError
-from plan.errors import SettingError
+from operations.engine.answers import NotYet
+from operations.engine.run_on_host import RemoteError
+from operations.engine.upload import UploadError
+from plan.engine.errors import SettingError
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("plan", "facts", "operations", "tasks", "artifacts")
@@ -149,7 +149,7 @@ def _of_file(file: Path) -> Iterator[Place]:
                     makers[inner.name] = inner
     inside = {id(each) for maker in makers.values() for each in ast.walk(maker)}
     for call in ast.walk(tree):
-        if not isinstance(call, ast.Call) or id(call) in inside or file == ROOT / "plan/errors.py":
+        if not isinstance(call, ast.Call) or id(call) in inside or file == ROOT / "plan/engine/errors.py":
             continue
         if any(_is_error(each) for argument in call.args for each in ast.walk(argument)):
             # It hands on the error that it is given.

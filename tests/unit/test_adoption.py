@@ -12,13 +12,14 @@ import pytest
 from pyinfra.api import FunctionCommand, StringCommand
 
 from artifacts.__main__ import main
+from facts.base.profile import HostProfile
 from facts.ollama import ModelStores, Ollama, OllamaModels, SoundBlobs, Stores
-from facts.profile import HostProfile
 from operations import ollama
-from operations.script import inside
-from plan.incoming import MODELS_INCOMING
-from plan.machine import FOLDERS, Disk
-from tasks import this
+from operations.engine.run import begin_run
+from operations.engine.shell import inside
+from plan.base.capabilities import FOLDERS, Disk
+from plan.engine.upload_folder import MODELS_INCOMING
+from tasks import ollama_model
 from tests.unit.artifacts_server import Site, serving, sha256
 from tests.unit.fakes import Fake, context
 from tests.unit.houses import single
@@ -28,7 +29,7 @@ from tests.unit.test_preflight import GOOD
 WEIGHTS_BLOB, CONFIG_BLOB = f"sha256-{sha256(WEIGHTS)}", f"sha256-{sha256(CONFIG)}"
 SHARE = "/usr/share/ollama/.ollama/models/blobs"
 NOTHING = Stores(frozenset(), {}, {})
-Find = Callable[..., this.ModelFiles]
+Find = Callable[..., ollama_model.ModelFiles]
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def find(monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
     """`model_of` for a host with these stores; blobs in `damaged` have another content than their names say."""
     asked: list[type] = []
 
-    def find(stores: Stores, damaged: frozenset[str] = frozenset()) -> this.ModelFiles:
+    def find(stores: Stores, damaged: frozenset[str] = frozenset()) -> ollama_model.ModelFiles:
         def get_fact(fact: type, paths: tuple[str, ...] = ()) -> Any:
             asked.append(fact)
             if fact is SoundBlobs:
@@ -56,14 +57,15 @@ def find(monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
             return stores
 
         host = SimpleNamespace(get_fact=get_fact, log=lambda text: None)
-        monkeypatch.setattr(this, "inventory", SimpleNamespace(get_host=lambda name: host))
-        monkeypatch.setattr(this, "choice_of", lambda member: SimpleNamespace(entry=SimpleNamespace(name="tiny:1b")))
-        monkeypatch.setattr(this, "ask", lambda of, fact: of.get_fact(fact))
-        monkeypatch.setattr(this, "_stores", {})
-        monkeypatch.setattr(this, "_models", {})
-        monkeypatch.setattr(this, "_obtain", lambda *arguments: main(list(arguments)))
+        monkeypatch.setattr(ollama_model, "inventory", SimpleNamespace(get_host=lambda name: host))
+        monkeypatch.setattr(
+            ollama_model, "choice_of", lambda member: SimpleNamespace(entry=SimpleNamespace(name="tiny:1b"))
+        )
+        monkeypatch.setattr(ollama_model, "ask", lambda of, fact: of.get_fact(fact))
+        begin_run()
+        monkeypatch.setattr(ollama_model, "obtain", lambda *arguments: main(list(arguments)))
         asked.clear()
-        found = this.model_of(single().member("home"))
+        found = ollama_model.model_of(single().member("home"))
         # Blobs are read whole only when there is something to adopt, and never twice.
         assert asked.count(SoundBlobs) <= 1 and asked.count(ModelStores) == 1
         return found
@@ -132,15 +134,13 @@ def test_what_an_interrupted_run_has_sent_counts_as_room(monkeypatch: pytest.Mon
     profile = replace(GOOD, ram_mib=8 * 1024, machine=replace(GOOD.machine, disks=disks))
     seen = {ModelStores: Stores(frozenset(), {}, {}, begun=4 * 2**30), HostProfile: profile}
     asked = SimpleNamespace(data=SimpleNamespace(get=lambda name: "qwen2.5:7b" if name == "ollama_model" else None))
-    monkeypatch.setattr(this, "inventory", SimpleNamespace(get_host=lambda name: asked))
-    monkeypatch.setattr(this, "ask", lambda of, fact: seen[fact])
-    monkeypatch.setattr(this, "registry_reachable", lambda: True)
-    for known in ("_stores", "_choices"):
-        monkeypatch.setattr(this, known, {})
+    monkeypatch.setattr(ollama_model, "inventory", SimpleNamespace(get_host=lambda name: asked))
+    monkeypatch.setattr(ollama_model, "ask", lambda of, fact: seen[fact])
+    monkeypatch.setattr(ollama_model, "registry_reachable", lambda: True)
     home = single().member("home")
-    monkeypatch.setattr(this, "_profiles", {home.name: profile})
+    monkeypatch.setattr(ollama_model, "profile_of", lambda _: profile)
     # 4.4 GiB to send and 2 to keep free.
-    assert this.choice_of(home).entry.name == "qwen2.5:7b"
+    assert ollama_model.choice_of(home).entry.name == "qwen2.5:7b"
 
 
 def test_a_whole_model_leaves_nothing_of_an_interrupted_run() -> None:

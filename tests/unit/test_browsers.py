@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from operations.component import make_secret
-from operations.token import rotate_script
-from plan.errors import SettingError
-from plan.nodes import node_of, standing
-from plan.pairings import Pairing, parse_pairings
-from plan.requests import Request, described, named_request, requests, unchanged
-from plan.roll import entries
-from plan.want import Secret, Unit
+from operations.engine.component import make_secret
+from operations.openclaw.token import rotate_script
+from plan.devices.device_list import entries
+from plan.devices.vpn_nodes import node_of, standing
+from plan.engine.errors import SettingError
+from plan.engine.want import Secret, Unit
+from plan.openclaw.browser_requests import Request, described, named_request, requests, unchanged
+from plan.openclaw.browsers import Pairing, parse_pairings
 from tests.unit.houses import single
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from facts.have import ComponentState, block_text, inputs_digest
-from operations.component import add_subids, install_block, install_files, install_packages, pack
-from plan.difference import difference
-from plan.want import (
+from facts.engine.component_state import ComponentState, block_text, inputs_digest
+from operations.engine.component import add_subids, install_block, install_files, install_packages, pack
+from plan.engine.difference import difference
+from plan.engine.want import (
     Account,
     Block,
     Component,

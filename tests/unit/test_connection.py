@@ -12,8 +12,8 @@ import pytest
 from paramiko import ECDSAKey, SSHException
 from pyinfra.connectors.sshuserclient import client as ssh_client
 
-from operations.remote import ConnectionLost, RemoteError, run_on
-from tasks import connection
+from operations.engine.run_on_host import ConnectionLost, RemoteError, run_on
+from tasks.engine import connection
 from tests.unit.fakes import Fake
 
 ROOT = Path(__file__).parent.parent.parent
@@ -24,7 +24,8 @@ from gevent import monkey
 monkey.patch_all()
 import socket, gevent, paramiko
 from types import SimpleNamespace
-from tasks.connection import SILENT, socket_of, through_another, watch
+from operations.engine.run import this_run
+from tasks.engine.connection import socket_of, through_another, watch
 
 asked = []
 
@@ -58,17 +59,17 @@ def test_a_server_that_answers_keeps_its_connection_and_one_that_does_not_loses_
 watching = gevent.spawn(watch, client, 0.02, 5)
 while len(asked) < 20:
     gevent.sleep(0.01)
-print(client.is_active(), watching.ready(), client in SILENT)
+print(client.is_active(), watching.ready(), client in this_run().silent)
 server.packetizer.send_message = lambda message: None
 watching.join(20)
-print(client.is_active(), watching.ready(), client in SILENT)
+print(client.is_active(), watching.ready(), client in this_run().silent)
 """)
     assert said == ["True False False", "False True True"]
 
 
 def test_commands_wait_for_their_turn_where_a_server_takes_one_at_a_time() -> None:
     said = scripted("""
-from tasks import connection
+from tasks.engine import connection
 connection.keep_alive()
 taken, refused = [], []
 def may_open(self, kind, number):

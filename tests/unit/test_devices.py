@@ -10,14 +10,10 @@ from typing import Any
 
 import pytest
 
-from operations.devices import cut_script, record_script, tidy_script
-from plan.access import Row
-from plan.checks import open_over_vpn
-from plan.devices import KINDS, Device
-from plan.errors import SettingError
-from plan.firewall import Apt, ruleset
-from plan.house import House
-from plan.nodes import (
+from operations.devices.nodes import cut_script, record_script, tidy_script
+from plan.devices.declared import KINDS, Device
+from plan.devices.device_list import HEAD, entries, table_rows
+from plan.devices.vpn_nodes import (
     Key,
     Minted,
     Tidy,
@@ -32,10 +28,15 @@ from plan.nodes import (
     tidy,
     with_key,
 )
-from plan.pairings import Pairing, orphans, parse_pairings
-from plan.passages import packet_filter
-from plan.policy import policy
-from plan.roll import HEAD, entries, table_rows
+from plan.engine.errors import SettingError
+from plan.firewall.package_sources import Apt
+from plan.firewall.rules import ruleset
+from plan.headscale.packet_filters import packet_filter
+from plan.headscale.policy import policy
+from plan.house.access_table import Row
+from plan.house.house import House
+from plan.openclaw.browsers import Pairing, orphans, parse_pairings
+from plan.verification import open_over_vpn
 from tests.unit.houses import SETTINGS, single
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

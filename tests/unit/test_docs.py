@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from facts.certificate import RENEW_DAYS
+from facts.ca import RENEW_DAYS
 from facts.ollama import OTHER_STORES
 from lab.topology import HABITS
-from plan.access import Row, parse_access
-from plan.beside import ENGINES
-from plan.claims import ACCOUNTS, CLAIMS
-from plan.difference import Change, difference
 from plan.drift import Found, HostDrift, as_json, content_diff, report
-from plan.errors import SettingError
+from plan.engine.claims import ACCOUNTS, CLAIMS
+from plan.engine.difference import Change, difference
+from plan.engine.errors import SettingError
+from plan.engine.stamp import PATH, Deployed, Stamp
+from plan.engine.want import Component, File, Have, SeenPath, SeenUnit, Unit
 from plan.health import (
     AGAIN_S,
     AUTHORITY_WARN_DAYS,
@@ -33,12 +33,13 @@ from plan.health import (
     KEY_WARN_DAYS,
     OLD_MINUTES,
 )
-from plan.inventory import SETTINGS, HostEntry, build_house
-from plan.stamp import PATH, Deployed, Stamp
-from plan.values import EXPIRY_YEARS, HOURS, HOUSE_NAME_MOST
-from plan.want import Component, File, Have, SeenPath, SeenUnit, Unit
+from plan.house.access_table import Row, parse_access
+from plan.house.inventory import HostEntry, build_house
+from plan.house.setting_values import EXPIRY_YEARS, HOURS, HOUSE_NAME_MOST
+from plan.house.settings import SETTINGS
+from plan.other_programs.check import ENGINES
 from tasks import health
-from tasks.run import NO_ANSWER
+from tasks.engine.begin import NO_ANSWER
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,8 +61,8 @@ COMPONENTS = (
 OTHER_PORTS = {
     80: "Debian mirrors, the lab's internet, the port that Tailscale's clients are kept from",
     **dict.fromkeys((445, 2049, 3260, 4420), "servers of mounts and disks (docs/access-table.md)"),
-    **dict.fromkeys((53, 853, 4460), "servers of names and time (docs/firewall.md, docs/beside.md)"),
-    8080: "an example of a program or a container (docs/health.md, docs/beside.md)",
+    **dict.fromkeys((53, 853, 4460), "servers of names and time (docs/firewall.md, docs/other-programs.md)"),
+    8080: "an example of a program or a container (docs/health.md, docs/other-programs.md)",
     8888: "the lab's package proxy, on the controller (lab/network.py)",
 }
 
@@ -199,7 +200,7 @@ def test_the_page_on_drift_has_the_keys_of_its_json_and_the_statuses() -> None:
         assert f"`{key}`" in page, key
     assert f"\n| {NO_ANSWER} and more |" in page
     # What the page says is shown although it is closed.
-    tasks = {path.name: path.read_text(encoding="utf-8").count("shown=") for path in (ROOT / "tasks").glob("*.py")}
+    tasks = {path.name: path.read_text(encoding="utf-8").count("shown=") for path in (ROOT / "tasks").rglob("*.py")}
     assert {name: count for name, count in tasks.items() if count} == {"firewall.py": 1, "headscale.py": 1}
 
 
@@ -237,7 +238,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 def test_pages_named_by_error_messages_exist() -> None:
     folders = ("plan", "facts", "operations", "tasks", "playbooks", "artifacts", "lab")
-    sources = [source for folder in folders for source in (ROOT / folder).glob("*.py")]
+    sources = [source for folder in folders for source in (ROOT / folder).rglob("*.py")]
     assert sources
     for source in sources:
         for name in re.findall(r"docs/[\w-]+\.md", source.read_text(encoding="utf-8")):
@@ -245,7 +246,7 @@ def test_pages_named_by_error_messages_exist() -> None:
 
 
 def test_an_ollama_is_handed_over_by_the_commands_of_the_message() -> None:
-    text = text_of(ROOT / "docs/beside.md")
+    text = text_of(ROOT / "docs/other-programs.md")
     commands = text.split("## Ollama and its models")[1].split("```")[1].strip().splitlines()
     said = next(claim.instead for claim in CLAIMS if claim.name == "Ollama")
     assert len(commands) == 4 and "; ".join(commands[:-1]) in said
@@ -254,10 +255,10 @@ def test_an_ollama_is_handed_over_by_the_commands_of_the_message() -> None:
 
 
 def test_the_cases_of_the_page_are_those_of_the_code() -> None:
-    cases = "\n".join(" ".join(row) for row in table_rows(ROOT / "docs/beside.md", "Case by case"))
+    cases = "\n".join(" ".join(row) for row in table_rows(ROOT / "docs/other-programs.md", "Case by case"))
     for word in (*(claim.name for claim in CLAIMS), *(f"`{name}`" for name in ACCOUNTS), *ENGINES, "ufw", "firewalld"):
         assert word in cases, word
-    places = text_of(ROOT / "docs/beside.md")
+    places = text_of(ROOT / "docs/other-programs.md")
     assert OTHER_STORES[0] in places and all(store.endswith("/.ollama/models") for store in OTHER_STORES)
 
 

@@ -17,16 +17,16 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.operation import add_op
 from pyinfra.context import ctx_host, ctx_state
 
-from facts.contents import MOST, Contents
-from operations.differs import changed, differs, planned
-from operations.stamp import stamped
-from plan.difference import Change, difference
+from facts.engine.file_contents import MOST, Contents
+from operations.engine.announced_changes import changed, differs, planned
+from operations.engine.run import CommandLine, begin_run
+from operations.engine.stamp import stamped
 from plan.drift import WIDTH, Found, HostDrift, as_json, content_diff, narrow, report
-from plan.inventory import HostEntry
-from plan.stamp import UNKNOWN, Deployed, Stamp, parse_stamp, settings_digest
-from plan.want import Block, Component, File, Have, SeenPath
+from plan.engine.difference import Change, difference
+from plan.engine.stamp import UNKNOWN, Deployed, Stamp, parse_stamp, settings_digest
+from plan.engine.want import Block, Component, File, Have, SeenPath
+from plan.house.inventory import HostEntry
 from tasks import drift
-from tasks.run import Run
 from tests.unit import houses
 
 ROOT = Path(__file__).parents[2]
@@ -256,19 +256,12 @@ def test_another_revision_alone_is_no_difference() -> None:
     assert not as_json([drift_of_one])["differs"]
 
 
-def forget_revision() -> None:
-    drift.ask_git.cache_clear()
-    drift._revision.cache_clear()
-
-
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(drift, "REPOSITORY", tmp_path)
     for name, value in (("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_SYSTEM", "/dev/null")):
         monkeypatch.setenv(name, value)
-    forget_revision()
-    yield tmp_path
-    forget_revision()
+    return tmp_path
 
 
 def test_the_revision_is_the_commit_and_says_whether_code_was_changed_after_it(
@@ -286,18 +279,18 @@ def test_the_revision_is_the_commit_and_says_whether_code_was_changed_after_it(
     git("commit", "--quiet", "--message", "first")
     commit = git("rev-parse", "HEAD")[:12]
     # Settings have their own digest, and files that git does not know are not the project's.
-    monkeypatch.setattr(drift, "RUN", Run(inventory="our_house.py"))
+    begin_run(CommandLine(inventory="our_house.py"))
     for name in ("inventory.py", "inventory_mine.py", "our_house.py", "group_data/all.py", "notes.txt"):
         (repository / name).write_text("changed")
     assert drift.revision() == commit
     (repository / "deploy.py").write_text("changed")
-    forget_revision()
+    begin_run()
     assert drift.revision() == f"{commit}+"
 
 
 def test_without_git_the_revision_is_unknown(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert drift.revision() == UNKNOWN
-    forget_revision()
+    begin_run()
     monkeypatch.setenv("PATH", str(repository))
     assert drift.revision() == UNKNOWN
 

@@ -61,7 +61,7 @@ def test_a_run_goes_on_where_it_is_told_to(tmp_path: Path) -> None:
 
 def test_a_refusal_of_ours_is_its_own_words(tmp_path: Path) -> None:
     words = "host home: RAM is '1 GiB' (nothing was changed). Next: add some"
-    status, said = ended(tmp_path, f"from tasks.this import WrongInput\nraise WrongInput({words!r})\n", "-y")
+    status, said = ended(tmp_path, f"from tasks.engine.house import WrongInput\nraise WrongInput({words!r})\n", "-y")
     assert status == 1 and said.endswith(f"--> {words}"), said
     assert "pyinfra error" not in said and "run.py line" not in said
 

@@ -19,26 +19,30 @@ from pyinfra.api.state import StateStage
 from pyinfra.connectors.util import CommandOutput, OutputLine
 from pyinfra.context import ctx_inventory, ctx_state
 
-from facts.certificate import CaCertificate
-from facts.have import ComponentState
+from facts.ca import CaCertificate
+from facts.engine.component_state import ComponentState
 from facts.headscale import Headscale, HeadscaleState
 from facts.ollama import Stores
 from facts.tailscale import Tailscale, TailscaleState
-from operations.asked import NotYet
-from operations.certificate import _issue
-from operations.component import start_unit
-from operations.devices import _remove
+from operations.ca import _issue
+from operations.devices.nodes import _remove
+from operations.engine.answers import NotYet
+from operations.engine.component import start_unit
+from operations.engine.run import this_run
+from operations.engine.run_on_host import RemoteError, run_on
+from operations.engine.upload import receive
 from operations.firewall import keep_rules
-from operations.headscale import _join
 from operations.ollama import answers
-from operations.remote import RemoteError, run_on
-from operations.upload import receive
-from plan.errors import SettingError
-from plan.nodes import Tidy
-from plan.want import Component, File, Have, Unit
-from tasks import asking, base, ca, openclaw, this, trouble
+from operations.tailscale import _join
+from plan.devices.vpn_nodes import Tidy
+from plan.engine.errors import SettingError
+from plan.engine.want import Component, File, Have, Unit
+from tasks import base, ca, ollama_model, openclaw
 from tasks.devices import named_device, ready
-from tasks.run import RUN, _refuse_unknown_limit
+from tasks.engine import hosts, programs, questions, unforeseen_errors
+from tasks.engine import house as this_house
+from tasks.engine.begin import _refuse_unknown_limit
+from tasks.engine.house import WrongInput
 from tests.unit import houses
 from tests.unit.fakes import CHOICE, PROFILE, Fake, bare, context
 from tests.unit.test_artifacts_fetch import closed_port
@@ -73,26 +77,26 @@ def text(said: str) -> str:
 def test_a_question_without_a_yes_ends_the_run(monkeypatch: pytest.MonkeyPatch, typed: str, said: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
     with pytest.raises(PyinfraError, match=rf"{said}.*\(nothing was changed\)\. Next: "):
-        asking.go_on(SimpleNamespace(current_stage=StateStage.Prepare))
+        questions.go_on(SimpleNamespace(current_stage=StateStage.Prepare))
 
 
 def test_a_jump_host_whose_key_is_not_known_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     with pytest.raises(SSHException, match=r"SSH does not know the host jump on the way.*Next: run `ssh jump` once"):
-        asking.key_is_right("No host key for jump found in known_hosts", yes=False)
+        questions.key_is_right("No host key for jump found in known_hosts", yes=False)
 
 
 # What the command line says.
 
 
 def test_an_inventory_without_hosts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RUN, "inventory", "empty.py")
+    monkeypatch.setattr(this_run().command_line, "inventory", "empty.py")
     with pytest.raises(PyinfraError, match=r"inventory is 'empty.py'; accepted: at least one host"):
         _refuse_unknown_limit(state_of())
 
 
 def test_a_limit_that_leaves_no_host_is_refused_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RUN, "limit", ("hoem",))
+    monkeypatch.setattr(this_run().command_line, "limit", ("hoem",))
     state = state_of("home", "laptop")
     monkeypatch.setattr(state, "is_host_in_limit", lambda host: False)
     with pytest.raises(PyinfraError, match=r"'hoem'; accepted: a host \(home, laptop\) or a group \(clients\)"):
@@ -100,15 +104,15 @@ def test_a_limit_that_leaves_no_host_is_refused_with_those_that_there_are(monkey
 
 
 def test_a_limit_that_matches_in_part_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RUN, "limit", ("home", "lpatop"))
+    monkeypatch.setattr(this_run().command_line, "limit", ("home", "lpatop"))
     entries = [houses.entry("home", "gateway"), houses.entry("laptop", "clients")]
     with ctx_inventory.use(state_of("home").inventory), pytest.raises(SettingError, match="--limit is 'lpatop'; acc"):
-        this._check_limit(entries)
+        this_house._check_limit(entries)
 
 
 def test_a_device_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RUN, "data", {})
-    with pytest.raises(this.WrongInput, match=r"--data device is None; .*Next: add --data device=NAME"):
+    monkeypatch.setattr(this_run().command_line, "data", {})
+    with pytest.raises(WrongInput, match=r"--data device is None; .*Next: add --data device=NAME"):
         named_device(houses.single())
 
 
@@ -138,16 +142,14 @@ def test_a_device_whose_way_in_is_not_there_is_refused_before_anybody_is_asked(
         if not said:
             ready(house, house.devices[0], "/token")
             return
-        with pytest.raises(this.WrongInput, match=rf"^device phone is ['\"]{said}.*\(nothing was changed\)$") as error:
+        with pytest.raises(WrongInput, match=rf"^device phone is ['\"]{said}.*\(nothing was changed\)$") as error:
             ready(house, house.devices[0], "/token")
     assert "Next: run the deployment" in str(error.value)
 
 
 def test_all_that_is_wrong_with_a_host_is_said_at_once() -> None:
     wrong = [SettingError("host home: RAM", "1 MiB", "more", "add some"), SettingError("host home: cpu", "x", "y", "z")]
-    with pytest.raises(
-        this.WrongInput, match=r"^nothing was changed:\n    host home: RAM is .*\n    host home: cpu is"
-    ):
+    with pytest.raises(WrongInput, match=r"^nothing was changed:\n    host home: RAM is .*\n    host home: cpu is"):
         base._say(wrong, [])
 
 
@@ -156,8 +158,8 @@ def test_all_that_is_wrong_with_a_host_is_said_at_once() -> None:
 
 def test_hosts_that_could_not_be_reached_are_named_before_any_change() -> None:
     state = state_of("home", "laptop")
-    with ctx_state.use(state), ctx_inventory.use(state.inventory), pytest.raises(this.WrongInput) as error:
-        this.check_reached()
+    with ctx_state.use(state), ctx_inventory.use(state.inventory), pytest.raises(WrongInput) as error:
+        this_house.check_reached()
     assert str(error.value).startswith("home, laptop could not be reached over SSH (nothing was changed). Next: ")
 
 
@@ -187,10 +189,10 @@ def test_what_another_host_has_to_be_first_is_said() -> None:
     house = houses.split()
     fake = Fake("brain", {Tailscale: TailscaleState("", "", "", frozenset(), (), False, (), False)})
     with context(fake, {"brain": fake}), pytest.raises(NotYet, match="brain has no VPN address before it has joined"):
-        this.vpn_of(house.member("brain"))
+        hosts.vpn_of(house.member("brain"))
     gate = Fake("gate", {**bare("100.64.0.2"), ComponentState: Have()})
-    openclaw._numbers.clear()
-    of_gate = this.This(house, house.member("gate"), PROFILE)
+    openclaw._numbers().clear()
+    of_gate = hosts.This(house, house.member("gate"), PROFILE)
     with context(gate, {"gate": gate}), pytest.raises(NotYet, match="the account openclaw has no number before it is"):
         openclaw._container(of_gate, "image", 18789)
 
@@ -199,7 +201,7 @@ def test_the_authority_has_to_be_there_first(monkeypatch: pytest.MonkeyPatch) ->
     house, home = houses.single(), Fake("home", bare("100.64.0.1"))
     monkeypatch.setattr(ca, "component", lambda name, want: want())
     with context(home, {"home": home}), pytest.raises(NotYet, match="the CA is made on the coordinator first"):
-        ca.deploy_trust(this.This(house, house.member("home"), PROFILE))
+        ca.deploy_trust(hosts.This(house, house.member("home"), PROFILE))
 
 
 def test_a_device_that_stays_somewhere_is_told(caplog: pytest.LogCaptureFixture, nobody_answers: Any) -> None:
@@ -215,7 +217,7 @@ def test_a_device_that_stays_somewhere_is_told(caplog: pytest.LogCaptureFixture,
             ["what is this", "end"],
             "the state of a component is not understood: .*'what is this'.* Next: run this",
         ),
-        (None, r"it has not answered facts\.have\.ComponentState\. Next: run this again"),
+        (None, r"it has not answered facts\.engine\.component_state\.ComponentState\. Next: run this again"),
     ],
 )
 def test_an_answer_that_is_not_understood_is_told_in_our_words_and_without_the_question(
@@ -226,7 +228,7 @@ def test_an_answer_that_is_not_understood_is_told_in_our_words_and_without_the_q
     home.connected = True
     lines = [OutputLine("stdout", line) for line in answer or ()]
     monkeypatch.setattr(home, "run_shell_command", lambda *_, **__: (answer is not None, CommandOutput(lines)))
-    monkeypatch.setattr(facts_of_pyinfra, "log_error_or_warning", trouble.unanswered)
+    monkeypatch.setattr(facts_of_pyinfra, "log_error_or_warning", unforeseen_errors.unanswered)
     wanted = Component(files=(File("/etc/x", "its content"),))
     with ctx_state.use(state), pytest.raises(PyinfraError, match="No hosts remaining"):
         home.get_fact(ComponentState, component=wanted)
@@ -240,24 +242,24 @@ def test_an_answer_that_is_not_understood_is_told_in_our_words_and_without_the_q
 def test_what_could_not_be_obtained_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(this.WrongInput, match=r"obtaining headscale failed, see above \(nothing was changed\)"):
-        this.program("headscale", "amd64", houses.single())
+    with pytest.raises(WrongInput, match=r"obtaining headscale failed, see above \(nothing was changed\)"):
+        programs.program("headscale", "amd64", houses.single())
 
 
 def test_a_cache_that_was_filled_elsewhere_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "executable", "/bin/true")
-    with pytest.raises(this.WrongInput, match="headscale for amd64 is not in the cache after it was obtained"):
-        this.program("headscale", "amd64", houses.single())
+    with pytest.raises(WrongInput, match="headscale for amd64 is not in the cache after it was obtained"):
+        programs.program("headscale", "amd64", houses.single())
 
 
 def test_a_model_that_is_not_there_after_all_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "executable", "/bin/true")
-    monkeypatch.setitem(this._choices, "home", CHOICE)
-    monkeypatch.setitem(this._stores, "home", Stores(frozenset(), {}, {}))
-    with pytest.raises(this.WrongInput, match=f"the model {CHOICE.entry.name} is not in the cache after it was obt"):
-        this.model_of(houses.single().member("home"))
+    monkeypatch.setattr(ollama_model, "choice_of", lambda _: CHOICE)
+    monkeypatch.setattr(ollama_model, "_stores_of", lambda _: Stores(frozenset(), {}, {}))
+    with pytest.raises(WrongInput, match=f"the model {CHOICE.entry.name} is not in the cache after it was obt"):
+        ollama_model.model_of(houses.single().member("home"))
 
 
 # What hosts' own programs say: the scripts run here, with systemctl as a function.

@@ -14,8 +14,8 @@ from html.parser import HTMLParser
 import pytest
 import segno
 
-from plan.devices import Kind
-from plan.enrolment import fingerprint, page, profile
+from plan.devices.declared import Kind
+from plan.devices.enrolment_page import fingerprint, page, profile
 from tests.unit.enrolments import CONTROL, KEY, KINDS, TOKEN, UI, enrolment, make_ca
 
 VOID = {"meta", "br", "wbr"}

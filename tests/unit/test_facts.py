@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from facts.certificate import CertificateState
+from facts.ca import CertificateState
 from facts.headscale import Headscale
 from facts.ollama import ModelStores, Ollama, SoundBlobs
 from facts.tailscale import NodeFilter, Tailscale
-from operations.headscale import apart, owned_by_another, unknown
+from operations.tailscale import apart, owned_by_another, unknown
 
 # Recorded from Headscale 0.29.3, shortened.
 HEADSCALE = """\

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from operations.firewall import ROLLBACK, take_back, try_rules
-from plan.firewall import LOADER, TABLE, Apt, apt_as_root, apt_of, locked_out, ruleset, service_egress, tunnel
-from plan.house import House
-from plan.policy import policy
+from plan.firewall.package_sources import Apt, apt_as_root, apt_of
+from plan.firewall.rules import LOADER, TABLE, locked_out, ruleset, service_egress, tunnel
+from plan.headscale.policy import policy
+from plan.house.house import House
 from tasks.firewall import loader
 from tests.unit import houses
 

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from operations.asked import NotYet
+from operations.engine.answers import NotYet
 from plan.health import Look, look_of
-from plan.house import House
+from plan.house.house import House
 from tasks import health, openclaw
-from tasks.this import This
+from tasks.engine.hosts import This
 from tests.unit import houses
 from tests.unit.test_preflight import GOOD
 

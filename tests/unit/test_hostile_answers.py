@@ -15,24 +15,26 @@ from hypothesis import strategies as st
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
-from facts.certificate import CaCertificate, CertificateState
-from facts.have import ComponentState
+from facts.base.profile import HostProfile, parse_profile
+from facts.ca import CaCertificate, CertificateState
+from facts.engine.component_state import ComponentState
 from facts.headscale import Headscale
 from facts.ollama import ModelStores, Ollama
-from facts.profile import HostProfile, parse_profile
 from facts.tailscale import Tailscale
-from plan.chosen import chosen
-from plan.errors import SettingError
-from plan.firewall import apt_of, ruleset
-from plan.nodes import node_of, parse_record
-from plan.pairings import orphans, parse_pairings
+from plan.devices.vpn_nodes import node_of, parse_record
+from plan.engine.errors import SettingError
+from plan.firewall.package_sources import apt_of
+from plan.firewall.rules import ruleset
+from plan.ollama.recorded_choice import chosen
+from plan.openclaw.browsers import orphans, parse_pairings
 from tests.unit import houses
 from tests.unit.hostile import ALPHABET, is_address, is_label, near, texts, values
 from tests.unit.test_component import COMPLETE
 from tests.unit.test_devices import PAIRINGS
 from tests.unit.test_facts import HEADSCALE, TAILSCALE
 from tests.unit.test_profile import RECORDED
-from tests.verify.state import Section, accounts, fragments, parse_sections, routers, rules, status_fields
+from tests.verify.printed import accounts, fragments, routers, rules, status_fields
+from tests.verify.state import Section, parse_sections
 
 OLLAMA = '/var/lib/ollama/models/blobs/sha256-aa 12\n--- bb\n{"models":[{"name":"smollm2:135m","context_length":8192}]}'
 MODEL = (

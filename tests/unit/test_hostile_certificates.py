@@ -10,10 +10,10 @@ from pathlib import Path
 from cryptography import x509
 from hypothesis import given
 
-from facts.certificate import CA_FOLDER, CertificateState
-from operations import certificate
-from plan.house import House
-from plan.values import DOMAIN_MOST
+from facts.ca import CA_FOLDER, CertificateState
+from operations import ca
+from plan.house.house import House
+from plan.house.setting_values import DOMAIN_MOST
 from tests.unit.hostile import fewer
 from tests.unit.test_hostile_house import PLAIN, house_of, odd_names, sent
 
@@ -42,8 +42,8 @@ def judged(house: House, folder: Path) -> None:
     assert [str(each.value) for each in permitted] == [house.domain, house.vpn_v4, house.vpn_v6]
 
     owner, tls, names = getpass.getuser(), str(folder / "tls"), f"DNS:{house.vpn_name(house.gateways[0])}"
-    signed = sh(certificate.sign_script(names), folder, sh(certificate.request_script(tls, owner, names), folder))
-    sh(certificate.install_script(tls, owner), folder, signed)
+    signed = sh(ca.sign_script(names), folder, sh(ca.request_script(tls, owner, names), folder))
+    sh(ca.install_script(tls, owner), folder, signed)
     files = (f"{tls}/cert.pem", f"{tls}/key.pem", owner, names, str(folder / "ca/ca.crt"))
     assert sh(CertificateState().command(*files), folder) == "good\n"
     found = x509.load_pem_x509_certificate(Path(f"{tls}/cert.pem").read_bytes())

@@ -16,17 +16,22 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 
-from facts.have import STAMPS, ComponentState, inputs_digest, unit_call
+from facts.engine.component_state import STAMPS, ComponentState, inputs_digest, unit_call
 from facts.headscale import Headscale, HeadscaleState
 from facts.tailscale import Tailscale, TailscaleState
-from operations import chat, component, devices, headscale, ollama, openclaw
-from operations.browsers import approved
-from operations.remote import RemoteError, run_on
-from operations.token import rotate_script
-from plan.nodes import RECORD, Minted, Stranger, Tidy, node_of, parse_record
-from plan.pairings import Pairing
-from plan.requests import Request
-from plan.want import Account, Component, Directory, File, Secret, Unit
+from operations import ollama
+from operations import tailscale as membership
+from operations.devices import nodes
+from operations.engine import component
+from operations.engine.run_on_host import RemoteError, run_on
+from operations.headscale import users
+from operations.openclaw import browsers, image, send_message
+from operations.openclaw.browser_approval import approved
+from operations.openclaw.token import rotate_script
+from plan.devices.vpn_nodes import RECORD, Minted, Stranger, Tidy, node_of, parse_record
+from plan.engine.want import Account, Component, Directory, File, Secret, Unit
+from plan.openclaw.browser_requests import Request
+from plan.openclaw.browsers import Pairing
 from tests.unit.fakes import Fake, bare, context
 from tests.unit.hostile import arguments, as_argument, fewer, texts
 from tests.verify.state import curl_config
@@ -122,14 +127,14 @@ def test_a_command_with_the_character_0_is_cut_by_no_shell() -> None:
 @fewer(2)
 @given(arguments)
 def test_the_name_of_a_person(shell: Shell, name: str) -> None:
-    (_, command) = told(headscale.users, names=[name]).commands
+    (_, command) = told(users.users, names=[name]).commands
     assert shell(command) == [["headscale", "users", "create", name, "-o", "json"]]
 
 
 @fewer(2)
 @given(arguments, arguments)
 def test_a_hosts_name_and_its_control_server(shell: Shell, name: str, control: str) -> None:
-    calls = shell(headscale.join_script(control, name, True, again=True, anew=False), "key")
+    calls = shell(membership.join_script(control, name, True, again=True, anew=False), "key")
     up = next(call for call in calls if call[:2] == ["tailscale", "up"])
     assert up[3:5] == [f"--login-server={control}", f"--hostname={name}"]
     assert [call[0] for call in calls] == ["tailscale", "tailscale"]
@@ -141,7 +146,7 @@ def test_a_hosts_name_when_it_is_set_anew(shell: Shell, name: str) -> None:
     joined = TailscaleState("Running", "https://x", "old", frozenset(), ("100.64.0.1",), True, (), False)
     known = node_of({"id": 1, "given_name": "x", "ip_addresses": ["100.64.0.1"], "user": {"name": "anna"}})
     here = told(
-        headscale.joined,
+        membership.joined,
         Fake(name, {Tailscale: joined, Headscale: HeadscaleState(True, {}, (known,), (), {})}),
         control="https://x",
         coordinator="home",
@@ -158,7 +163,7 @@ def test_the_name_of_a_node_and_the_record_of_devices(shell: Shell, name: str, o
     record = {"anna-phone": Minted(owner, (1,), owner)}
     node = node_of({"id": 3, "given_name": name})
     tidy = Tidy((Stranger(node, name),), (4,), {5: name}, record)
-    calls = shell(devices.tidy_script(tidy).replace("/var/lib/private-ai", f"{shell.folder}/work"))
+    calls = shell(nodes.tidy_script(tidy).replace("/var/lib/private-ai", f"{shell.folder}/work"))
     assert calls[:3] == [
         ["headscale", "preauthkeys", "expire", "--id", "4"],
         ["headscale", "nodes", "delete", "--identifier", "3", "--force"],
@@ -179,7 +184,7 @@ def test_the_id_of_a_browser(shell: Shell, number: str) -> None:
     here = Fake("home", bare("100.64.0.1"), {"devices list": _pairings(asked)})
     with context(here, _Same(here)):
         try:
-            devices.revoke(here, [asked])  # type: ignore[arg-type]
+            browsers.revoke(here, [asked])  # type: ignore[arg-type]
         except RemoteError as error:
             assert here.commands == [] and str(error).isprintable()
             done = approved._inner(Request(asked, "x"))
@@ -209,7 +214,7 @@ def test_the_name_of_a_model(shell: Shell, name: str) -> None:
 @fewer(2)
 @given(arguments)
 def test_the_name_of_an_image_and_of_an_account(shell: Shell, name: str) -> None:
-    (call,) = shell(openclaw.image_id(name, name))
+    (call,) = shell(image.image_id(name, name))
     assert call[-1] == name and {f"--reuid={name}", f"--regid={name}"} <= set(call)
     calls = shell(unit_call(f"x{name}", "is-active y"))
     assert calls == [["systemctl", "--user", f"--machine=x{name}@", "is-active", "y"]]
@@ -293,7 +298,7 @@ def test_a_message_and_a_token_reach_the_gateway_through_curl(gateway: Gateway, 
             '{"prompt_tokens": 1, "completion_tokens": 1}}',
         },
     )
-    told(chat.ask, here, message=message, gateway="home", url=gateway.url, token="/token")
+    told(send_message.ask, here, message=message, gateway="home", url=gateway.url, token="/token")
     script = here.commands[-1].replace("curl ", "curl --disable --noproxy '*' ")
     subprocess.run(["/bin/dash", "-c", script], input=here.stdins[-1].encode(), check=True, capture_output=True)
     assert json.loads(gateway.body)["messages"] == [{"role": "user", "content": message}]

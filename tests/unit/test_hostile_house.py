@@ -15,11 +15,11 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from plan.access import ROLES
-from plan.house import House
-from plan.inventory import build_house
-from plan.openclaw import OWN_SITES
-from plan.values import DOMAIN_MOST, HOUSE_NAME_MOST
+from plan.house.access_table import ROLES
+from plan.house.house import House
+from plan.house.inventory import build_house
+from plan.house.setting_values import DOMAIN_MOST, HOUSE_NAME_MOST
+from plan.openclaw.configuration import OWN_SITES
 from tests.unit import fakes, houses
 from tests.unit.hostile import ALPHABET, WORDS, fewer, labels
 from tests.verify.state import script

@@ -20,11 +20,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from facts.certificate import CaCertificate
+from facts.ca import CaCertificate
 from facts.headscale import Headscale, HeadscaleState
-from operations import enrolment as enrolment_operation
-from plan.enrolment import page
-from plan.terminal import plain
+from operations.devices import enrolment as enrolment_operation
+from plan.devices.enrolment_page import page
+from plan.engine.terminal_text import plain
 from tests.unit import houses
 from tests.unit.enrolments import KEY, KINDS, TOKEN, enrolment, make_ca
 from tests.unit.fakes import Fake, bare, context

@@ -25,7 +25,7 @@ from lab import access, machine, network
 from lab.hosts import lab_host
 from lab.state import State
 from lab.topology import Lab
-from plan.errors import SettingError
+from plan.engine.errors import SettingError
 from tests.unit.hostile import arguments, as_argument, fewer, near, texts, values
 from tests.unit.houses import SETTINGS
 from tests.verify.inventory import place, ssh_config, subject

@@ -21,20 +21,27 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyinfra.context import ctx_state
 
-import tasks.run
-import tasks.this
-from facts.certificate import CaCertificate
+import tasks.engine.begin
+import tasks.engine.house
+from facts.ca import CaCertificate
 from facts.headscale import Headscale, HeadscaleState
-from operations import chat
-from plan.nodes import Minted, node_of
-from tasks.run import RUN, begin
-from tasks.this import WrongInput
+from operations.engine.run import CommandLine, begin_run, this_run
+from operations.openclaw import send_message
+from plan.devices.vpn_nodes import Minted, node_of
+from tasks.engine.begin import begin
+from tasks.engine.house import WrongInput
 from tests.unit import houses
 from tests.unit.fakes import Fake, bare, context
 from tests.unit.hostile import WORDS, arguments, fewer, is_label, near, texts
 
 ROOT = Path(__file__).parents[2]
-OPERATIONS = ("chat.ask", "browsers.approved", "enrolment.enrolled", "devices.removed", "token.rotated")
+OPERATIONS = (
+    "openclaw.send_message.ask",
+    "openclaw.browser_approval.approved",
+    "devices.enrolment.enrolled",
+    "devices.nodes.removed",
+    "openclaw.token.rotated",
+)
 #: Words that pyinfra makes something else of: numbers, true, null, lists.
 typed = arguments | st.sampled_from([*WORDS, "[1, 2]", '{"a": 1}', "1.50", "TRUE", "-0", "null", '"x"', "1_0"])
 
@@ -53,16 +60,14 @@ def play(playbook: str, data: dict[str, str], here: Fake, **house: Any) -> Playe
     played = Played([], "", "")
     out, err = io.StringIO(), io.StringIO()
     made = houses.single(**house)
-    run = replace(RUN, data=data, yes=True, inventory="my house's inventory.py")
     with contextlib.ExitStack() as stack:
         stack.enter_context(context(here, _Everybody(here)))
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))
         stack.enter_context(contextlib.suppress(SystemExit))
-        for module in (tasks.run, tasks.this, tasks.devices):
-            stack.enter_context(patch.object(module, "RUN", run))
-        stack.enter_context(patch.object(tasks.this, "the_house", lambda: made))
-        stack.enter_context(patch.object(tasks.this, "check_reached", lambda: None))
+        begin_run(CommandLine(data=data, yes=True, inventory="my house's inventory.py"))
+        stack.enter_context(patch.object(tasks.engine.house, "the_house", lambda: made))
+        stack.enter_context(patch.object(tasks.engine.house, "check_reached", lambda: None))
         for name in OPERATIONS:
             stack.enter_context(patch(f"operations.{name}", partial(_remember, played.wants, name)))
         runpy.run_path(str(ROOT / "playbooks" / f"{playbook}.py"))
@@ -99,14 +104,10 @@ def harmless(text: str) -> bool:
 @example("007")
 def test_a_text_stays_the_text_that_was_typed(text: str) -> None:
     state = SimpleNamespace(set_stage=None)
-    with (
-        patch.object(tasks.run, "RUN", replace(RUN)) as run,
-        click.Context(click.Command("x")) as here,
-        ctx_state.use(state),
-    ):
+    with click.Context(click.Command("x")) as here, ctx_state.use(state):
         here.params["data"] = (f"message={text}", "no equals sign")
         begin()
-        assert run.data == {"message": text}
+        assert this_run().command_line.data == {"message": text}
 
 
 @fewer(2)
@@ -115,7 +116,7 @@ def test_a_text_stays_the_text_that_was_typed(text: str) -> None:
 @example("null")
 def test_a_message(text: str) -> None:
     played = play("chat", {"message": text}, coordinator())
-    assert [(name, wants["message"]) for name, wants in played.wants] == [("chat.ask", text)]
+    assert [(name, wants["message"]) for name, wants in played.wants] == [("openclaw.send_message.ask", text)]
 
 
 @fewer(2)
@@ -254,7 +255,7 @@ def test_an_answer_of_the_model_commands_no_terminal(answer: str) -> None:
     )
     here, err = Fake("home", says={"cat /token": "t", "curl": said}), io.StringIO()
     with context(here, _Everybody(here)), contextlib.redirect_stderr(err):
-        here.do(chat.ask, message=answer or "x", gateway="home", url="https://x/", token="/token")
+        here.do(send_message.ask, message=answer or "x", gateway="home", url="https://x/", token="/token")
     assert all(
         letter.isprintable() or letter in "\n\t" or unicodedata.category(letter) == "Zs" for letter in err.getvalue()
     )

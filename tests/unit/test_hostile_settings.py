@@ -8,11 +8,13 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from plan.access import ROLES
-from plan.errors import SettingError
-from plan.house import House
-from plan.inventory import SETTINGS, HostEntry, build_house
-from plan.models import Choice, Hardware, choose
+from plan.engine.errors import SettingError
+from plan.house.access_table import ROLES
+from plan.house.house import House
+from plan.house.inventory import HostEntry, build_house
+from plan.house.settings import SETTINGS
+from plan.ollama.model_choice import Choice, choose
+from plan.ollama.model_fit import Hardware
 from tests.unit import houses
 from tests.unit.hostile import near, texts, unclean, values
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from plan.access import NEEDED, ROLES, parse_access
-from plan.errors import SettingError
-from plan.house import row_for, row_out
-from plan.inventory import SETTINGS, HostEntry, build_house
+from plan.engine.errors import SettingError
+from plan.house.access_table import NEEDED, ROLES, parse_access
+from plan.house.house import row_for, row_out
+from plan.house.inventory import HostEntry, build_house
+from plan.house.settings import SETTINGS
 from tests.unit import houses
 
 SERVERS = ("coordinator", "gateway", "model_hosts")

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from pyinfra.api.exceptions import PyinfraError
 
-from plan.access import ROLES
-from plan.errors import SettingError
-from plan.groups import wrong_forms
-from plan.host_data import MEANT, SSH_TYPES
-from plan.inventory import SETTINGS, build_house
-from plan.root import WAYS
-from tasks.inventory import checked
+from plan.engine.as_root import WAYS
+from plan.engine.errors import SettingError
+from plan.house.access_table import ROLES
+from plan.house.groups import wrong_forms
+from plan.house.host_data import MEANT, SSH_TYPES
+from plan.house.inventory import build_house
+from plan.house.settings import SETTINGS
+from tasks.engine.inventory import checked
 from tests.unit import houses
 from tests.unit.hostile import values
 

@@ -17,7 +17,7 @@ from lab.proxy import configuration, filters
 from lab.state import State
 from lab.supervisor import nspawn
 from lab.topology import HABITS, NUMBERS, TOPOLOGIES, Host, Lab, parse_net, parse_profile
-from plan.errors import SettingError
+from plan.engine.errors import SettingError
 
 MIRRORS = Mirrors("http://mirror.example/debian", "http://mirror.example/debian-security")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyinfra
 import pytest
 
-from plan.access import parse_access
+from plan.house.access_table import parse_access
 from tests.unit import houses
 from tests.unit.messages import ROOT, files, places
 

@@ -6,21 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from plan.catalogue import CATALOGUE
-from plan.errors import SettingError
-from plan.models import (
-    COMFORTABLE_CONTEXT,
-    MIN_CONTEXT,
-    SMALLEST,
-    Choice,
-    Hardware,
-    choose,
-    gateway_limits,
-    markdown_table,
-    ram_budget_gib,
-    smallest_ram_gib,
-    smallest_with_tools,
-)
+from plan.engine.errors import SettingError
+from plan.ollama.catalogue import CATALOGUE
+from plan.ollama.model_choice import SMALLEST, Choice, choose, markdown_table, smallest_with_tools
+from plan.ollama.model_fit import COMFORTABLE_CONTEXT, MIN_CONTEXT, Hardware, ram_budget_gib, smallest_ram_gib
+from plan.openclaw.model_entry import gateway_limits
 
 PAGE = Path(__file__).parents[2] / "docs" / "model-choice.md"
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from operations import asked
-from operations.openclaw import Image, ImagePresent, ImageSeen, loaded, sent
-from plan.incoming import IMAGE_INCOMING
-from plan.models import Hardware, choose, gateway_limits
-from plan.openclaw import OWN_SITES, ModelServer, ollama_host, openclaw_config
-from tasks.render import render
+from operations.engine import answers
+from operations.openclaw.image import Image, ImagePresent, ImageSeen, loaded, sent
+from plan.engine.upload_folder import IMAGE_INCOMING
+from plan.ollama.model_choice import choose
+from plan.ollama.model_fit import Hardware
+from plan.openclaw.configuration import OWN_SITES, ModelServer, ollama_host, openclaw_config
+from plan.openclaw.model_entry import gateway_limits
+from tasks.engine.texts import render
 from tests.unit import houses
 from tests.unit.fakes import Fake, context
 
@@ -177,7 +179,7 @@ IMAGE = Image("localhost/openclaw:1-abc", "localhost/openclaw:1", Path("/cache/i
 def _carried_out(operation: Any, there: bool, executing: bool = True, begun: bool = False) -> list[str]:
     """Commands of an operation on a host that has the image, or has not, but for the question."""
     home = Fake("home", {ImagePresent: ImageSeen(there, begun)})
-    asked.forget()
+    answers.forget()
     with context(home, {"home": home}, executing):
         home.do(operation, image=IMAGE)
     return [command for command in home.commands if "while test -e" not in command]
@@ -203,9 +205,9 @@ def test_what_an_interrupted_run_left_of_another_image_goes_away() -> None:
 
 def test_an_image_that_is_being_loaded_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work, record = tmp_path / "unit", tmp_path / "record"
-    monkeypatch.setattr("operations.openclaw.AT_WORK", str(at_work))
-    monkeypatch.setattr("operations.openclaw.IMAGE_RECORD", str(record))
-    monkeypatch.setattr("operations.openclaw.image_id", lambda image, account: "echo 0123abcd")
+    monkeypatch.setattr("operations.openclaw.image.AT_WORK", str(at_work))
+    monkeypatch.setattr("operations.openclaw.image.IMAGE_RECORD", str(record))
+    monkeypatch.setattr("operations.openclaw.image.image_id", lambda image, account: "echo 0123abcd")
     command = ImagePresent().command(image=IMAGE.name, account="openclaw")
 
     def answer() -> bool:

@@ -14,11 +14,11 @@ from pyinfra.api import FunctionCommand, StringCommand
 
 from facts.ollama import Ollama, OllamaModels
 from operations import ollama
-from operations.certificate import install_script, request_script
-from operations.component import install_files, pack
-from operations.script import below, inside, into_place
-from plan.house import House
-from plan.want import Directory
+from operations.ca import install_script, request_script
+from operations.engine.component import install_files, pack
+from operations.engine.shell import below, inside, into_place
+from plan.engine.want import Directory
+from plan.house.house import House
 from tests.unit import houses
 from tests.unit.fakes import Fake, context, deployed
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from plan.machine import FOLDERS, Disk, Machine
-from plan.preflight import NeededPort, check_host, idle_ssh_rows
-from plan.profile import Beside, Listener, Profile
+from plan.base.capabilities import FOLDERS, Disk, Machine
+from plan.base.preflight import NeededPort, check_host, idle_ssh_rows
+from plan.base.profile import Beside, Listener, Profile
 from tests.unit import houses
 
 GOOD = Profile(

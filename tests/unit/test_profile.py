@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from facts.outgoing import SECTIONS
-from facts.profile import SCRIPT, HostProfile, parse_profile
-from plan.claims import Login
-from plan.incoming import INCOMING
-from plan.machine import FOLDERS, Disk, Machine
-from plan.profile import Beside, Listener, Outgoing, Profile, Vpn
-from plan.storage import Mount, Storage
-from plan.tables import Chain
+from facts.base.profile import SCRIPT, HostProfile, parse_profile
+from facts.other_programs.kernel_connections import SECTIONS
+from plan.base.capabilities import FOLDERS, Disk, Machine
+from plan.base.profile import Beside, Listener, Outgoing, Profile, Vpn
+from plan.base.writable_folders import Mount, Storage
+from plan.engine.claims import Login
+from plan.engine.upload_folder import INCOMING
+from plan.other_programs.nft_listing import Chain
 
 RECORDED = r"""
 @@ clock

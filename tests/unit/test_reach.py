@@ -18,8 +18,8 @@ from pyinfra.api import Config, Inventory, State
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 
-from tasks.connection import by_hand, connect
-from tasks.trouble import failed
+from tasks.engine.connection import by_hand, connect
+from tasks.engine.unforeseen_errors import failed
 from tests.unit.test_artifacts_fetch import closed_port
 
 ROOT = Path(__file__).parent.parent.parent

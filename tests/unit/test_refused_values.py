@@ -10,11 +10,12 @@ import pytest
 
 from artifacts.cache import lock
 from artifacts.errors import ArtifactError
-from plan.errors import SettingError
-from plan.firewall import apt_of
-from plan.inventory import build_house
-from plan.models import Hardware, choose
-from plan.values import lan_addresses, users, words
+from plan.engine.errors import SettingError
+from plan.firewall.package_sources import apt_of
+from plan.house.inventory import build_house
+from plan.house.setting_values import lan_addresses, users, words
+from plan.ollama.model_choice import choose
+from plan.ollama.model_fit import Hardware
 from tests.unit import houses
 
 
@@ -34,7 +35,7 @@ def model(name: Any) -> Any:
     ("read", "said"),
     [
         (two_values, "one value for the whole house. Next: set it in group_data/all.py and nowhere else"),
-        (lambda: model(7), "is 7; accepted: a name of plan/catalogue.py, or"),
+        (lambda: model(7), "is 7; accepted: a name of plan/ollama/catalogue.py, or"),
         (lambda: words("why", "two\nlines"), "accepted: a few words on one line, 200 characters at most"),
         (lambda: users(["anna", "anna"]), "headscale_users is 'anna'; accepted: every name once"),
         (lambda: lan_addresses("host home", "192.168.1.10"), "lan_addresses is '192.168.1.10'; accepted: a list of"),

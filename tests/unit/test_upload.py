@@ -19,8 +19,8 @@ from typing import Any
 import paramiko
 import pytest
 
-from operations import upload
-from operations.upload import UploadError, receive, send, uploaded
+from operations.engine import upload
+from operations.engine.upload import UploadError, receive, send, uploaded
 
 ROOT = Path(__file__).parent.parent.parent
 CONTENT = os.urandom(3_000_000)
@@ -129,7 +129,7 @@ def host(sshd: Sshd) -> Iterator[Any]:
 
 
 def test_pyinfra_s_own_upload_is_used_nowhere() -> None:
-    code = [file for folder in ("operations", "tasks", "playbooks") for file in (ROOT / folder).glob("*.py")]
+    code = [file for folder in ("operations", "tasks", "playbooks") for file in (ROOT / folder).rglob("*.py")]
     assert [
         str(file) for file in code if re.search(r"FileUploadCommand|[.]put_file\(|files[.]put", file.read_text())
     ] == []

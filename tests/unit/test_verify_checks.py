@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from plan.checks import (
+from plan.base.profile import Listener
+from plan.verification import (
     Forbidden,
     Node,
     Protocol,
@@ -15,7 +16,6 @@ from plan.checks import (
     open_over_vpn,
     open_to_lan,
 )
-from plan.profile import Listener
 from tests.unit.houses import SETTINGS, single, split
 
 

@@ -13,23 +13,13 @@ from typing import Any
 
 import pytest
 
-from plan.errors import SettingError
+from plan.engine.errors import SettingError
 from tests.unit.houses import SETTINGS
 from tests.verify.inventory import place, ssh_config, subject
+from tests.verify.printed import Account, accounts, fragments, routers, rules, status_fields
 from tests.verify.probes.network import COOKIE, outcome_of, stun_mapped, stun_request
 from tests.verify.probes.secrets import values
-from tests.verify.state import (
-    Account,
-    Section,
-    accounts,
-    curl_config,
-    fragments,
-    parse_sections,
-    routers,
-    rules,
-    sections_script,
-    status_fields,
-)
+from tests.verify.state import Section, curl_config, parse_sections, sections_script
 
 TRANSACTION = bytes(range(12))
 

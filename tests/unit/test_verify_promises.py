@@ -13,7 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plan.checks import (
+from plan.base.profile import Listener
+from plan.engine.want import Program, ProgramPart
+from plan.headscale.packet_filters import house_filter, node_passages, packet_filter, server_passages
+from plan.ollama.model_choice import choose
+from plan.ollama.model_fit import Hardware
+from plan.ollama.recorded_choice import chosen, record
+from plan.verification import (
     kind,
     rows_at,
     secret_files,
@@ -23,11 +29,6 @@ from plan.checks import (
     tls_name,
     units_of,
 )
-from plan.chosen import chosen, record
-from plan.models import Hardware, choose
-from plan.passages import house_filter, node_passages, packet_filter, server_passages
-from plan.profile import Listener
-from plan.want import Program, ProgramPart
 from tests.unit import houses
 from tests.verify.probes.programs import digest as folder_digest
 from tests.verify.probes.secrets import Seeker

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
-from plan.chosen import chosen
-from plan.stamp import parse_stamp
+from plan.engine.stamp import parse_stamp
+from plan.ollama.recorded_choice import chosen
+from tests.verify.printed import certificate_end
 from tests.verify.probing import Probing
 from tests.verify.report import About, DateAbout, ModelAbout
-from tests.verify.state import HostState, certificate_end
+from tests.verify.state import HostState
 
 PREFIX = re.compile(r"/opt/private-ai/([a-z]+)-([^/]+)-[0-9a-f]{12}/")
 

@@ -15,9 +15,9 @@ import pytest
 import testinfra
 import testinfra.host
 
-from plan.checks import FORBIDDEN, open_over_vpn, service_users
-from plan.errors import SettingError
-from plan.house import Member
+from plan.engine.errors import SettingError
+from plan.house.house import Member
+from plan.verification import FORBIDDEN, open_over_vpn, service_users
 from tests.verify.about import about
 from tests.verify.inventory import Subject, read_inventory, subject
 from tests.verify.ledger import Check, Ledger

@@ -12,12 +12,12 @@ from typing import Any
 
 from lab.state import State
 from lab.topology import WORLD_V4, WORLD_V6, Lab
-from plan.access import ROLES
-from plan.errors import SettingError
-from plan.house import House, Member
-from plan.inventory import HostEntry, build_house
-from plan.root import WAYS, way
-from plan.ssh import host_word, include_word, path_word, port_word, user_word
+from plan.engine.as_root import WAYS, way
+from plan.engine.errors import SettingError
+from plan.engine.ssh_config import host_word, include_word, path_word, port_word, user_word
+from plan.house.access_table import ROLES
+from plan.house.house import House, Member
+from plan.house.inventory import HostEntry, build_house
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -34,7 +34,7 @@ class Place:
     known_hosts: str = ""
     #: SSH configuration that the inventory names for this host; what we set ourselves comes first.
     config: str = ""
-    #: The word of plan/root.py with which commands are run as root there, "" for a login as root.
+    #: The word of plan/engine/as_root.py with which commands are run as root there, "" for a login as root.
     way: str = ""
 
     @property

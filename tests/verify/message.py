@@ -8,10 +8,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from plan import limits
-from plan.house import House
+from plan.house.house import House
+from plan.openclaw import time_limits
+from tests.verify.printed import Account, accounts
 from tests.verify.remote import ProbeError, Remote
-from tests.verify.state import Account, accounts, curl_config
+from tests.verify.state import curl_config
 
 QUESTION = "What is the capital of France?"
 
@@ -45,14 +46,14 @@ def send(remote: Remote, house: House, client: str) -> Message:
             ("header", "Content-Type: application/json"),
             ("data", json.dumps(body)),
             ("noproxy", "*"),
-            ("connect-timeout", str(limits.CONNECT)),
-            ("max-time", str(limits.FIRST_ANSWER)),
+            ("connect-timeout", str(time_limits.CONNECT)),
+            ("max-time", str(time_limits.FIRST_ANSWER)),
             ("write-out", "\n%{http_code}"),
         ]
     )
     begun = time.monotonic()
     # As anybody's program would: no privileges are needed, and the system's certificates are trusted.
-    said = remote.run(client, "curl --disable --silent --show-error --config -", config, limits.FIRST_ANSWER + 30)
+    said = remote.run(client, "curl --disable --silent --show-error --config -", config, time_limits.FIRST_ANSWER + 30)
     seconds = time.monotonic() - begun
     text, _, code = said.stdout.rpartition("\n")
     try:

@@ -10,36 +10,26 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from pyinfra.api.exceptions import FactProcessError
 
-from lab.topology import WORLD_V4, WORLD_V6
-from plan.access import Row
-from plan.checks import (
-    Forbidden,
-    closed_over_vpn,
-    forbidden_to_container,
-    kind,
+from plan.engine.errors import SettingError
+from plan.firewall.package_sources import apt_of
+from plan.firewall.rules import ruleset
+from plan.house.house import Member
+from plan.verification import (
     open_to_lan,
     program_units,
-    rows_at,
-    rows_over_vpn,
     secret_files,
-    served_at,
-    service_users,
     speaker,
-    tls_name,
 )
-from plan.errors import SettingError
-from plan.firewall import apt_of, ruleset, ways_out
-from plan.house import Member
-from plan.openclaw import CONTAINER_ROUTER
 from tests.verify.door import Doors, own_address
+from tests.verify.expected import Asked, Expected, target
 from tests.verify.inventory import Subject
 from tests.verify.message import Message, send
 from tests.verify.once import Once
+from tests.verify.printed import rules
 from tests.verify.probes.network import DNS_NAME
 from tests.verify.remote import PROBES, ProbeError, Remote, answer
 from tests.verify.state import (
@@ -52,30 +42,12 @@ from tests.verify.state import (
     Section,
     hears_control,
     parse_state,
-    routers,
-    rules,
     script,
     started_lately,
 )
 
-#: The address by which Podman's pasta can show a container its host (podman-run(1), --network).
-HOST_ALIAS = "169.254.1.2"
 #: Seconds that a node may take to come back to a control server that was just started.
 COMES_BACK_SECONDS = 20
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A service of the access table that is asked how it is: `item` is the probe's, at an address or by a name."""
-
-    row: Row
-    member: Member
-    at: str
-    item: str
-
-
-def target(address: str, port: int) -> str:
-    return f"{address} {port}"
 
 
 def in_memory(said: Any) -> dict[str, int]:
@@ -83,7 +55,7 @@ def in_memory(said: Any) -> dict[str, int]:
     return {each["name"]: int(each.get("context_length", 0)) for each in (said or {}).get("models") or ()}
 
 
-class Probing:
+class Probing(Expected):
     """Each question is asked on its first call and remembered; one remote command per vantage point and host."""
 
     def __init__(self, subject: Subject) -> None:
@@ -181,16 +153,8 @@ class Probing:
         for member in self.house.members:
             if not member.is_server and member.name in self.subject.scope:
                 seen = self.host(member.name)["connect"]
-                found |= {at: seen[at] for at in self._at_world() if found.get(at) != "open"}
+                found |= {at: seen[at] for at in self.at_world() if found.get(at) != "open"}
         return found
-
-    def _at_world(self) -> list[str]:
-        return sorted({target(address, port) for address, port in self.world()})
-
-    def ways_out(self, member: Member) -> dict[str, str]:
-        """What the access table's rows to addresses let root of a host reach by TCP: the row's id by target."""
-        rows = ways_out(self.house, member)
-        return {target(row.target, row.port): row.id for row in rows if row.protocol == "tcp"}
 
     def netmap(self, name: str, is_planned: Callable[[Section], bool]) -> tuple[Section, bool]:
         """What a node was told by the control server, and whether it hears it now.
@@ -215,27 +179,8 @@ class Probing:
                 for said in (self.remote.run(coordinator.name, NODES), self.remote.run(name, NETMAP))
             )
 
-    def states(self) -> dict[str, HostState]:
-        """The state of the hosts that are asked, side by side."""
-        names = [member.name for member in self.subject.asked]
-        with ThreadPoolExecutor(len(names)) as pool:
-            return dict(zip(names, pool.map(self.state, names), strict=True))
-
     def _from_outside(self, job: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         return self.remote.network(self.subject.outside.name if self.subject.outside else None, job, seconds)
-
-    def authority(self) -> str:
-        """The root certificate that the first gateway's host trusts (PEM)."""
-        return self.state(self.house.gateways[0].name)["root"].text
-
-    def asked_outside(self, address: str) -> list[Asked]:
-        """What an address on the local network must answer anybody in its own words."""
-        member = next(each for each in self.house.members if address in each.addresses)
-        rows = [row for row in rows_at(self.house, member) if (row.over, row.source) == ("lan", "lan")]
-        return [self._asked(row, member, address) for row in rows]
-
-    def _asked(self, row: Row, member: Member, at: str) -> Asked:
-        return Asked(row, member, at, f"{kind(row)} {at} {row.port} {tls_name(self.house, row, member)}")
 
     def _outside(self) -> dict[str, Any]:
         stun = [target(address, self.house.port("stun")) for address in self.house.coordinator.addresses]
@@ -255,22 +200,12 @@ class Probing:
             60,
         )
 
-    def name_servers(self) -> list[str]:
-        """Name servers of the world; only a lab has some that nobody is bothered with."""
-        return [str(WORLD_V4), str(WORLD_V6)] if self.subject.lab else []
-
     def _sweep(self) -> dict[str, Any]:
         """By itself, since it takes long."""
         members = [member for member in self.house.members if member.name in self.subject.scope]
         addresses = [address for member in members for address in member.addresses]
         found: dict[str, Any] = self._from_outside({"sweep": addresses}, 60 * len(addresses))["sweep"]
         return found
-
-    def asked_as_admin(self, address: str) -> list[Asked]:
-        """What an address on the local network must answer an administrator, besides what it answers anybody."""
-        member = next(each for each in self.house.members if address in each.addresses)
-        rows = [row for row in rows_at(self.house, member) if (row.over, row.source) == ("lan", "admin")]
-        return [self._asked(row, member, address) for row in rows]
 
     def _controller(self) -> dict[str, Any]:
         addresses = [address for member in self.subject.asked for address in member.addresses]
@@ -287,19 +222,6 @@ class Probing:
             },
         )
 
-    def forbidden(self, gateway: Member) -> tuple[Forbidden, ...]:
-        """What a gateway's container must not reach."""
-        states = self.states()
-        return forbidden_to_container(
-            self.house,
-            gateway,
-            self.subject.asked,
-            {name: state.listeners for name, state in states.items()},
-            {name: state.vpn for name, state in states.items()},
-            self.world(),
-            (*routers(states[gateway.name]["routers"].text), CONTAINER_ROUTER, HOST_ALIAS),
-        )
-
     def _container(self, name: str) -> dict[str, Any]:
         forbidden = self.forbidden(self.house.member(name))
         job = {
@@ -311,74 +233,14 @@ class Probing:
         said = self.remote.run(name, command, (PROBES / "container.js").read_text())
         return answer(said, f"probes from inside the container on {name}")
 
-    def granted(self, source: Member, other: Member) -> list[Asked]:
-        """What `other` must answer `source` over the VPN: by address, and by name where names of the VPN are known."""
-        names = () if source.is_server else (self.house.vpn_name(other),)
-        vpn = self.state(other.name).vpn
-        return [
-            self._asked(row, other, at)
-            for row in rows_over_vpn(self.house, source, other)
-            for at in (*served_at(row, vpn), *names)
-        ]
-
     def heard(self, source: Member, asked: Asked) -> str:
         """What a service of another host said to `source`, asked by the account that may ask it."""
         seen, by = self.host(source.name), speaker(asked.row, source)
         said = (seen["as"].get(by) or {"service": {}}) if by else seen
         return str(said["service"].get(asked.item, f"no account {by} to ask from"))
 
-    def closed(self, source: Member, other: Member) -> dict[str, int]:
-        """What `other` must not answer `source` over the VPN, as target -> port."""
-        state = self.state(other.name)
-        ports = closed_over_vpn(self.house, source, other, state.listeners)
-        return {target(at, port): port for at in state.vpn for port in sorted(ports)}
-
-    def own(self, member: Member) -> list[Asked]:
-        """What a host must answer itself."""
-        found = []
-        for row in rows_at(self.house, member):
-            at = list(member.addresses)
-            if row.over == "vpn":
-                elsewhere = self.house.served_elsewhere(row, member)
-                at = list(served_at(row, self.state(member.name).vpn)) if elsewhere else ["127.0.0.1"]
-            if row.id == "headscale":
-                at.append(self.house.headscale_name)
-            found += [self._asked(row, member, each) for each in at]
-        return found
-
     def _host(self, name: str) -> dict[str, Any]:
-        member, services, closed, peers = self.house.member(name), list[str](), set[str](), set[str]()
-        spoken: dict[str, list[str]] = {}
-        self.states()
-        for other in self.subject.asked:
-            if other != member:
-                granted = self.granted(member, other)
-                for each in granted:
-                    by = speaker(each.row, member)
-                    (spoken.setdefault(by, []) if by else services).append(each.item)
-                closed |= self.closed(member, other).keys()
-                if granted:
-                    peers |= set(self.state(other.name).vpn[:1])
-        services += [each.item for each in self.own(member)]
-        out = {
-            "connect": [*self._at_world(), *self.ways_out(member)],
-            "dns": self.name_servers(),
-        }
-        lookup = {"resolve": [DNS_NAME]} if self.subject.lab else {}
-        users = service_users(self.house, member)
-        # The system's own name service may answer root: time servers have names.
-        accounts = {user: dict(out) if user == "root" else {**out, **lookup} for user in users}
-        for user, items in spoken.items():
-            accounts[user]["service"] = items
-        job = {
-            "connect": sorted({*closed, *([] if member.is_server else self._at_world())}),
-            "service": services,
-            "authority": self.authority(),
-            "ping": sorted(peers),
-            "resolve": [] if member.is_server else [self.house.vpn_name(self.house.gateway_of(member.user))],
-            "as": accounts,
-        }
-        return self.remote.network(name, job, 120)
+        return self.remote.network(name, self.asked_of_host(self.house.member(name)), 120)
 
     def _secrets(self, name: str) -> dict[str, Any]:
         job = {"files": [each.path for each in secret_files(self.house.member(name))]}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from plan.house import House
+from plan.house.house import House
 from tests.verify.inventory import Subject
 from tests.verify.ledger import Entry, Ledger, Status, check_id, described
 from tests.verify.report import About, Run, as_html, as_json

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plan.environment import BEGIN
-from plan.environment import answer as answer_of
-from plan.root import refusal
+from plan.engine.as_root import refusal
+from plan.engine.command_environment import BEGIN
+from plan.engine.command_environment import answer as answer_of
 from tests.verify.door import last_hop, port_of
 from tests.verify.inventory import Place, ssh_config
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from plan.terminal import plain
+from plan.engine.terminal_text import plain
 from tests.verify.ledger import Entry, Status, Way
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates" / "verification"

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from facts.have import through_manager
-from facts.profile import SCRIPT as PROFILE
-from facts.profile import parse_profile
-from plan.addresses import address, node_addresses
-from plan.checks import unit_accounts
-from plan.chosen import RECORD
-from plan.errors import STRANGE
-from plan.firewall import TABLE, service_egress
-from plan.house import House, Member
-from plan.nodes import RECORD as DEVICES
-from plan.nodes import node_of
-from plan.openclaw import IMAGE_RECORD
-from plan.profile import Listener, Profile
+from facts.base.profile import SCRIPT as PROFILE
+from facts.base.profile import parse_profile
+from facts.engine.component_state import through_manager
+from plan.base.profile import Listener, Profile
+from plan.devices.vpn_nodes import RECORD as DEVICES
+from plan.devices.vpn_nodes import node_of
+from plan.engine.errors import STRANGE
+from plan.engine.ip_addresses import node_addresses
+from plan.firewall.rules import TABLE, service_egress
+from plan.house.house import House, Member
+from plan.ollama.recorded_choice import RECORD
+from plan.openclaw.configuration import IMAGE_RECORD
+from plan.verification import unit_accounts
 
 END = "--8<--"
 STORE = "/var/lib/ollama/models"
@@ -61,7 +59,7 @@ class Section:
 
 @dataclass(frozen=True)
 class HostState:
-    """The sections of one host by name, and what it is (plan/profile.py)."""
+    """The sections of one host by name, and what it is (plan/base/profile.py)."""
 
     sections: Mapping[str, Section]
     profile: Profile
@@ -241,68 +239,6 @@ def started_lately(coordinator: HostState) -> bool:
     """Whether the control server was started so lately that nodes may be coming back to it."""
     started = coordinator["headscale since"].text.rpartition("@")[2].strip()
     return started.isdigit() and coordinator.profile.clock - int(started) < NEW_SECONDS
-
-
-def fragments(text: str) -> dict[str, str]:
-    """Unit -> its file, from `systemctl show -p Id,FragmentPath`."""
-    found = {}
-    for block in text.split("\n\n"):
-        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if "Id" in fields:
-            found[fields["Id"]] = fields.get("FragmentPath", "")
-    return found
-
-
-def rules(ruleset: Any) -> list[str]:
-    """What `nft -j list table` prints, as text for each object: without numbers that say nothing about the rules."""
-
-    def bare(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {
-                key: None if key == "counter" and isinstance(inner, dict) else bare(inner)
-                for key, inner in value.items()
-                if key != "handle"
-            }
-        return [bare(each) for each in value] if isinstance(value, list) else value
-
-    objects = [each for each in (ruleset or {}).get("nftables", ()) if "metainfo" not in each]
-    return [json.dumps(bare(each), sort_keys=True) for each in objects]
-
-
-def certificate_end(shown: str) -> datetime | None:
-    """When a certificate ends, from what openssl shows of it (-enddate); None when there is no certificate."""
-    end = re.search(r"notAfter=(.+)", shown)
-    return datetime.strptime(end[1].strip(), "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC) if end else None
-
-
-def routers(text: str) -> tuple[str, ...]:
-    """The routers in the output of `ip route show default`, link-local ones left out."""
-    found = []
-    for word in re.findall(r"\bvia (\S+)", text):
-        with contextlib.suppress(ValueError):
-            found.append(address(word))
-    return tuple(dict.fromkeys(str(each) for each in found if not each.is_link_local))
-
-
-def status_fields(text: str) -> dict[str, str]:
-    """The fields of /proc/PID/status, blanks in values made single."""
-    pairs = (line.partition(":") for line in text.splitlines() if re.match(r"\w+:", line))
-    return {name: " ".join(value.split()) for name, _, value in pairs}
-
-
-@dataclass(frozen=True)
-class Account:
-    """What the model server logged about one prompt, in tokens: all of the prompt, and what it generated."""
-
-    prompt: int
-    generated: int
-
-
-def accounts(log: str) -> list[Account]:
-    """The prompts that llama-server's log lines tell of (Ollama 0.32 passes them on to the journal)."""
-    prompts = {task: int(tokens) for task, tokens in re.findall(r"task (\d+) \|.*\btask\.n_tokens = (\d+)", log)}
-    made = re.findall(r"task (\d+) \|\s+eval time = .*?/\s*(\d+) tokens", log)
-    return [Account(prompts[task], int(tokens)) for task, tokens in made if task in prompts]
 
 
 def curl_config(settings: Sequence[tuple[str, str]]) -> str:

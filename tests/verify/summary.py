@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from plan.terminal import plain
+from plan.engine.terminal_text import plain
 from tests.verify.ledger import Entry, Status
 from tests.verify.report import WORDS, About, Cell, Run, apart, counts, matrix, together, verdict
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from plan.house import House, Member
+from plan.house.house import House, Member
 from tests.verify.ledger import Check
+from tests.verify.printed import certificate_end
 from tests.verify.probing import Probing
-from tests.verify.state import certificate_end
 
 #: A run of the deployment renews a certificate under 30 days; fewer than this means that none has run for long.
 FEWEST_DAYS = 14

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from plan.checks import service_of
-from plan.house import Member
+from plan.house.house import Member
+from plan.verification import service_of
+from tests.verify.expected import target
 from tests.verify.ledger import Check, Way
 from tests.verify.probes.network import DNS_NAME
-from tests.verify.probing import Probing, target
+from tests.verify.probing import Probing
 from tests.verify.test_egress import outside
 
 EGRESS = "run the deployment again; then on the gateway: nft list chain inet private_ai output (the rules for openclaw)"

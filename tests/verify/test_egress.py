@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from plan.house import Member
+from plan.house.house import Member
+from tests.verify.expected import target
 from tests.verify.ledger import Check, Way
 from tests.verify.probes.network import DNS_NAME, OPEN, RESET, SILENT
-from tests.verify.probing import Probing, target
+from tests.verify.probing import Probing
 
 
 def outside(probing: Probing, mark: str) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from plan.house import Member
+from plan.house.house import Member
 from tests.verify.ledger import Check
+from tests.verify.printed import rules
 from tests.verify.probing import Probing
-from tests.verify.state import rules
 
 
 def test_rules(member: Member, probing: Probing, check: Check) -> None:

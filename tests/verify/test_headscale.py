@@ -10,12 +10,19 @@ from typing import Any
 
 import yaml
 
-from plan.checks import Node, nodes
-from plan.errors import STRANGE
-from plan.house import House, Member
-from plan.nodes import Record, Standing, node_of, parse_record, standing
-from plan.passages import difference_of, house_filter, node_passages, packet_filter, said, server_passages
-from plan.policy import policy
+from plan.devices.vpn_nodes import Record, Standing, node_of, parse_record, standing
+from plan.engine.errors import STRANGE
+from plan.headscale.packet_filters import (
+    difference_of,
+    house_filter,
+    node_passages,
+    packet_filter,
+    said,
+    server_passages,
+)
+from plan.headscale.policy import policy
+from plan.house.house import House, Member
+from plan.verification import Node, nodes
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
 from tests.verify.remote import ProbeError

@@ -6,7 +6,11 @@ import re
 
 import testinfra.host
 
-from plan.checks import (
+from plan.base.preflight import CLOCK_LIMIT_S
+from plan.firewall.rules import service_egress
+from plan.house.house import Member
+from plan.other_programs.drop_ins import in_force, removal, units_of
+from plan.verification import (
     declared,
     is_loopback,
     misplaced,
@@ -15,14 +19,10 @@ from plan.checks import (
     secret_files,
     unit_accounts,
 )
-from plan.checks import units_of as allowed_units
-from plan.drop_ins import in_force, removal, units_of
-from plan.firewall import service_egress
-from plan.house import Member
-from plan.preflight import CLOCK_LIMIT_S
+from plan.verification import units_of as allowed_units
 from tests.verify.ledger import Check, Way
+from tests.verify.printed import fragments
 from tests.verify.probing import Probing
-from tests.verify.state import fragments
 
 UNITS = {
     "coordinator": ("headscale",),

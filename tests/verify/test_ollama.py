@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from plan.chosen import RECORD, chosen
-from plan.house import Member
-from plan.openclaw import ollama_host
+from plan.house.house import Member
+from plan.ollama.recorded_choice import RECORD, chosen
+from plan.openclaw.configuration import ollama_host
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
 from tests.verify.state import STORE, HostState

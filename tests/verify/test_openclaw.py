@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from plan.chosen import chosen
-from plan.house import Member
-from plan.openclaw import MEMORY_GIB, OWN_SITES, PIDS, model_servers, openclaw_config
+from plan.house.house import Member
+from plan.ollama.recorded_choice import chosen
+from plan.openclaw.configuration import MEMORY_GIB, OWN_SITES, PIDS, model_servers, openclaw_config
 from tests.verify.ledger import Check
+from tests.verify.printed import status_fields
 from tests.verify.probing import Probing
-from tests.verify.state import status_fields
 
 #: What the container may see of its host: path inside -> (path outside, writable).
 MOUNTS = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from plan.checks import open_to_lan, rows_at, service_of
+from plan.verification import open_to_lan, rows_at, service_of
 from tests.verify.conftest import Lan
+from tests.verify.expected import target
 from tests.verify.ledger import Check, Way
 from tests.verify.probes.network import ALL_PORTS
-from tests.verify.probing import Probing, target
+from tests.verify.probing import Probing
 
 FIREWALL = "run the deployment again; then nft list table inet private_ai, and ss -Hltnp, on the host"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from plan.house import Member
-from plan.preferences import OFF, still_on
+from plan.house.house import Member
+from plan.tailscale.preferences import OFF, still_on
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from plan.checks import service_of
-from plan.house import Member
+from plan.house.house import Member
+from plan.verification import service_of
 from tests.verify.ledger import Check, Way
 from tests.verify.probing import Probing
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pytest
 from rich.console import Console
 from rich.table import Table
 
@@ -26,45 +26,46 @@ class Result:
     repaired_by: Sequence[str]
     complaints: Sequence[str]
 
+    def as_json(self) -> dict[str, Any]:
+        """What stands in reports/breakages.json."""
+        return {
+            "breakage": self.breakage.id,
+            "what": self.breakage.what,
+            "topology": self.topology,
+            "host": self.breakage.host(self.topology),
+            "caught_by": list(self.caught_by),
+            "repaired_by": list(self.repaired_by),
+            "by_hand": self.breakage.by_hand.why if self.breakage.by_hand else "",
+            "seconds": round(self.seconds, 1),
+            "complaints": list(self.complaints),
+        }
 
-RESULTS = pytest.StashKey[list[Result]]()
+
+#: The name under which a test's report carries its result to the process that prints the table.
+PROPERTY = "breakage"
 
 
-def table(results: Sequence[Result], width: int) -> str:
-    """One line per breakage."""
+def table(results: Sequence[Mapping[str, Any]], width: int) -> str:
+    """One line per breakage, from results as JSON."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "breakage", "caught by", "repaired by"):
         made.add_column(title, overflow="fold")
     made.add_column("s", justify="right")
     for each in results:
-        repaired = ["a person", *each.repaired_by] if each.breakage.by_hand else each.repaired_by
+        repaired = ["a person"] * bool(each["by_hand"]) + each["repaired_by"]
         made.add_row(
-            "FAILED" if each.complaints else "ok",
-            f"{each.breakage.id} ({each.topology})",
-            ", ".join(each.caught_by) or "nothing",
+            "FAILED" if each["complaints"] else "ok",
+            f"{each['breakage']} ({each['topology']})",
+            ", ".join(each["caught_by"]) or "nothing",
             ", ".join(repaired) or "nothing",
-            f"{each.seconds:.0f}",
+            f"{each['seconds']:.0f}",
         )
     stream = io.StringIO()
     Console(file=stream, width=width, highlight=False, markup=False).print(made)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
-def write(results: Sequence[Result], file: Path) -> None:
-    """The same as JSON."""
+def write(results: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """The same as a file."""
     file.parent.mkdir(exist_ok=True)
-    entries = [
-        {
-            "breakage": each.breakage.id,
-            "what": each.breakage.what,
-            "topology": each.topology,
-            "host": each.breakage.host(each.topology),
-            "caught_by": list(each.caught_by),
-            "repaired_by": list(each.repaired_by),
-            "by_hand": each.breakage.by_hand.why if each.breakage.by_hand else "",
-            "seconds": round(each.seconds, 1),
-            "complaints": list(each.complaints),
-        }
-        for each in results
-    ]
-    file.write_text(json.dumps(entries, indent=2) + "\n")
+    file.write_text(json.dumps(results, indent=2) + "\n")

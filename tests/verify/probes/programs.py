@@ -18,7 +18,7 @@ HOME = Path("/opt/private-ai")
 
 
 def digest(folder: Path) -> str:
-    """The first 12 digits of the digest over a folder's files, in the form of plan/want.py (Program.prefix)."""
+    """The first 12 digits of the digest over a folder's files, in the form of plan/engine/want.py (Program.prefix)."""
     lines = []
     for path in sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file()):
         name = path.relative_to(folder).as_posix()

@@ -1,0 +1,264 @@
+"""Make a host have what a component wants: the one operation that most of the deployment is made of."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+import tarfile
+from collections.abc import Generator
+
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand, OperationError, StringCommand, operation
+
+from facts.engine.component_state import STAMPS, inputs_digest, left_over, unit_call
+from operations.engine.announced_changes import differs, not_yet
+from operations.engine.answers import NotYet, Want, have_of, is_wanted
+from operations.engine.shell import below, into_place
+from operations.engine.upload import upload
+from plan.base.sandboxes import SUBORDINATE_COUNT, SUBORDINATE_FIRST
+from plan.engine.command_environment import OWN_EXCEPTIONS
+from plan.engine.difference import Difference, difference
+from plan.engine.upload_folder import INCOMING
+from plan.engine.want import Account, Block, Directory, File, Program, Secret, Unit
+
+
+def component(name: str, want: Want) -> None:
+    """Bring one component on one host to what `want()` says: the operation `brought`, which is said in advance."""
+    is_wanted(host, want)
+    brought(name=name, want=want)
+
+
+@operation()
+def brought(want: Want) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """Own the named packages (present), accounts, program folders, links, files, directories' owner and mode, units.
+
+    `want` is called when the operation runs, so it may ask facts that earlier operations made true; while
+    planning it may raise `NotYet`. A second run changes nothing.
+    Raises OperationError when `want` still raises `NotYet` while executing.
+    """
+    todo = yield from compared(want)
+    if todo:
+        yield from _commands(todo)
+
+
+def compared(want: Want) -> Generator[StringCommand, None, Difference | None]:
+    """For operations that build on this one: what has to be done, or None when nothing has, which is then said."""
+    try:
+        wanted = want()
+    except NotYet as reason:
+        if state.is_executing:
+            raise OperationError(f"{host.name}: {reason}") from reason
+        yield not_yet(str(reason))
+        return None
+    todo = difference(wanted, have_of(host, wanted))
+    if not todo:
+        host.noop("as wanted")
+        return None
+    differs(*todo.changes)
+    return todo
+
+
+def _commands(todo: Difference) -> Generator[StringCommand | FunctionCommand, None, None]:
+    if todo.packages:
+        yield StringCommand(install_packages(todo.packages))
+    for account in todo.accounts:
+        yield StringCommand(make_account(account))
+    for program in todo.programs:
+        yield StringCommand(f"install -d -m 0755 /opt/private-ai && install -d -m 0700 {INCOMING}")
+        for part in program.parts:
+            if part.link:
+                continue
+            yield upload(part.local, part.sha256, part.sha256)
+        yield StringCommand(install_program(program))
+    for link, target in todo.links:
+        yield StringCommand(f"ln -sfnT {shlex.quote(target)} {shlex.quote(link)}")
+    if todo.directories or todo.files:
+        yield StringCommand(install_files(todo.directories, todo.files), _stdin=pack(todo.files))
+    for secret in todo.secrets:
+        yield StringCommand(make_secret(secret))
+    for block in todo.blocks:
+        yield StringCommand(install_block(block), _stdin=block.text)
+    for effect in todo.effects:
+        yield StringCommand(effect.command)
+    for unit in todo.units:
+        yield StringCommand(stop_unit(unit) if unit.stopped else start_unit(unit))
+
+
+def install_packages(names: tuple[str, ...]) -> str:
+    """Install Debian packages without what they merely recommend; the index is read anew only when it must be."""
+    quoted = " ".join(map(shlex.quote, names))
+    # A file that somebody has written for a program before it was there stays: dpkg would ask, and nobody answers.
+    apt = (
+        f"{OWN_EXCEPTIONS} DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "
+        "-o DPkg::Options::=--force-confold"
+    )
+    install = f"{apt} install --yes --no-install-recommends {quoted}"
+    return "\n".join(
+        [
+            f"{install} >/dev/null 2>&1 && exit",
+            # A host that went down in the middle has packages that are half installed.
+            "dpkg --force-confold --configure -a >/dev/null || exit 1",
+            # A bare host has no index at all, and an old one names files that the mirror no longer has. An `update`
+            # of a run that was cut off may still hold the index, for which apt does not wait by itself.
+            f"for i in $(seq 60); do said=$({apt} update 2>&1) && break",
+            'case $said in *"Could not get lock"*) sleep 2 ;; *) break ;; esac; done',
+            # What dpkg says of a package that it cannot set up, apt hands on among what is no error.
+            f'last=$({install} 2>&1) || {{ printf "%s\\n" "$said" "$last" | sed "/^$/d" | tail -n 20 >&2; exit 1; }}',
+        ]
+    )
+
+
+def make_account(account: Account) -> str:
+    """Create a system account; for containers also subordinate ids and a lingering user manager."""
+    name, home = shlex.quote(account.name), shlex.quote(account.home)
+    lines = [
+        f"getent passwd {name} >/dev/null || useradd --system --user-group "
+        f"--home-dir {home} --no-create-home --shell /usr/sbin/nologin {name}",
+        f"usermod --groups '' {name}",
+    ]
+    if account.runs_containers:
+        lines += [add_subids(name, kind) for kind in ("uid", "gid")]
+        lines.append(
+            f"install -d -o {name} -g {name} -m 0750 {home} && loginctl enable-linger {name} && "
+            f'for i in $(seq 50); do test -S "/run/user/$(id -u {name})/bus" && break; sleep 0.2; done; '
+            f'test -S "/run/user/$(id -u {name})/bus"'
+        )
+    return " && ".join(lines)
+
+
+def add_subids(name: str, kind: str) -> str:
+    """Give an account subordinate ids where it has none, behind all that were given: useradd would give them to an
+    account that it makes, and not to one that is there. `name` is quoted, `kind` is uid or gid."""
+    first = (
+        "cat /etc/subuid /etc/subgid | "
+        f"awk -F: -v n={SUBORDINATE_FIRST} '$2 + $3 > n {{ n = $2 + $3 }} END {{ print n }}'"
+    )
+    return (
+        f"{{ touch /etc/subuid /etc/subgid && grep -qs ^{name}: /etc/sub{kind} || {{ n=$({first}) && "
+        f'usermod --add-sub{kind}s "$n-$((n + {SUBORDINATE_COUNT - 1}))" {name}; }}; }}'
+    )
+
+
+def install_program(program: Program) -> str:
+    """Check what was uploaded against its digests, then move the whole folder into place at once."""
+    incoming = f"{INCOMING}/{program.name}"
+    lines = ["set -e", f"rm -rf {shlex.quote(incoming)}", f"mkdir {shlex.quote(incoming)}"]
+    for part in program.parts:
+        if part.link:
+            link = shlex.quote(f"{incoming}/{part.path}")
+            lines.append(f"mkdir -p $(dirname {link}); ln -s {shlex.quote(part.link)} {link}")
+            continue
+        uploaded, target = f"{INCOMING}/{part.sha256}", shlex.quote(f"{incoming}/{part.path}")
+        lines.append(f"echo {part.sha256} {uploaded} | sha256sum --check --quiet")
+        lines.append(f"install -D -o root -g root -m {part.mode} {uploaded} {target}")
+        lines.append(f"rm {uploaded}")
+    # The folder's name says what is in it, so all of it is on the disk before the folder has that name.
+    lines.append(f"find {shlex.quote(incoming)} -type f -exec sync -- {{}} +")
+    lines.append(f"chmod 0755 {shlex.quote(incoming)}")
+    lines.append(f"mv -T {shlex.quote(incoming)} {shlex.quote(program.prefix)}")
+    return "\n".join(lines)
+
+
+def pack(files: tuple[File, ...]) -> str:
+    """A tar archive as base64 lines: files under the name `PATH.new`."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for file in files:
+            entry = tarfile.TarInfo(f"{file.path.lstrip('/')}.new")
+            content = file.content.encode()
+            entry.size, entry.mode = len(content), int(file.mode, 8)
+            entry.uname, entry.gname = file.owner, file.group
+            tar.addfile(entry, io.BytesIO(content))
+    return base64.encodebytes(data.getvalue()).decode()
+
+
+def install_files(directories: tuple[Directory, ...], files: tuple[File, ...]) -> str:
+    """Make directories; unpack standard input beside the files, check each, then rename each over the old one."""
+    news = [shlex.quote(f"{file.path}.new") for file in files]
+    clean = f"trap {shlex.quote(' '.join(['rm -f', *news]))} EXIT\n" if news else ""
+    lines = ["set -e", f"{clean}umask 022"]
+    for directory in directories:
+        path = shlex.quote(directory.path)
+        above, _, name = directory.path.rpartition("/")
+        # What it lies in may be an account's own folder.
+        made = below(above or "/", (name,), directory.owner, directory.group, directory.mode)
+        lines.append(f"mkdir -p {shlex.quote(above or '/')}; ({made})")
+        if directory.empty:
+            lines.append(f"{left_over(path)} -delete")
+    lines.append("base64 -d | tar -x -p -m --no-overwrite-dir -C / -f -")
+    for file, new in zip(files, news, strict=True):
+        if file.check:
+            lines.append(file.check.replace("{}", new))
+    lines.extend(into_place(new, shlex.quote(file.path)) for file, new in zip(files, news, strict=True))
+    return "\n".join(lines)
+
+
+def make_secret(secret: Secret, anew: bool = False) -> str:
+    """Make a random secret where there is none of its size, or `anew`; another only gets its owner and mode back."""
+    path = shlex.quote(secret.path)
+    keep = "" if anew else f'[ "$(stat -c %s {path} 2>/dev/null)" = {secret.SIZE} ] || '
+    return (
+        f"umask 077; {keep}{{ head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' > {path}.new "
+        f"&& {into_place(f'{path}.new', path)}; }} && "
+        f"chown {secret.owner}:{secret.group} {path} && chmod {secret.mode} {path}"
+    )
+
+
+#: Prints a file without the block between the lines `begin` and `end`. A mark may stand behind somebody's last line,
+#: or before a carriage return; of a block without an end only lines that look like ours go: those with our last word.
+_WITHOUT_BLOCK = """
+function leave(i) { for (i = 1; i <= count; i++) if (!(last[i] in ours)) print kept[i]; count = inside = 0 }
+NR == FNR { wanted = wanted $0 "\\n"; if ($0 !~ /^#/) ours[$NF] = 1; next }
+{ line = $0; sub(/\\r+$/, "", line); before = length(line) - length(begin) }
+before >= 0 && substr(line, before + 1) == begin {
+    leave(); inside = 1; if (before) print substr(line, 1, before); next
+}
+line == end { count = inside = 0; next }
+inside { kept[++count] = $0; n = split(line, word); last[count] = word[n]; next }
+{ print }
+END { leave(); printf "%s", wanted }
+"""
+
+
+def install_block(block: Block) -> str:
+    """Replace the block in its file by standard input, at the end of the file, in one rename."""
+    path = shlex.quote(block.path)
+    marks = f"-v begin={shlex.quote(block.begin)} -v end={shlex.quote(block.end)}"
+    program = shlex.quote(_WITHOUT_BLOCK)
+    return (
+        f"set -e; cp -p {path} {path}.new; awk {marks} {program} - {path} > {path}.new; "
+        f"{into_place(f'{path}.new', path)}"
+    )
+
+
+def start_unit(unit: Unit) -> str:
+    """Start or restart a unit, wait until it is ready, then remember the digest of its inputs."""
+    name, stamp = shlex.quote(unit.name), shlex.quote(f"{STAMPS}/{unit.name}")
+    lines = ["set -e", unit_call(unit.user, "daemon-reload")]
+    if unit.enable:
+        lines.append(unit_call(unit.user, f"enable --quiet {name}"))
+    said = unit_call(unit.user, f"status --no-pager --lines=30 {name}")
+    verb = "reload-or-restart" if unit.reload else "restart"
+    # A service of an account writes to the account's journal, which `status` run by root does not show.
+    log = f"journalctl --no-pager --lines=20 _SYSTEMD_USER_UNIT={name} || true; " if unit.user else ""
+    lines.append(f"{unit_call(unit.user, f'{verb} {name}')} || {{ {said} >&2; {log} false; }}")
+    if unit.ready:
+        lines.append(
+            f"end=$(( $(date +%s) + {unit.ready_seconds} )); "
+            f"until {{ {unit.ready}; }} >/dev/null 2>&1; do "
+            f'if [ "$(date +%s)" -ge "$end" ]; then '
+            f"echo {shlex.quote(f'{unit.name} was not ready within {unit.ready_seconds} s')} >&2; "
+            f"{said} >&2; {log} exit 1; fi; sleep 0.3; done"
+        )
+    lines.append(unit_call(unit.user, f"is-active --quiet {name}"))
+    if unit.then:
+        lines.append(f"{unit.then} || :")
+    lines.append(f"install -d -m 0755 {STAMPS}; {{ {inputs_digest(unit)}; }} > {stamp}")
+    return "\n".join(lines)
+
+
+def stop_unit(unit: Unit) -> str:
+    """Stop and disable a unit and forget its stamp."""
+    name = shlex.quote(unit.name)
+    return f"{unit_call(unit.user, f'disable --now --quiet {name}')}; rm -f {shlex.quote(f'{STAMPS}/{unit.name}')}"

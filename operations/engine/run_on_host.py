@@ -1,0 +1,44 @@
+"""Run a script on any host of the inventory from inside an operation, with its output as a value."""
+
+from __future__ import annotations
+
+from paramiko import SSHException
+from pyinfra.api import Host, StringCommand
+from pyinfra.api.exceptions import ConnectError, PyinfraError
+
+from operations.engine.as_root import NotRoot, as_root
+from plan.engine.terminal_text import plain
+
+
+class RemoteError(RuntimeError):
+    """A script failed on a host; the message holds what it wrote, never what it was given."""
+
+
+class ConnectionLost(PyinfraError):
+    """The connection to a host broke; what was going on there may have been done or not. tasks/engine/connection.py
+    says so of every connection."""
+
+
+def run_on(target: Host, script: str, stdin: str | None = None) -> str:
+    """Standard output of `script` run by sh on `target`. `stdin` may hold secrets: it is never shown.
+
+    Connects to a host outside `--limit` first. Raises RemoteError when that or the script fails.
+    """
+    if "\0" in script:
+        raise RemoteError(f"{target.name}: a command would hold the character 0, and would be cut there")
+    if not target.connected:
+        try:
+            target.connect(
+                reason="this host is asked, and not deployed: another one needs its answer", raise_exceptions=True
+            )
+        except ConnectError as error:
+            raise RemoteError(f"{target.name} could not be reached over SSH: {error}") from error
+    try:
+        good, output = target.run_shell_command(StringCommand(script), _stdin=stdin, **as_root(target))
+    except (ConnectionLost, EOFError, OSError, SSHException) as error:
+        raise RemoteError(f"{target.name}: the connection broke: {error}") from error
+    except NotRoot as error:
+        raise RemoteError(str(error)) from error
+    if not good:
+        raise RemoteError(f"{target.name}: {plain(output.stderr.strip() or output.stdout.strip())}")
+    return str(output.stdout)

@@ -1,0 +1,33 @@
+"""The stamp of a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from datetime import UTC, datetime
+
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
+
+from operations.engine.announced_changes import changed, differs
+from operations.engine.shell import into_place
+from plan.engine.difference import Change
+from plan.engine.stamp import PATH, Deployed, Stamp
+from plan.engine.upload_folder import INCOMING
+
+
+@operation()
+def stamped(what: Deployed, before: Stamp | None) -> Generator[StringCommand, None, None]:
+    """Own the stamp of this host (plan/engine/stamp.py), whose content at the beginning of the run was `before`.
+
+    Written when it says something else than `what`, or when this run has changed anything on the host. A second run
+    costs no remote command.
+    """
+    if before and before.what == what and not changed():
+        host.noop("the stamp says so already")
+        return
+    differs(Change(f"stamp {PATH}", "written"))
+    # By way of the folder that the next run empties, should this one be cut off here.
+    new = f"{INCOMING}/deployed.json"
+    yield StringCommand(
+        f"umask 022; cat > {new} && {into_place(new, PATH)}", _stdin=Stamp(what, datetime.now(UTC)).text
+    )

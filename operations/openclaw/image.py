@@ -1,0 +1,144 @@
+"""The OpenClaw image in the rootless storage of its account."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyinfra import host, state
+from pyinfra.api import FactBase, FunctionCommand, StringCommand, operation
+
+from facts.engine.component_state import looking, through_manager
+from operations.engine.announced_changes import differs
+from operations.engine.answers import ask, will_ask
+from operations.engine.shell import inside, into_place
+from operations.engine.upload import upload
+from plan.engine.difference import Change
+from plan.engine.upload_folder import IMAGE_INCOMING
+from plan.openclaw.configuration import IMAGE_RECORD, USER_NAMESPACE
+
+#: The unit that loads an image, and the file that systemd has of it for as long as it is at work.
+LOADING = "private-ai-openclaw-image.service"
+AT_WORK = f"/run/systemd/transient/{LOADING}"
+#: Where the account's Podman puts its copy of an archive while it loads it.
+COPY = "/var/lib/openclaw/.private-ai-load"
+TRUST = '{"default": [{"type": "insecureAcceptAnything"}]}'
+#: Seconds after which a loading is taken for one that hangs.
+PATIENCE = 1800
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image `name` that `account` is to have, from an OCI archive with this SHA-256 that calls it `archived_as`."""
+
+    name: str
+    archived_as: str
+    archive: Path
+    sha256: str
+    account: str
+
+
+@dataclass(frozen=True)
+class ImageSeen:
+    """`present`: whether an image is in the account's storage, with the id that was recorded when it was laid down.
+    `begun`: whether an interrupted run has left the folder of what it was sending."""
+
+    present: bool
+    begun: bool = False
+
+
+class ImagePresent(FactBase[ImageSeen]):
+    """How far an image is. Not there when there is no account yet; one that is being loaded is waited for.
+
+    Cost: one remote command.
+    """
+
+    def command(self, image: str, account: str) -> str:
+        # Podman is not called before it has been as its own manager runs it, which is when there is a record.
+        same = f'test "$({image_id(image, account)} 2>/dev/null)" = "$(cat {IMAGE_RECORD})"'
+        there = f"test -s {IMAGE_RECORD} && {same}"
+        return (
+            f"while test -e {AT_WORK}; do sleep 0.3; done; if {there}; then echo yes; else echo no; fi; "
+            f"test ! -e {IMAGE_INCOMING} || echo begun"
+        )
+
+    def process(self, output: list[str]) -> ImageSeen:
+        return ImageSeen("yes" in output, "begun" in output)
+
+
+def image_id(image: str, account: str) -> str:
+    """A command that prints the id of an image in the account's storage."""
+    return looking(account, f"podman image inspect --format '{{{{.Id}}}}' {shlex.quote(image)}")
+
+
+def image(name: str, image: Image) -> None:
+    """Send an image and begin to load it: the operation `sent`, whose question is said in advance."""
+    will_ask(host, ImagePresent, image=image.name, account=image.account)
+    sent(name=name, image=image)
+
+
+@operation()
+def sent(image: Image) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """Have the image's archive on the host and begin to load it, while the run goes on; `loaded` waits for the end.
+
+    The name holds a digest, so another image has another name. The id of what was loaded is kept on the host: an image
+    that somebody gave this name is replaced. Others that no container is made from are removed then: the version before
+    the last one, and what an interrupted run has left.
+    """
+    seen = ask(host, ImagePresent, image=image.name, account=image.account)
+    if seen.present and seen.begun:
+        differs(Change(IMAGE_INCOMING, "removed", "a run that was cut off has left it"))
+        yield StringCommand(f"rm -rf {IMAGE_INCOMING}")
+        return
+    if seen.present:
+        host.noop(f"{image.name} is loaded")
+        return
+    differs(Change(f"image {image.name}", "loaded", "it is missing, or another image has its name"))
+    yield from _load(image)
+
+
+@operation()
+def loaded(image: Image) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """Own the image that `sent` has begun to load. What did not end well there is done again, aloud."""
+    if not state.is_executing:
+        host.noop("the operation that sends the image has said what there is to do")
+        return
+    if ask(host, ImagePresent, image=image.name, account=image.account).present:
+        host.noop(f"{image.name} is loaded")
+        return
+    differs(Change(f"image {image.name}", "loaded", "it was not loaded well beside the rest of the run"))
+    yield from _load(image, "--pipe --wait")
+
+
+def _load(image: Image, how: str = "") -> Generator[StringCommand | FunctionCommand, None, None]:
+    """Send and load an image, in a unit of its own that also outlives a controller. `how`: options of systemd-run."""
+    prune = through_manager(image.account, "podman image prune --all --force")
+    yield StringCommand(f"{prune} >/dev/null")
+    yield upload(image.archive, image.sha256, image.sha256, IMAGE_INCOMING)
+    unit = f"systemd-run --quiet --collect --unit={LOADING} --property=RuntimeMaxSec={PATIENCE}"
+    yield StringCommand(f"{unit} {how} sh -c {shlex.quote(_loading(image))}")
+
+
+def _loading(image: Image) -> str:
+    """A script that loads an archive on the host, and records the id of what it has loaded at its end.
+
+    Podman copies what it reads from a pipe, by itself to /var/tmp: here to the disk on which the image ends up.
+    """
+    name = shlex.quote(image.name)
+    # Podman copies an image's files for a container whose user is another one inside. With the first container that is
+    # made from it, they are there for all others.
+    made = f"podman create --quiet --replace --name first --network none --userns {USER_NAMESPACE} {name}"
+    copy = f"rm -rf {COPY}; mkdir -m 0700 {COPY}; trap 'rm -rf {COPY}' EXIT; export TMPDIR={COPY}; "
+    tagged = f"podman tag {shlex.quote(image.archived_as)} {name}"
+    # What images a person takes is said in /etc/containers/policy.json. This one was compared with its digest.
+    trust = f"echo {shlex.quote(TRUST)} >{COPY}/policy.json"
+    loaded = f"podman load --signature-policy {COPY}/policy.json --quiet"
+    steps = f"{copy}{trust} && {loaded} && {tagged} && {made} && podman rm first"
+    load = through_manager(image.account, f"sh -c {shlex.quote(steps)}")
+    return (
+        f"set -e; {inside(IMAGE_INCOMING)}; echo {image.sha256} {image.sha256} | sha256sum --check --quiet; "
+        f"{load} <{image.sha256} >/dev/null; cd /; rm -rf {IMAGE_INCOMING}; "
+        f"{image_id(image.name, image.account)} >{IMAGE_RECORD}.new; {into_place(f'{IMAGE_RECORD}.new', IMAGE_RECORD)}"
+    )

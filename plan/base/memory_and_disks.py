@@ -1,0 +1,165 @@
+"""What the house needs of a host's memory and disks, and whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from plan.base.capabilities import Disk, Machine
+from plan.base.profile import Profile
+from plan.engine.errors import SettingError
+from plan.engine.upload_folder import INCOMING
+from plan.house.house import Member
+from plan.ollama.model_choice import Choice, choose
+from plan.ollama.model_fit import DISK_RESERVE_GIB, Hardware, ram_for_budget_gib, smallest_ram_gib
+
+MODELS = "/var/lib/ollama"
+AND = " and "
+
+NOMINAL = 0.9
+"""Of its nominal RAM a kernel shows at least nine tenths, so a '2 GB' machine passes a minimum of 2 GiB."""
+
+RAM_MIB = {"coordinator": 512, "gateway": 1536}
+"""OpenClaw's process was measured at 585 to 930 MiB; Headscale with its relay stays under 200. They add up.
+A model host's minimum is that of the smallest model, whose 2 GiB for the rest already hold these."""
+
+DISK_MIB: dict[str, dict[str, int]] = {
+    # Headscale's database, packages, logs.
+    "coordinator": {"/var/lib": 1024, "/opt": 512},
+    # The image (about 1.5 GiB) unpacked and beside its predecessor; its archive as it was sent, and the copy of it that
+    # Podman makes of what it reads from a pipe.
+    "gateway": {"/var/lib/openclaw": 4096 + 2 * 512, "/opt": 512},
+    # All but the model, which the model choice counts.
+    "model_hosts": {"/var/lib": 2048, "/opt": 1024},
+    "clients": {"/opt": 256},
+}
+"""What each role writes where. Of the programs in /opt there is room for the next version beside this one."""
+
+PROGRAMS_MIB = 128
+"""For programs on their way, which each host gets one after the other. The largest has 53 MB (Tailscale); all of it
+lies there as it was sent, and is laid out beside that file by file. Graphics cards' libraries: see libraries_room."""
+
+
+FILES = {"gateway": {"/var/lib/openclaw": 70_000}}
+"""How many files, where they are many: the image has 31,000, and lies beside its predecessor."""
+FEW_FILES = {"/var/lib": 2000, "/opt": 100}
+"""What any role makes besides: lists of packages and settings; programs."""
+
+
+def ram_needed_mib(roles: Collection[str]) -> int:
+    """The least memory of a host with these roles, MiB."""
+    model = round(smallest_ram_gib() * 1024) if "model_hosts" in roles else 0
+    return max(sum(RAM_MIB.get(role, 0) for role in set(roles)), model)
+
+
+def disk_needs(roles: Collection[str]) -> dict[str, int]:
+    """Folder -> MiB that a first deployment of these roles wants below it."""
+    found: dict[str, int] = {INCOMING: PROGRAMS_MIB}
+    for role in set(roles):
+        for folder, mib in DISK_MIB.get(role, {}).items():
+            found[folder] = found.get(folder, 0) + mib
+    return found
+
+
+def file_needs(roles: Collection[str]) -> dict[str, int]:
+    """Folder -> how many files a first deployment of these roles makes below it."""
+    return FEW_FILES | {folder: files for role in roles for folder, files in FILES.get(role, {}).items()}
+
+
+def shortages(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+    """File systems that are too small for all that is to be written to them: folders, MiB free, MiB needed."""
+    for disks, needed in _shared(machine, needs):
+        if disks[0].free_mib < needed:
+            yield AND.join(disk.folder for disk in disks), disks[0].free_mib, needed
+
+
+def file_shortages(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+    """File systems that hold too few files for all that is to be made there: folders, how many are free and needed."""
+    for disks, needed in _shared(machine, needs):
+        free = disks[0].free_files
+        if free is not None and free < needed:
+            yield AND.join(disk.folder for disk in disks), free, needed
+
+
+def _shared(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[list[Disk], int]]:
+    """The folders that share a file system, and what they need together."""
+    systems: dict[str, list[Disk]] = {}
+    for disk in machine.disks:
+        if needs.get(disk.folder):
+            systems.setdefault(disk.system, []).append(disk)
+    for disks in systems.values():
+        yield disks, sum(needs[disk.folder] for disk in disks)
+
+
+def model_room(
+    member: Member, profile: Profile, choice: Choice, hardware: Hardware, named: str | None, context: int | None
+) -> tuple[list[SettingError], list[str]]:
+    """Problems and warnings about the memory and disk that are left for a model on a host that has none yet.
+
+    `hardware` is what it was chosen for; `named` and `context` are the settings. A model that somebody named is tried
+    even where others have the memory: they may know that it will be free.
+    """
+    problems: list[SettingError] = []
+    warnings: list[str] = []
+    entry, machine = choice.entry, profile.machine
+    free_mib = machine.ram_available_mib
+    if choice.place == "RAM" and free_mib is not None and choice.need_gib * 1024 > free_mib:
+        free_gib = free_mib / 1024
+        left = f"{free_gib:.1f} GiB are free, the rest of {hardware.ram_gib:.1f} GiB is in use by other programs"
+        if named:
+            warnings.append(f"host {member.name}: {entry.name} needs {choice.need_gib:.1f} GiB of RAM; {left}.")
+        else:
+            fitting = replace(hardware, ram_gib=ram_for_budget_gib(free_gib))
+            problems.append(
+                SettingError(
+                    f"host {member.name}: RAM",
+                    left,
+                    f"{choice.need_gib:.1f} GiB free for {entry.name}, which all of its RAM would do for",
+                    f"end programs that are not needed there, or {_smaller(fitting, context)}",
+                )
+            )
+    needs = disk_needs(member.roles)
+    needs[MODELS] = needs.get(MODELS, 0) + round(entry.download_gib * 1024)
+    for folders, free, needed in shortages(machine, needs):
+        if MODELS in folders.split(AND) and choice.disk_need_gib:
+            fitting = replace(hardware, disk_free_gib=entry.download_gib + DISK_RESERVE_GIB - (needed - free) / 1024)
+            problems.append(
+                SettingError(
+                    f"host {member.name}: disk at {folders}",
+                    f"{free} MiB free",
+                    f"{needed} MiB, of which {entry.name} takes {entry.download_gib:.1f} GiB",
+                    f"free disk space or enlarge the volume, or {_smaller(fitting, context)}",
+                )
+            )
+    return problems, warnings
+
+
+def libraries_room(member: Member, profile: Profile, choice: Choice, sizes: Sequence[int]) -> list[SettingError]:
+    """Problems about the room for Ollama with its libraries for graphics cards, on a host that has none yet. `sizes`
+    are those of its files, bytes: gigabytes, which no sum of all hosts counts."""
+    total, largest = (-(-size // 2**20) for size in (sum(sizes), max(sizes)))
+    machine = profile.machine
+    needs = disk_needs(member.roles)
+    needs[MODELS] = needs.get(MODELS, 0) + round(choice.entry.download_gib * 1024)
+    # All files arrive, and are laid out beside each other one by one; from another disk the whole is copied.
+    needs[INCOMING] += total + largest
+    if machine.disk(INCOMING).system != machine.disk("/opt").system:
+        needs["/opt"] += total
+    return [
+        SettingError(
+            f"host {member.name}: disk at {folders}",
+            f"{free} MiB free",
+            f"{needed} MiB, of which Ollama with its libraries for graphics cards takes {total} MiB",
+            "free disk space or enlarge the volume",
+        )
+        for folders, free, needed in shortages(machine, needs)
+        if {"/opt", INCOMING} & set(folders.split(AND))
+    ]
+
+
+def _smaller(hardware: Hardware, context: int | None) -> str:
+    try:
+        choice = choose(hardware, wanted_context=context, named=None, registry_reachable=True)
+    except SettingError:
+        return "give the role model_hosts to another host"
+    return f"name a model that fits: 'ollama_model': '{choice.entry.name}', 'ollama_context': {choice.context}"

@@ -1,0 +1,109 @@
+"""What keeps the house's programs from being shut in on a host, or from running there at all: mostly that the host is a
+container to which its own host gives too little."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from plan.base.capabilities import STORE
+from plan.base.profile import Profile
+from plan.engine.errors import SettingError
+from plan.engine.terminal_text import line
+
+#: Subordinate ids of OpenClaw's account: Debian's first, and how many (login.defs, SUB_UID_MIN and SUB_UID_COUNT).
+SUBORDINATE_FIRST, SUBORDINATE_COUNT = 100000, 65536
+
+#: Settings of the kernel without which an account cannot have a user namespace: name -> the value that forbids it, and
+#: how the other one is set.
+FORBIDDING = {
+    "user.max_user_namespaces": (0, "sysctl -w user.max_user_namespaces=15000"),
+    "kernel.unprivileged_userns_clone": (0, "sysctl -w kernel.unprivileged_userns_clone=1"),
+}
+RESTRICTING = "kernel.apparmor_restrict_unprivileged_userns"
+ELSEWHERE = "or give the role gateway to another host"
+
+
+def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tuple[list[SettingError], list[str]]:
+    """Problems (any one stops the run) and warnings of a host called `name`. Pure: nothing is raised."""
+    machine = profile.machine
+    problems: list[SettingError] = []
+
+    def problem(what: str, found: object, accepted: str, next_step: str) -> None:
+        problems.append(SettingError(f"host {name}: {what}", found, accepted, next_step))
+
+    if not profile.systemd:
+        problem(
+            "systemd",
+            "not PID 1",
+            "a host booted by systemd",
+            "use a machine or a virtual host, not a container",
+        )
+    if machine.tun_trouble:
+        problem(
+            "/dev/net/tun",
+            machine.tun_trouble,
+            "a device that can be opened",
+            "run 'modprobe tun'; where that finds no module, restart the host, whose kernel was updated; in a "
+            "container, have its host pass the device in "
+            "(Proxmox: pct set ID --dev0 /dev/net/tun)",
+        )
+    if machine.nft_trouble:
+        problem(
+            "nftables",
+            line(machine.nft_trouble),
+            "a kernel whose packet filter nft can read and set",
+            "restart the host when its kernel was updated since it started (`modprobe nf_tables` finds no module "
+            "then), or when kernel.modules_disabled is 1; in a container, have its host load nf_tables; else use a "
+            "kernel of Debian's",
+        )
+    if machine.sandbox_trouble:
+        problem(
+            "file systems of its own for a service",
+            machine.sandbox_trouble,
+            "what systemd's services are shut in with (ProtectSystem, PrivateTmp)",
+            "in a container, have its host allow it (Proxmox: pct set ID --features nesting=1, then restart it), or "
+            "use a virtual machine",
+        )
+    if "gateway" not in roles:
+        return problems, []
+    last = SUBORDINATE_FIRST + SUBORDINATE_COUNT - 1
+    if not machine.has_ids(SUBORDINATE_FIRST, SUBORDINATE_COUNT):
+        problem(
+            "user numbers",
+            ", ".join(f"{first} to {end}" for first, end in machine.ids) or "none",
+            f"{SUBORDINATE_FIRST} to {last} as well, which OpenClaw's container is given",
+            f"have the container's host map {last + 1} numbers or more into it (lxc.idmap, /etc/subuid), use a virtual "
+            f"machine, {ELSEWHERE}",
+        )
+    for switch, (value, command) in FORBIDDING.items():
+        if machine.switches.get(switch) == value:
+            problem(
+                switch,
+                value,
+                "user namespaces for accounts without privileges, which OpenClaw's container is made of",
+                f"{command}, and the same in /etc/sysctl.d; in a container, on its host; {ELSEWHERE}",
+            )
+    if machine.masked:
+        units = " ".join(machine.masked)
+        problem(
+            "masked units",
+            units,
+            "what starts the systemd of OpenClaw's account, in which its container runs",
+            f"systemctl unmask {units}; systemctl daemon-reload; systemctl start dbus.socket systemd-logind.service; "
+            f"{ELSEWHERE}",
+        )
+    if machine.podman_store:
+        problem(
+            STORE,
+            line(machine.podman_store),
+            "no folder for images of other accounts than a person's own, where OpenClaw's could not write",
+            "take that line out, and write it into ~/.config/containers/storage.conf of the accounts that it is for; "
+            f"{ELSEWHERE}",
+        )
+    warnings = []
+    if machine.switches.get(RESTRICTING):
+        warnings.append(
+            f"host {name}: {RESTRICTING} is {machine.switches[RESTRICTING]}: AppArmor lets only programs that it has a "
+            "profile for make user namespaces. Without one for Podman the gateway's container cannot start."
+        )
+    return problems, warnings

@@ -1,0 +1,202 @@
+"""Whether what a run writes on a host can be written, stays there, and can be used there."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from plan.engine.claims import accounts_of
+from plan.engine.errors import SettingError
+from plan.engine.terminal_text import line
+
+#: Files in which accounts are made, once.
+ACCOUNT_FILES = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
+NAMES_FILE = "/etc/hosts"
+#: Folders that a role fills, often disks of their own -> the role.
+DATA = {"/var/lib/ollama": "model_hosts", "/var/lib/openclaw": "gateway"}
+#: Folders that root makes and gives away, and goes into step by step -> the role that has them, "" for all.
+OWN_FOLDERS = {
+    "/etc/private-ai": "",
+    "/var/lib/private-ai": "",
+    "/etc/headscale": "coordinator",
+    "/etc/openclaw": "gateway",
+    "/var/lib/openclaw/state": "gateway",
+    "/var/lib/ollama": "model_hosts",
+    "/var/lib/ollama/models": "model_hosts",
+}
+#: What a run changes, or has apt change. Of what is not there its folder counts.
+WRITTEN = (
+    *("/etc", "/etc/systemd/system", "/opt", "/usr", "/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/local/sbin"),
+    *("/var/cache", "/var/lib", "/var/lib/dpkg", *DATA, NAMES_FILE, *ACCOUNT_FILES),
+)
+#: Folders on the way to what the accounts of services start and read.
+PASSED = ("/", "/etc", "/opt", "/usr", "/usr/bin", "/usr/local", "/usr/local/bin", "/var", "/var/lib")
+
+#: Types of file systems in which all files belong to whoever has mounted them.
+OWNERLESS = frozenset(
+    (
+        *("9p", "cifs", "exfat", "fuse.exfat", "fuse.rclone", "fuse.sshfs", "fuseblk", "hfs"),
+        *("msdos", "ntfs", "ntfs3", "smb3", "vfat"),
+    )
+)
+#: What keeps no files of a user namespace: the server knows nothing of its accounts (Podman's troubleshooting.md).
+NO_CONTAINERS = OWNERLESS | {"nfs", "nfs4"}
+#: Folders from which programs are started: ours; the scripts of packages; what is in the container.
+STARTED_FROM = frozenset({"/opt", "/var/lib", "/var/lib/openclaw"})
+
+#: Types of a root file system of which nothing is there after the next boot.
+FLEETING = frozenset({"aufs", "overlay", "ramfs", "rootfs", "squashfs", "tmpfs"})
+#: Words of the kernel's command line that make such a root: overlayroot, raspi-config, Debian's and Ubuntu's live
+#: systems, dracut, systemd. Another value than "disabled" counts for those that end with "=".
+FLEETING_WORDS = ("boot=casper", "boot=live", "boot=overlay", "overlayroot=", "rd.live.image", "systemd.volatile=")
+#: Types of file systems in memory: what is written there is gone at the next boot.
+IN_MEMORY = frozenset({"ramfs", "tmpfs"})
+SWITCHED_OFF = frozenset({"", "disabled", "no", "0"})
+
+
+@dataclass(frozen=True)
+class Mount:
+    """The file system that is mounted at `at`, or of a folder below: its type and options."""
+
+    at: str
+    kind: str
+    options: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What can be written on a host, and passed by its accounts. `unwritable` are those of WRITTEN that not even root
+    can change, `impassable` those of PASSED that other accounts cannot. `below` says for the folders of
+    plan/base/capabilities.py what they lie on. `fleeting` is why nothing that is written will be there after the next
+    boot, or "". `links` are those of OWN_FOLDERS that are links, and where they lead.
+    """
+
+    unwritable: tuple[str, ...] = ()
+    impassable: tuple[str, ...] = ()
+    below: tuple[tuple[str, Mount], ...] = ()
+    fleeting: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+
+
+def fleeting(command_line: str, root: str) -> str:
+    """Why a machine, not a container, forgets at its next boot what is written now; "" for one that does not.
+
+    `command_line` is the kernel's, `root` the type of the root file system.
+    """
+    for word in command_line.split():
+        key, equals, value = word.partition("=")
+        if word in FLEETING_WORDS or (f"{key}{equals}" in FLEETING_WORDS and value not in SWITCHED_OFF):
+            return f"{line(word)} on the kernel's command line"
+    return f"of type {root}" if root in FLEETING else ""
+
+
+def check_storage(
+    name: str, roles: Collection[str], storage: Storage, accounts: Iterable[str], *, named: bool
+) -> tuple[list[SettingError], list[str]]:
+    """Problems (any one stops the run) and warnings of a host called `name`. Pure: nothing is raised.
+
+    `accounts` are those of the house that it has already. `named`: its /etc/hosts has the control server.
+    """
+    problems = [*_fleeting(name, storage), *_impassable(name, storage), *_mounts(name, roles, storage)]
+    problems += _links(name, roles, storage)
+    done = {*(ACCOUNT_FILES if set(accounts_of(roles)) <= set(accounts) else ()), *([NAMES_FILE] if named else [])}
+    # A folder says it for what is in it, since the whole file system is most often meant.
+    mine = [path for path in storage.unwritable if DATA.get(path) in (None, *roles)]
+    paths = [path for path in mine if not any(_inside(path, other) for other in mine)]
+    shut = [path for path in paths if path not in done]
+    if shut:
+        problems.append(
+            SettingError(
+                f"host {name}: {', '.join(shut)}",
+                "not writable, not even for root",
+                "files and folders that a deployment, and apt, can change",
+                f"where `lsattr -d {' '.join(shut)}` shows an i: chattr -i. Else the file system is read-only: "
+                "mount -o remount,rw, and see /etc/fstab; an error of the disk makes it so too, `dmesg` tells. A share "
+                "of NFS needs no_root_squash at its server",
+            )
+        )
+    later = [path for path in paths if path in done]
+    if not later:
+        return problems, []
+    return problems, [
+        f"host {name}: {', '.join(later)} cannot be written, not even by root (lsattr shows an i where chattr +i was "
+        "used). A run that has to change it ends there."
+    ]
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path != folder and path.startswith(f"{folder.rstrip('/')}/")
+
+
+def _fleeting(name: str, storage: Storage) -> Iterator[SettingError]:
+    if storage.fleeting:
+        yield SettingError(
+            f"host {name}: root file system",
+            storage.fleeting,
+            "one that keeps what is written to it over a restart",
+            "install a live system to a disk; on a Raspberry Pi switch the overlay file system off in raspi-config "
+            "(Performance Options); else take overlayroot out of /etc/overlayroot.conf and of the kernel's command "
+            "line. Then restart the host and run again",
+        )
+
+
+def _impassable(name: str, storage: Storage) -> Iterator[SettingError]:
+    if storage.impassable:
+        paths = ", ".join(storage.impassable)
+        yield SettingError(
+            f"host {name}: {paths}",
+            "shut for all accounts but root's",
+            "folders that the accounts of services can pass",
+            f"chmod o+rx {' '.join(storage.impassable)}",
+        )
+
+
+def _links(name: str, roles: Collection[str], storage: Storage) -> Iterator[SettingError]:
+    for path, target in storage.links:
+        if OWN_FOLDERS.get(path) not in ("", *roles):
+            continue
+        mount = shlex.quote(f"{target} {path} none bind 0 0")
+        yield SettingError(
+            f"host {name}: {path}",
+            f"a link to {line(target)}",
+            "a folder, or a disk or another folder that is mounted there: root follows no link to what it gives to the "
+            "account of a service",
+            f"mount the folder there instead: rm {path}; mkdir {path}; echo {mount} >> /etc/fstab; mount {path}",
+        )
+
+
+def _mounts(name: str, roles: Collection[str], storage: Storage) -> Iterator[SettingError]:
+    needed = {"/opt", "/var/lib", *(folder for folder, role in DATA.items() if role in roles)}
+    folders: dict[Mount, list[str]] = {}
+    for folder, mount in storage.below:
+        if folder in needed:
+            folders.setdefault(mount, []).append(folder)
+    for mount, all_on_it in folders.items():
+        here = f"{line(mount.kind)} at {line(mount.at)}"
+        wrong = [each for each in all_on_it if mount.kind in (NO_CONTAINERS if "openclaw" in each else OWNERLESS)]
+        if wrong:
+            yield SettingError(
+                f"host {name}: file system of {' and '.join(wrong)}",
+                here,
+                "one that keeps the owner of each file, such as ext4, xfs or btrfs, on a disk of this host",
+                f"put such a file system at {wrong[0]}, or take {line(mount.at)} away from there (umount, and its line "
+                "in /etc/fstab)",
+            )
+        # Of the root file system itself it is told as a whole.
+        if mount.kind in IN_MEMORY and mount.at != "/":
+            yield SettingError(
+                f"host {name}: file system of {' and '.join(all_on_it)}",
+                f"{here}, in memory",
+                "one that keeps what is written to it over a restart",
+                f"umount {line(mount.at)}, and take its line out of /etc/fstab; or mount a disk there",
+            )
+        started = [each for each in all_on_it if each in STARTED_FROM]
+        if started and "noexec" in mount.options:
+            yield SettingError(
+                f"host {name}: file system of {' and '.join(started)}",
+                f"{here}, mounted with noexec",
+                "one from which programs can be started: the house's, those in the container, the scripts of packages",
+                f"mount -o remount,exec {line(mount.at)}, and take noexec out of its line in /etc/fstab (user and "
+                "users mean it too: add exec behind them)",
+            )

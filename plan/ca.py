@@ -1,0 +1,45 @@
+"""Whether the house's settings are those that its certificate authority was made for."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from plan.engine.errors import SettingError
+from plan.house.house import House
+
+NEXT = "set it back. A deployed house cannot have another one, see docs/ca.md"
+
+
+def authority_name(house: House) -> str:
+    """The name of a house's authority, for people."""
+    return f"Private AI {house.name} CA"
+
+
+def other_house(house: House, authority: str) -> SettingError | None:
+    """What is wrong when the authority (PEM, "" for none) was made for another domain or name; None when nothing is.
+
+    Also None for one that is not understood: whoever uses it says so.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(authority.encode())
+        permitted = certificate.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
+    except (ValueError, x509.ExtensionNotFound):
+        return None
+    domains = [str(each.value) for each in permitted if isinstance(each, x509.DNSName)]
+    if domains and house.domain not in domains:
+        return SettingError(
+            "group_data/all.py: house_domain",
+            house.domain,
+            f"{', '.join(domains)}, for which the house's authority on {house.coordinator.name} was made",
+            NEXT,
+        )
+    names = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if names and names != [authority_name(house)]:
+        return SettingError(
+            "group_data/all.py: house_name",
+            house.name,
+            f"that of {', '.join(names)!r}, the house's authority on {house.coordinator.name}",
+            NEXT,
+        )
+    return None

@@ -1,0 +1,79 @@
+"""How commands are run as root: by a login as root, or by a sudo or doas that asks for no password."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from plan.engine.errors import SettingError, nearest
+from plan.engine.terminal_text import line
+
+#: Word of a host's data in the inventory -> what a command begins with. The words are pyinfra's.
+WAYS = {"_sudo": "sudo -n", "_doas": "doas -n"}
+ACCEPTED = "a login as root, or '_sudo': True or '_doas': True with a sudo or doas that asks no password"
+
+
+def wrong_words(data: Mapping[str, Any], where: str) -> Iterator[SettingError]:
+    """Words for pyinfra in a host's data that are not in WAYS.
+
+    pyinfra has more such words: for a password, another user, another shell. The verification does not know them.
+    """
+    for word, value in data.items():
+        if not isinstance(word, str) or not word.startswith("_"):
+            continue
+        if word not in WAYS:
+            # A password may stand there.
+            found, kind = ("something", word) if "password" in word else (value, word)
+            yield SettingError(f"{where}: {kind}", found, ACCEPTED, _instead_of(word))
+        elif not isinstance(value, bool):
+            yield SettingError(f"{where}: {word}", value, "True or False", "correct it")
+
+
+def both_ways(data: Mapping[str, Any], where: str) -> Iterator[SettingError]:
+    """What is wrong when a host's data have both of WAYS."""
+    used = [word for word in WAYS if data.get(word)]
+    if len(used) > 1:
+        yield SettingError(f"{where}: {' and '.join(used)}", True, "one of them", "remove the other")
+
+
+def _instead_of(word: str) -> str:
+    if "password" in word:
+        return "remove it, and have sudo ask no password: " + no_password("USER", "_sudo")
+    return nearest(word, WAYS, "remove it, see docs/quick-start.md#3-ssh-keys")
+
+
+def way(data: Mapping[str, Any]) -> str:
+    """The word of WAYS in a host's data, "" for a login as root."""
+    return next((word for word in WAYS if data.get(word)), "")
+
+
+def refusal(name: str, data: Mapping[str, Any], status: int, said: str) -> SettingError | None:
+    """What is wrong when a command was not run as root; None when it was, or when something else is wrong.
+
+    `status` and `said` are the command's status and standard error. sudo writes in the host's language, so it is known
+    by its name alone: nothing that is run as root has to do with sudo or doas.
+    """
+    word = way(data)
+    if not status or not word:
+        return None
+    program = word.removeprefix("_")
+    lines = [each.strip() for each in said.splitlines() if re.search(rf"\b{program}\b", each)]
+    if not lines:
+        return None
+    user = str(data.get("ssh_user") or "USER")
+    if status == 127:
+        step = f"as root on {name}: apt-get install {'opendoas' if word == '_doas' else 'sudo'}; or log in as root"
+    elif any("tty" in each for each in lines):
+        step = f"as root on {name}: echo 'Defaults:{user} !requiretty' > /etc/sudoers.d/{user}-tty"
+    else:
+        step = f"as root on {name}: {no_password(user, word)}"
+    return SettingError(f"host {name}: {program}", line(lines[-1]), ACCEPTED, step)
+
+
+def no_password(user: str, word: str) -> str:
+    """The command by which root lets a user run commands as root without a password."""
+    if word == "_doas":
+        return f"echo 'permit nopass {user}' >> /etc/doas.conf"
+    # sudo reads no file with a dot in its name.
+    return f"echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user.replace('.', '-')}"

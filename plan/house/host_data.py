@@ -1,0 +1,96 @@
+"""The names and values in a host's data and in group_data, before anybody reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from plan.engine.as_root import WAYS, wrong_words
+from plan.engine.errors import SettingError, nearest, shown
+
+#: What pyinfra's SSH connector reads rather than we, with the type of each value as pyinfra wants it.
+SSH_TYPES: dict[str, type] = {
+    **dict.fromkeys(("ssh_hostname", "ssh_user", "ssh_password", "ssh_key", "ssh_key_password"), str),
+    **dict.fromkeys(("ssh_config_file", "ssh_known_hosts_file", "ssh_strict_host_key_checking"), str),
+    **dict.fromkeys(("ssh_allow_agent", "ssh_look_for_keys", "ssh_forward_agent"), bool),
+    **dict.fromkeys(("ssh_port", "ssh_connect_retries"), int),
+    **dict.fromkeys(("ssh_connect_retry_min_delay", "ssh_connect_retry_max_delay"), float),
+    "ssh_file_transfer_protocol": str,
+    "ssh_paramiko_connect_kwargs": dict,
+}
+#: Those that most inventories have.
+USUAL = ("ssh_hostname", "ssh_port", "ssh_user", "ssh_password", "ssh_key")
+TYPES = {str: "a text in quotation marks", bool: "True or False", int: "a number", float: "a number", dict: "a mapping"}
+PORTS = "a number from 1 to 65535, without quotation marks"
+#: Names that people write, also those of Ansible and of OpenSSH's configuration, without _ -> what each means here.
+MEANT = {
+    **dict.fromkeys(("host", "hostname", "address", "ip", "ipaddress", "addr", "sshhost", "sship"), "ssh_hostname"),
+    **dict.fromkeys(("port", "sshport"), "ssh_port"),
+    **dict.fromkeys(("user", "username", "login", "sshuser", "sshusername", "remoteuser"), "ssh_user"),
+    **dict.fromkeys(("password", "pass", "sshpass"), "ssh_password"),
+    **dict.fromkeys(("key", "keyfile", "privatekey", "identityfile", "sshprivatekeyfile", "sshkeyfile"), "ssh_key"),
+    **dict.fromkeys(("sudo", "become", "usesudo", "sshsudo"), "_sudo"),
+    **dict.fromkeys(("doas", "usedoas"), "_doas"),
+    **dict.fromkeys(("model", "llm"), "ollama_model"),
+    **dict.fromkeys(("context", "contextlength"), "ollama_context"),
+    **dict.fromkeys(("lanaddress", "lan", "addresses"), "lan_addresses"),
+}
+
+
+def wrong_data(
+    data: Mapping[str, Any], where: str, settings: Collection[str], others: Collection[str]
+) -> Iterator[SettingError]:
+    """What is wrong with the names in some data, and with what SSH reads of it. `settings` are the house's names,
+    `others` those of playbooks; what begins with _ is pyinfra's."""
+    for key in data:
+        name = isinstance(key, str) and re.fullmatch(r"\w{1,60}", key, re.ASCII)
+        if name and key in SSH_TYPES:
+            yield from _wrong_type(where, key, data[key])
+        elif not name or not (key in settings or key in others or key.startswith("_")):
+            yield _unknown(where, key, data[key], settings)
+    yield from wrong_words(data, where)
+
+
+def hides_the_address(data: Mapping[str, Any]) -> bool:
+    """Whether the host's address stands under a name that is wrong, so that it is not missing."""
+    return any(meant(key) in ("ssh_hostname", "lan_addresses") for key in data if key not in SSH_TYPES)
+
+
+def meant(key: object) -> str:
+    """The name of ours that somebody means who writes another one, "" when nobody knows."""
+    if not isinstance(key, str):
+        return ""
+    return MEANT.get(re.sub(r"[^a-z]", "", key.lower().removeprefix("ansible_")), "")
+
+
+def _unknown(where: str, key: object, value: object, settings: Collection[str]) -> SettingError:
+    plain = isinstance(key, str) and re.fullmatch(r"\w{1,60}", key, re.ASCII)
+    right = meant(key)
+    names = (*settings, *SSH_TYPES, *WAYS)
+    if right:
+        names = (*USUAL, *WAYS) if right in (*USUAL, *WAYS) else (*settings,)
+    elif plain and str(key).startswith("ssh"):
+        names = (*SSH_TYPES,)
+    return SettingError(
+        f"{where}: {key if plain else shown(key)}",
+        # A password may stand there.
+        "something" if "pass" in str(key).lower() else value,
+        f"one of {', '.join(names)}",
+        f"write {right!r} instead" if right else nearest(key, names, "remove it or see docs/settings.md"),
+    )
+
+
+def _wrong_type(where: str, key: str, value: object) -> Iterator[SettingError]:
+    kind = SSH_TYPES[key]
+    taken = isinstance(value, (int, float) if kind is float else kind)
+    if isinstance(value, bool) and kind is not bool:
+        taken = False
+    if key == "ssh_port":
+        if not taken or not isinstance(value, int) or not 0 < value < 65536:
+            text = str(value).strip() if isinstance(value, str) else ""
+            good = text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536
+            yield SettingError(f"{where}: {key}", value, PORTS, f"write 'ssh_port': {int(text) if good else 22}")
+    elif not taken:
+        found = "something" if "pass" in key else value
+        yield SettingError(f"{where}: {key}", found, TYPES[kind], "correct it, or leave it out")

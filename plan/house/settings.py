@@ -1,0 +1,30 @@
+"""The names of all settings, with their defaults. plan/house/setting_values.py checks single values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Every setting of group_data/all.py and host data, with the default that holds when it is left out.
+SETTINGS: dict[str, Any] = {
+    "house_name": "house",
+    "house_domain": "house.internal",
+    "access_table": None,
+    "admin_networks": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"],
+    "firewall_shut_off": [],
+    "artifacts_source": "auto",
+    "headscale_users": ["people"],
+    "headscale_devices": [],
+    "headscale_node_expiry": "180d",
+    "tailscale_user": None,
+    "ollama_model": None,
+    "ollama_context": None,
+    "openclaw_users": None,
+    "lan_addresses": None,
+}
+#: What may differ from host to host; everything else is one value for the house.
+HOST_SETTINGS = frozenset(
+    {"lan_addresses", "firewall_shut_off", "tailscale_user", "ollama_model", "ollama_context", "openclaw_users"}
+)
+#: What playbooks take with `--data`; not settings.
+PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json", "now", "request", "pairings", "show"})
+HOUSE_NAME = "group_data/all.py: house_name"

@@ -1,0 +1,148 @@
+"""What others have put beside the house's units, so that systemd does something else than the deployment wrote.
+
+Whether such a file is harmless (a limit) or not (another address to listen on) only a person can tell. So a run that
+finds one stops before any change and names it, with the commands that take it away.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from plan.engine.claims import claims_of
+from plan.engine.errors import SettingError
+from plan.house.house import Member
+
+#: Where systemd looks before, or beside, a vendor's own folders (systemd.unit(5)); `systemctl set-property` writes to
+#: the first three. What a package brings, below /usr/lib, is the distribution's.
+ABOVE = ("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient")
+SYSTEM = (*ABOVE, "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
+#: The same of the gateway's account. Its own folders come before all others.
+_HOME = "/var/lib/openclaw"
+ABOVE_USER = (
+    f"{_HOME}/.config/systemd/user",
+    f"{_HOME}/.config/systemd/user.control",
+    "/run/user/*/systemd/user.control",
+    "/run/user/*/systemd/transient",
+)
+USER = (
+    *ABOVE_USER,
+    f"{_HOME}/.local/share/systemd/user",
+    "/etc/systemd/user",
+    "/run/systemd/user",
+    "/usr/local/lib/systemd/user",
+)
+#: Where Podman looks for what it makes the container's unit of (podman-systemd.unit(5)).
+ABOVE_CONTAINER = (f"{_HOME}/.config/containers/systemd", "/run/user/*/containers/systemd")
+CONTAINER = (*ABOVE_CONTAINER, "/etc/containers/systemd/users", "/etc/containers/systemd/users/*")
+
+#: Units by role; of the gateway's account those of the second mapping. private-ai-health-notify@.service is not among
+#: them: it runs an administrator's own program as they like.
+SYSTEM_UNITS = {
+    "all": (
+        "private-ai-firewall.service",
+        "private-ai-health.service",
+        "private-ai-health.timer",
+        "private-ai-names.path",
+        "private-ai-names.service",
+        "tailscaled.service",
+    ),
+    "coordinator": ("headscale.service",),
+    "model_hosts": ("ollama.service", "ollama-vpn.service", "ollama-vpn.socket"),
+}
+USER_UNITS = {"gateway": ("openclaw.service", "openclaw-warm.service", "openclaw-warm.timer")}
+CONTAINERS = {"gateway": ("openclaw.container",)}
+#: For drop-ins that systemd reads for every unit of a kind.
+EVERY = ("service.d", "socket.d", "timer.d")
+#: Has a unit run without what was taken away. A timer, and what only a timer starts, needs nothing; the firewall's
+#: rules are looked at by each run.
+_OPENCLAW = "systemctl --user --machine=openclaw@ restart openclaw.service"
+AGAIN = {
+    "headscale.service": "systemctl restart headscale.service",
+    "ollama.service": "systemctl restart ollama.service",
+    "ollama-vpn.service": "systemctl try-restart ollama-vpn.service",
+    "ollama-vpn.socket": "systemctl stop ollama-vpn.service; systemctl restart ollama-vpn.socket",
+    "openclaw.container": _OPENCLAW,
+    "openclaw.service": _OPENCLAW,
+    "tailscaled.service": "systemctl restart tailscaled.service",
+}
+
+#: A unit, and the path of what changes it.
+DropIn = tuple[str, str]
+
+
+def script(roles: Collection[str]) -> str:
+    """Shell text that prints a line "UNIT PATH" for each such file on a host with these roles. It starts no process.
+
+    Files of others may have any name: of one that is unusual only the folder is told.
+    """
+    kinds = ((SYSTEM_UNITS, SYSTEM, ABOVE), (USER_UNITS, USER, ABOVE_USER), (CONTAINERS, CONTAINER, ABOVE_CONTAINER))
+    lines = [
+        'o() { [ -e "$2" ] || [ -L "$2" ] || return 0; '
+        'case $2 in *[!A-Za-z0-9/._@:+-]*) echo "$1 ${2%/*}" ;; *) echo "$1 $2" ;; esac; }',
+        # beside UNIT FOLDERS NAME...: files in the folders NAME.d. before UNIT FOLDERS: a file of the unit's own name.
+        "beside() { u=$1 w=$2; shift 2; for d in $w; do for n; do "
+        'for p in "$d/$n.d"/*.conf; do o "$u" "$p"; done; done; done; }',
+        'before() { for d in $2; do o "$1" "$d/$1"; done; }',
+    ]
+    for units, folders, above in kinds:
+        for role, names in units.items():
+            for name in names if role == "all" or role in roles else ():
+                lines.append(f"beside {name} {shlex.quote(' '.join(folders))} {shlex.join(_names(name))}")
+                lines.append(f"before {name} {shlex.quote(' '.join(above))}")
+    return "\n".join(lines)
+
+
+def _names(unit: str) -> list[str]:
+    """Names whose folders systemd reads for a unit: its own, and every beginning that ends in a dash."""
+    name, dot, kind = unit.rpartition(".")
+    words = name.split("-")
+    return [unit, *("-".join(words[:count]) + f"-{dot}{kind}" for count in range(len(words) - 1, 0, -1))]
+
+
+def units_of(roles: Collection[str], *kinds: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """The house's units of these kinds on a host with these roles; without a kind, of all."""
+    return frozenset(
+        name
+        for units in kinds or (SYSTEM_UNITS, USER_UNITS, CONTAINERS)
+        for role, names in units.items()
+        if role == "all" or role in roles
+        for name in names
+    )
+
+
+def in_force(shown: str, roles: Collection[str]) -> list[DropIn]:
+    """What systemd itself says that it has read for the house's units, from `systemctl show -p Id,DropInPaths`; what
+    packages and systemd's own generators bring, or what is for every unit of the host, is left out."""
+    found, own = list[DropIn](), units_of(roles, SYSTEM_UNITS)
+    for block in shown.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if fields.get("Id") in own:
+            paths = (path for path in fields.get("DropInPaths", "").split() if path.startswith(SYSTEM))
+            found += [(fields["Id"], path) for path in paths if path.split("/")[-2] not in EVERY]
+    return found
+
+
+def changed(member: Member, found: Iterable[DropIn], claimed: Collection[str]) -> Iterator[SettingError]:
+    """A problem for each unit of the house that somebody else has changed on a host. What lies in a place that the
+    house has not taken yet is told by the claims."""
+    not_taken = [claim for claim in claims_of(member.roles) if not set(claim.places) <= set(claimed)]
+    told = {shadow for claim in not_taken for shadow in claim.shadows}
+    by_unit: dict[str, list[str]] = {}
+    for unit, path in found:
+        if unit in units_of(member.roles) and not {path, path.rpartition("/")[0]} & told:
+            by_unit.setdefault(unit, []).append(path)
+    for unit, paths in by_unit.items():
+        yield SettingError(
+            f"host {member.name}: {unit}",
+            f"changed by {', '.join(paths)}",
+            "the unit as the house writes it: what somebody else puts in force there, no run and no check knows of",
+            f"on the host: {removal(unit, paths)}",
+        )
+
+
+def removal(unit: str, paths: Iterable[str]) -> str:
+    """The commands that take the files away and have the unit run without them."""
+    manager = "" if unit in units_of(SYSTEM_UNITS, SYSTEM_UNITS) else "--user --machine=openclaw@ "
+    steps = [f"rm -r {shlex.join(paths)}", f"systemctl {manager}daemon-reload"]
+    return "; ".join([*steps, *([AGAIN[unit]] if unit in AGAIN else [])])

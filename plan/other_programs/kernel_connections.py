@@ -1,0 +1,47 @@
+"""Connections that a host's kernel begins itself, or root for it: network file systems, disks, tunnels.
+
+Their sockets belong to no account, so a server's firewall lets them out by a row of the access table alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from plan.base.profile import Outgoing
+from plan.engine.errors import SettingError
+from plan.engine.terminal_text import line
+from plan.firewall.rules import ways_out
+from plan.house.house import House, Member, row_out
+
+
+def lost_way(house: House, member: Member, way: Outgoing) -> Iterator[SettingError]:
+    """Why a way out of a server would not come back at its next boot; nothing for one that does."""
+    allowed = {(row.target, f"{row.port}/{row.protocol}") for row in ways_out(house, member)}
+    missing = [port for port in way.ports if (way.address, port) not in allowed]
+    where = f"host {member.name}: {line(way.what)}"
+    server = line(f"{way.server} ({way.address})" if way.address not in ("", way.server) else way.server)
+    give_up = "give it up on this host, also in its files for the next boot"
+    if not way.ports:
+        yield SettingError(
+            where,
+            f"at {server}",
+            "nothing that needs many ports: single rows of access_table let the kernel of a server out",
+            f"{give_up}; or give the role to another host",
+        )
+    elif missing:
+        first, *more = missing
+        likewise = f", likewise for {', '.join(more)}" if more else ""
+        yield SettingError(
+            where,
+            f"at {server}, {', '.join(missing)}",
+            "what a row of access_table lets the kernel of a server reach; else it does not come back at the next boot",
+            f"{row_out(member, way.address or f'ADDRESS OF {line(way.server)}', first)}{likewise}; or {give_up}",
+        )
+    if way.ports and way.asked:
+        yield SettingError(
+            where,
+            f"at the name {line(way.server)}",
+            "an address, or a name of /etc/hosts: the firewall lets root of a server ask no name server",
+            f"write the address in the place of the name, such as in /etc/fstab; or add to the host's /etc/hosts: "
+            f"{way.address or 'ADDRESS'} {line(way.server)}",
+        )

@@ -1,0 +1,298 @@
+"""What the verification expects of a house. Derived from the access table, as the firewall and the policy are."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from plan.base.profile import Listener
+from plan.firewall.rules import service_egress
+from plan.house.access_table import Row
+from plan.house.house import House, Member, leads_to
+
+Protocol = Literal["tcp", "udp"]
+Witness = Literal["outside", "controller", "listener"]
+
+#: Access-table row -> the units that may hold its port on a host of the row's role.
+OWNERS: dict[str, tuple[str, ...]] = {
+    "ssh": ("ssh.service", "sshd.service", "ssh.socket", "init.scope"),
+    "headscale": ("headscale.service",),
+    "stun": ("headscale.service",),
+    "wireguard": ("tailscaled.service",),
+    "openclaw": ("openclaw.service",),
+    "ollama": ("ollama.service", "ollama-vpn.socket", "ollama-vpn.service"),
+}
+#: Rows whose service can be asked in its own words how it is; of others it is known only whether they accept.
+KINDS = {"ssh": "ssh", "headscale": "headscale", "openclaw": "openclaw", "ollama": "ollama"}
+#: Rows whose service has no IPv6: OpenClaw's gateway.bind knows IPv4 addresses only. Clients fall back at once.
+IPV4_ONLY = frozenset({"openclaw"})
+
+
+def open_to_lan(house: House, member: Member, protocol: Protocol, *, admin: bool) -> frozenset[int]:
+    """Ports of `member` that must answer a machine outside the VPN; `admin`: one at an administrator's address."""
+    sources = ("lan", "admin") if admin else ("lan",)
+    return frozenset(
+        row.port
+        for row in house.access
+        if row.over == "lan" and row.source in sources and row.protocol == protocol and leads_to(row, member)
+    )
+
+
+def open_over_vpn(house: House, source: Member, target: Member) -> frozenset[int]:
+    """TCP ports of `target` that must answer `source` over the VPN."""
+    return frozenset(row.port for row in rows_over_vpn(house, source, target))
+
+
+def rows_over_vpn(house: House, source: Member, target: Member) -> tuple[Row, ...]:
+    """TCP rows of the table that let `source` in at `target` over the VPN."""
+    return tuple(
+        row
+        for row in house.access
+        if row.over == "vpn" and row.protocol == "tcp" and house.lets_in(row, source, target)
+    )
+
+
+def rows_at(house: House, member: Member) -> tuple[Row, ...]:
+    """TCP rows of the table that `member` serves."""
+    return tuple(row for row in house.access if row.protocol == "tcp" and leads_to(row, member))
+
+
+def speaker(row: Row, source: Member) -> str:
+    """The account that speaks on a row's way out of `source`, "" for anybody there."""
+    # A server's way out is closed but for its services (plan/firewall/rules.py).
+    return "openclaw" if row.id == "ollama" and source.is_server else ""
+
+
+def served_at(row: Row, addresses: Iterable[str]) -> tuple[str, ...]:
+    """Those of a host's addresses at which a row's service answers."""
+    return tuple(address for address in addresses if row.id not in IPV4_ONLY or ":" not in address)
+
+
+def kind(row: Row) -> str:
+    """In which words a row's service is asked how it is; tcp for one of which nothing is known."""
+    return KINDS.get(row.id, "tcp")
+
+
+def tls_name(house: House, row: Row, member: Member) -> str:
+    """The name in the certificate of a row's service on a host, "-" for one without."""
+    return {"headscale": house.headscale_name, "openclaw": house.vpn_name(member)}.get(row.id, "-")
+
+
+def service_of(house: House, member: Member, port: int) -> str:
+    """What stands at a TCP port of a host: "HOST/ROW" for a row of the table that it serves, else "HOST PORT/tcp"."""
+    return next((f"{member.name}/{row.id}" for row in rows_at(house, member) if row.port == port), "") or (
+        f"{member.name} {port}/tcp"
+    )
+
+
+def closed_over_vpn(house: House, source: Member, target: Member, listeners: Iterable[Listener]) -> frozenset[int]:
+    """TCP ports of `target` to try from `source` that must not answer: the table's, and whatever listens there.
+
+    But for tailscaled's own ports between nodes (peerAPI): its filter lets every node of the network map in and decides
+    about each request itself (tailscale.com/net/tstun, filterPacketInboundFromWireGuard).
+    """
+    known = {row.port for row in house.access if row.protocol == "tcp"}
+    known |= {each.port for each in listeners if each.proto == "tcp" and not is_peer_port(house, each)}
+    return frozenset(known) - open_over_vpn(house, source, target)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a listening address is for its own host only. '*' is every address."""
+    return address != "*" and ipaddress.ip_address(address).is_loopback
+
+
+def is_vpn(house: House, address: str) -> bool:
+    """Whether an address lies in the VPN. What is none ("*", or what a program says instead) does not."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in ipaddress.ip_network(network) for network in (house.vpn_v4, house.vpn_v6))
+
+
+def is_peer_port(house: House, listener: Listener) -> bool:
+    """Whether this is tailscaled's own port between nodes, inside the VPN."""
+    return listener.process == "tailscaled" and listener.proto == "tcp" and is_vpn(house, listener.address)
+
+
+def misplaced(house: House, listeners: Iterable[Listener]) -> list[str]:
+    """Sockets of the house's own programs that listen where the access table does not put them, in words.
+
+    tailscaled's UDP sockets are not judged: it opens some for a moment when it measures the network.
+    """
+    everywhere = {
+        "headscale": {("tcp", house.port("headscale")), ("udp", house.port("stun"))},
+        "ollama": set(),
+        "llama-server": set(),
+    }
+    wrong = []
+    for listener in listeners:
+        where, port = (listener.proto, listener.port), f"{listener.port}/{listener.proto}"
+        if is_loopback(listener.address):
+            continue
+        if listener.port == house.port("ollama") and listener.proto == "tcp":
+            if not is_vpn(house, listener.address):
+                wrong.append(f"{listener.process} has Ollama's {port} on {listener.address}")
+        elif listener.process == "tailscaled" and listener.proto == "tcp":
+            if not is_vpn(house, listener.address):
+                wrong.append(f"tailscaled has {port} on {listener.address}")
+        elif listener.process in everywhere and where not in everywhere[listener.process]:
+            wrong.append(f"{listener.process} has {port} on {listener.address}")
+    return wrong
+
+
+def missing(house: House, member: Member, listeners: Sequence[Listener], vpn: Sequence[str]) -> list[str]:
+    """Rows of the access table for `member` that nothing listens for, in words. `vpn`: its addresses in the VPN."""
+    absent = []
+    for row in house.access:
+        if not leads_to(row, member):
+            continue
+        on = {each.address for each in listeners if (each.proto, each.port) == (row.protocol, row.port)}
+        needed = {"127.0.0.1"}
+        if row.over == "lan":
+            needed = {next((address for address in member.addresses if "." in address), "127.0.0.1")}
+        elif house.served_elsewhere(row, member):
+            needed = set(served_at(row, vpn))
+        # A server on every address of both families shows as '*' or '::', of IPv4 alone as 0.0.0.0.
+        for address in sorted(needed):
+            wide = {"*", "::"} if ":" in address else {"*", "::", "0.0.0.0"}
+            if not on & (wide | {address}):
+                absent.append(f"{row.port}/{row.protocol} ({row.id}) on {address}")
+    return absent
+
+
+def units_of(listener: Listener, house: House) -> tuple[str, ...]:
+    """The units that may hold a listener's port by the access table; none for a port that is not in it."""
+    rows = [row for row in house.access if (row.protocol, row.port) == (listener.proto, listener.port)]
+    return tuple(unit for row in rows for unit in OWNERS.get(row.id, ()))
+
+
+def declared(listener: Listener, house: House, member: Member) -> bool:
+    """Whether people say that a program of theirs listens there: by a row of their own, or in firewall_shut_off."""
+    rows = (row for row in house.access if row.id not in OWNERS and leads_to(row, member))
+    where = (listener.proto, listener.port)
+    return f"{listener.port}/{listener.proto}" in member.shut_off or where in {(r.protocol, r.port) for r in rows}
+
+
+def service_users(house: House, member: Member) -> tuple[str, ...]:
+    """Accounts of a host whose way out of the house is closed: those of its services, and on servers root's."""
+    return (*service_egress(house, member), *(("root",) if member.is_server else ()))
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A file that holds a secret, and whose it must be."""
+
+    path: str
+    owner: str
+    group: str
+    mode: str
+
+    @property
+    def described(self) -> str:
+        return f"{self.owner} {self.group} {self.mode}"
+
+
+def program_units(member: Member) -> dict[str, str]:
+    """Unit of a host -> the program of ours that it runs."""
+    found = {"tailscaled.service": "tailscale"}
+    if "coordinator" in member.roles:
+        found["headscale.service"] = "headscale"
+    if "model_hosts" in member.roles:
+        found["ollama.service"] = "ollama"
+    return found
+
+
+def unit_accounts(member: Member) -> dict[str, str]:
+    """Unit of a host -> the account that its main process runs as."""
+    return {unit: "root" if unit == "tailscaled.service" else name for unit, name in program_units(member).items()}
+
+
+def secret_files(member: Member) -> tuple[SecretFile, ...]:
+    """Every file with a secret of the house on a host."""
+    found = [SecretFile("/var/lib/tailscale/tailscaled.state", "root", "root", "0600")]
+    if "coordinator" in member.roles:
+        found.append(SecretFile("/var/lib/private-ai/ca/ca.key", "root", "root", "0600"))
+        found.append(SecretFile("/etc/headscale/tls/key.pem", "headscale", "headscale", "0400"))
+        found += [
+            SecretFile(f"/var/lib/headscale/{name}", "headscale", "headscale", "0600")
+            for name in ("noise_private.key", "derp_server_private.key", "db.sqlite")
+        ]
+    if "gateway" in member.roles:
+        found += [
+            SecretFile(f"/etc/openclaw/{name}", "openclaw", "openclaw", "0400") for name in ("token", "tls/key.pem")
+        ]
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the VPN as it must be: with tags, or owned by a user."""
+
+    tags: frozenset[str]
+    user: str
+
+
+def nodes(house: House) -> dict[str, Node]:
+    """Name -> node, for exactly the hosts of the inventory. A tagged node has no user."""
+    return {member.name: Node(frozenset(member.tags), "" if member.tags else member.user) for member in house.members}
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """A TCP service that the gateway's container must not reach. `witness`: who shows that it is there at all."""
+
+    group: str
+    address: str
+    port: int
+    witness: Witness
+
+
+#: Groups of `forbidden_to_container`, each a check per address family.
+FORBIDDEN = ("internet", "coordinator", "host", "lan", "vpn")
+
+
+def forbidden_to_container(
+    house: House,
+    gateway: Member,
+    members: Sequence[Member],
+    listeners: Mapping[str, Sequence[Listener]],
+    vpn: Mapping[str, Sequence[str]],
+    internet: Iterable[tuple[str, int]],
+    doors: Iterable[str],
+) -> tuple[Forbidden, ...]:
+    """What a gateway's container must not reach at `members`, among them that gateway, and outside the house.
+
+    `listeners` and `vpn` (addresses in the VPN) are by host name; `internet` are addresses and ports that answer
+    outside; `doors` are addresses that the container's network might map to its host (its router, host aliases).
+    """
+    ollama, own = house.port("ollama"), house.port("openclaw")
+    found = [Forbidden("internet", address, port, "outside") for address, port in internet]
+    for address in house.coordinator.addresses if house.coordinator in members else ():
+        found += [
+            Forbidden("coordinator", address, port, "outside")
+            for port in sorted(open_to_lan(house, house.coordinator, "tcp", admin=False))
+        ]
+    tcp = {each.port for each in listeners.get(gateway.name, ()) if each.proto == "tcp"}
+    # Its own port is its own, and a local Ollama's is what it is for.
+    for address in ("127.0.0.1", "::1", *doors):
+        found += [Forbidden("host", address, port, "listener") for port in sorted(tcp - {own, ollama})]
+    for member in members:
+        for address in member.addresses:
+            found += [
+                Forbidden("lan", address, port, "controller")
+                for port in sorted(
+                    open_to_lan(house, member, "tcp", admin=True) - open_to_lan(house, member, "tcp", admin=False)
+                )
+            ]
+        allowed = open_over_vpn(house, gateway, member) | ({own} if member == gateway else set())
+        ports = {
+            each.port
+            for each in listeners.get(member.name, ())
+            if each.proto == "tcp" and not is_loopback(each.address)
+        }
+        for address in vpn.get(member.name, ()):
+            found += [Forbidden("vpn", address, port, "listener") for port in sorted(ports - allowed)]
+    return tuple(found)

@@ -1,0 +1,162 @@
+"""What pyinfra itself leaves open: a run without hosts is an error, a run that only looks never does more, and whatever
+ends a run says so in words and by its status.
+
+Called by config.py, which pyinfra executes before it loads the inventory.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import pyinfra
+from pyinfra.api import Host, State
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.state import BaseStateCallback, StateStage
+from pyinfra.context import ctx_state
+
+from operations.engine import one_run, pyinfra_inside
+from operations.engine.answers import forget, something_changes
+from operations.engine.as_root import ask_no_password
+from operations.engine.run import CommandLine, begin_run, this_run
+from plan.engine.as_root import ACCEPTED
+from plan.engine.errors import SettingError
+from tasks.engine.commands import alike
+from tasks.engine.connection import keep_alive
+from tasks.engine.ending import end_at_once
+from tasks.engine.inventory import check_first
+from tasks.engine.pyinfra_speed import collect_less, spare
+from tasks.engine.questions import ask_well
+from tasks.engine.unforeseen_errors import in_words
+
+#: Playbooks that are a matter of one group, whatever --limit says: a laptop that is off does not stop them. They reach
+#: other hosts on their own account.
+WHERE = {
+    "browser_approve.py": "coordinator",
+    "device_add.py": "coordinator",
+    "device_list.py": "coordinator",
+    "device_remove.py": "coordinator",
+    "token_rotate.py": "gateway",
+}
+#: Playbooks that tell which hosts can be reached. pyinfra connects to none for them and runs them once.
+ASKING = frozenset({"status.py"})
+
+#: Playbooks that may go on beside a run that changes hosts: they change nothing, or the answer to one browser.
+BESIDE = frozenset({"browser_approve.py", "chat.py"})
+
+#: The playbook that plans the deployment of every host to tell what differs, and executes nothing.
+LOOKS_ONLY = "diff.py"
+#: Its status when it did not come to an answer: 0 and 1 are answers.
+NO_ANSWER = 2
+
+
+class Changes(BaseStateCallback):
+    """After an operation that has changed something, or perhaps has, nothing is known any more."""
+
+    @staticmethod
+    def operation_end(state: State, op_hash: str) -> None:
+        if pyinfra_inside.may_have_changed(state, op_hash):
+            something_changes()
+
+
+def begin() -> None:
+    """Remember the arguments, and stop a run whose --limit leaves no host; pyinfra would call it a success."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return
+    _refuse_ways_to_root(context.params)
+    ask_no_password()
+    command = begin_run(
+        CommandLine(
+            str(context.params.get("inventory") or ""),
+            tuple(context.params.get("limit") or ()),
+            tuple(context.params.get("operations") or ()),
+            dict(each.split("=", 1) for each in context.params.get("data") or () if "=" in each),
+            bool(context.params.get("yes")),
+            bool(context.params.get("dry")),
+        )
+    ).command_line
+    state: Any = ctx_state.get()  # type: ignore[no-untyped-call]
+    alike()
+    if pyinfra.is_cli:
+        check_first(command.inventory, command.files)
+        in_words(state)
+        keep_alive()
+        ask_well(state, command.yes)
+        end_at_once(state)
+    spare()
+    collect_less()
+    names = {Path(file).name for file in command.files}
+    wanted: list[Host] = []
+    if not names <= BESIDE:
+        one_run.want()
+    looks_only = LOOKS_ONLY in names
+    if looks_only:
+        # pyinfra ends with 1 after an error.
+        click.ClickException.exit_code = NO_ANSWER
+
+    def before(stage: StateStage) -> None:
+        if stage == StateStage.Connect:
+            _refuse_unknown_limit(state)
+            groups = {WHERE.get(name, "") for name in names}
+            if all(groups):
+                there = [host for host in state.inventory if groups & set(host.groups)]
+                # Of several gateways --limit may mean one.
+                pyinfra_inside.limit_to(state, [host for host in there if state.is_host_in_limit(host)] or there)
+            state.add_callback_handler(Changes())
+            if looks_only:
+                # Whatever -y and --fail-percent say: changes are looked for, every host has to answer, nobody is asked.
+                pyinfra_inside.look_only(state)
+            if names <= ASKING:
+                wanted.extend(pyinfra_inside.hosts_of(state))
+                pyinfra_inside.limit_to(state, [])
+        elif stage == StateStage.Prepare and wanted:
+            # In the name of one of them; nothing is sent to it for that.
+            pyinfra_inside.limit_to(state, wanted)
+            state.activate_host(wanted[0])
+        elif stage == StateStage.Execute and not (looks_only or command.yes):
+            # Somebody was asked, and may have taken long to answer.
+            forget()
+        elif stage == StateStage.Execute and looks_only:
+            raise PyinfraError(f"playbooks/{LOOKS_ONLY} only looks; nothing was changed. Next: run deploy.py")
+
+    pyinfra_inside.before_each_stage(state, before)
+
+
+def _refuse_ways_to_root(given: Mapping[str, Any]) -> None:
+    """The verification and other playbooks do not see what this command was told, so the inventory has to say it."""
+    for name, value in given.items():
+        if value and re.search("sudo|dzdo|^su_", name):
+            word = f"--{name.replace('_', '-')}"
+            found = value if isinstance(value, str) else "given"
+            step = "leave it out, and write this at each host that needs it, see docs/quick-start.md#3-ssh-keys"
+            raise PyinfraError(str(SettingError(word, found, f"in the inventory: {ACCEPTED}", step)))
+
+
+def leave(status: int = 0) -> NoReturn:
+    """End a run that has nothing to execute; pyinfra would ask whether to go on."""
+    sys.stdout.flush()
+    raise SystemExit(status)
+
+
+def _refuse_unknown_limit(state: State) -> None:
+    inventory, command = state.inventory, this_run().command_line
+    accepted = f"a host ({', '.join(sorted(str(host.name) for host in inventory)) or 'there is none'}) or a group"
+    if not len(inventory):
+        raise PyinfraError(str(SettingError("inventory", command.inventory, "at least one host", "see inventory.py")))
+    if not any(state.is_host_in_limit(host) for host in inventory):
+        groups = [group for group in inventory.groups if group != command.inventory.removesuffix(".py")]
+        raise PyinfraError(
+            str(
+                SettingError(
+                    "--limit",
+                    " ".join(command.limit),
+                    f"{accepted} ({', '.join(groups)})",
+                    "correct the name; nothing was done",
+                )
+            )
+        )

@@ -1,0 +1,81 @@
+"""The inventory, checked as soon as it has been read: before pyinfra makes something else of it, and before any host is
+reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyinfra.api import Host, Inventory
+from pyinfra.api.exceptions import PyinfraError
+
+from operations.engine.pyinfra_inside import MAKE_INVENTORY, READ_FILE
+from plan.engine.errors import SettingError, refuse
+from plan.house.access_table import ROLES
+from plan.house.groups import wrong_forms
+from plan.house.inventory import HostEntry, build_house
+
+T = TypeVar("T")
+
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+def check_first(file: str, code: Iterable[str]) -> None:
+    """Have this run's inventory checked when it is read, where it is a file. `code` are the files that the run carries
+    out: where one of them is ours, the hosts have to be a house."""
+    house = any(
+        path == REPOSITORY / "deploy.py" or path.parent == REPOSITORY / "playbooks"
+        for path in (Path(name).resolve() for name in code)
+    )
+    execute, make = READ_FILE.now(), MAKE_INVENTORY.now()
+
+    def exec_file(filename: str, *arguments: Any, **named: Any) -> Any:
+        found = execute(filename, *arguments, **named)
+        if filename == file and found:
+            checked(lambda: refuse(list(wrong_forms(found, Path(file).stem))))
+        return found
+
+    def make_inventory(*arguments: Any, **named: Any) -> Inventory:
+        made: Inventory = make(*arguments, **named)
+        if house and len(made):
+            checked(lambda: build_house(entries_of(made, file), groups_of(made, file)))
+        return made
+
+    READ_FILE.put(exec_file)
+    MAKE_INVENTORY.put(make_inventory)
+
+
+def checked(check: Callable[[], T]) -> T:
+    """What `check` returns. What it refuses ends the run. Raises PyinfraError."""
+    try:
+        return check()
+    except SettingError as error:
+        if len(error.problems) > 1:
+            raise PyinfraError(f"nothing was changed:\n    {error}") from error
+        raise PyinfraError(f"{error} (nothing was changed)") from error
+
+
+def entries_of(found: Iterable[Host], file: str) -> list[HostEntry]:
+    """The hosts of an inventory file by name, with groups and data, whatever --limit says."""
+    own = _own_groups(file)
+    return [
+        HostEntry(each.name, tuple(group for group in each.groups if group not in own), _data(each))
+        for each in sorted(found, key=lambda each: str(each.name))
+    ]
+
+
+def groups_of(found: Inventory, file: str) -> list[str]:
+    """The groups that an inventory file defines."""
+    return [group for group in found.groups if group not in _own_groups(file)]
+
+
+def _own_groups(file: str) -> set[str]:
+    """Groups that pyinfra makes by itself."""
+    return {"all", Path(file).stem} - set(ROLES)
+
+
+def _data(each: Host) -> dict[str, Any]:
+    data: dict[str, Any] = each.data.dict()  # type: ignore[no-untyped-call]
+    return data
