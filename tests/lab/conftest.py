@@ -54,29 +54,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs deployed houses comes after those that deploy them; breaking things comes last. Tests of one group use
-    one lab, one after the other; groups are carried out side by side (pytest -n 3 --dist loadgroup)."""
+    """What needs deployed houses comes after those that deploy them; breaking things comes last."""
     here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
     late = tuple(here / f"test_{name}.py" for name in ("moved", "diff", "health", "devices", "breakages"))
     items.sort(key=lambda item: late.index(item.path) + 1 if item.path in late else 0)
-
-
-#: Files with a lab, or a browser, of their own.
-APART = {"test_gateways": "pair", "test_lived_in": "lived-in", "test_enrolment_page": "page"}
-#: Files that need people's devices and browsers, or break a deployed house: another lab of topology `single`. They
-#: share the folder of enrolment pages.
-PEOPLE = ("test_phone", "test_token", "test_ui", "test_diff", "test_health", "test_devices", "test_breakages")
-
-
-def _group(item: pytest.Item) -> str:
-    parameters = getattr(item, "callspec", None)
-    if "split" in (parameters.params.values() if parameters else ()):
-        return "split"
-    name = item.path.stem
-    return APART.get(name) or ("people" if name in PEOPLE else "single")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,9 +36,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # They look at what the others have produced, in the same process.
     items.sort(key=lambda item: item.path.name == "test_messages.py")
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("unit"))
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import group_of
 from tests.unit.test_docs import COMPONENTS
 
 ROOT = Path(__file__).parents[2]
@@ -98,3 +99,19 @@ def test_a_run_is_remembered_in_one_place() -> None:
                 if empty:
                     found.append(f"{module.relative_to(ROOT)}: line {node.lineno}")
     assert found == ["operations/engine/run.py: global"]
+
+
+@pytest.mark.parametrize(
+    ("test", "group"),
+    [
+        ("tests/unit/test_rooms.py::test_modules_are_short[lab]", "tests/unit"),
+        ("tests/lab/test_house.py::test_the_verification_passes[single]", "single"),
+        ("tests/lab/test_house.py::test_the_verification_passes[split]", "split"),
+        ("tests/lab/test_breakages.py::test_a_breakage_is_caught_and_repaired[split-ollama.open]", "split"),
+        ("tests/lab/test_breakages.py::test_a_breakage_is_caught_and_repaired[single-ollama.open]", "people"),
+        ("tests/lab/test_lived_in.py::test_a_household_follows_the_quick_start[split-1]", "lived-in"),
+        ("tests/lab/test_gateways.py::test_a_second_run_changes_nothing", "pair"),
+    ],
+)
+def test_tests_that_share_a_lab_are_in_one_group(test: str, group: str) -> None:
+    assert group_of(test) == group
