@@ -50,7 +50,8 @@ prepare: .venv/ready  ## Debian packages, programs, image, model: all that demo 
 
 ##@ Tests, from short to long
 
-check: lint unit  ## style, types, tests without hosts: before every commit
+check: .venv/ready  ## style, types, tests without hosts: before every commit
+	@tests/check
 
 lint: .venv/ready  ## style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,9 +49,7 @@ def collect(lab: Lab, folder: Path) -> Iterator[Found]:
     """Write a file for each host of a lab into `folder`. A host that does not run has the end of its console."""
     state = State.of(lab.name)
     folder.mkdir(parents=True, exist_ok=True)
-    script = "\n".join(
-        f"echo '=== {part}'; ({command}) 2>&1 || echo '(status '$?')'" for part, command in PARTS.items()
-    )
+    script = questions()
     for host in lab.hosts:
         try:
             init = leader(host.name, lab.name)
@@ -63,6 +62,13 @@ def collect(lab: Lab, folder: Path) -> Iterator[Found]:
         file.write_text(text, encoding="utf-8")
         failed = text.partition("=== failed units\n")[2].partition("\n===")[0].strip()
         yield Found(host.name, file, failed or "no unit has failed")
+
+
+def questions() -> str:
+    """A script for sh that prints each part below its name."""
+    return "\n".join(
+        f'echo {shlex.quote(f"=== {part}")}; ({command}) 2>&1 || echo "(status $?)"' for part, command in PARTS.items()
+    )
 
 
 def _said(init: int, script: str) -> str:

@@ -54,10 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs deployed houses comes after those that deploy them; breaking things comes last."""
+    """What needs a bare lab comes first, what needs deployed houses after those that deploy them; breaking things comes
+    last."""
     here = Path(__file__).parent
+    bare = tuple(here / f"test_{name}.py" for name in ("bare", "other_programs"))
     late = tuple(here / f"test_{name}.py" for name in ("moved", "diff", "health", "devices", "breakages"))
-    items.sort(key=lambda item: late.index(item.path) + 1 if item.path in late else 0)
+    items.sort(key=lambda item: late.index(item.path) + 1 if item.path in late else -(item.path in bare))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

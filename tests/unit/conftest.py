@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # They look at what the others have produced, in the same process.
     items.sort(key=lambda item: item.path.name == "test_messages.py")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    folder = session.config.getoption("--heard")
+    if folder and messages.HEARD:
+        messages.leave(Path(folder))
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from ipaddress import IPv6Network, ip_network
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from lab.proxy import configuration, filters
 from lab.state import State
 from lab.supervisor import nspawn
 from lab.topology import HABITS, NUMBERS, TOPOLOGIES, Host, Lab, parse_net, parse_profile
+from lab.why import PARTS, questions
 from plan.engine.errors import SettingError
 
 MIRRORS = Mirrors("http://mirror.example/debian", "http://mirror.example/debian-security")
@@ -246,3 +248,14 @@ def test_a_lived_in_host_keeps_root_out_and_apts_proxy_in_a_program() -> None:
     assert not any("Acquire::http::Proxy " in text for text, _ in texts.values())
     assert texts["usr/local/bin/apt-proxy-detect"] == ("#!/bin/sh\necho http://10.77.0.1:8888/\n", 0o755)
     assert "etc/resolv.conf" in texts and "etc/resolv.conf" not in files(lab, lab.host("laptop")).texts
+
+
+def test_what_a_failed_test_asks_of_hosts_is_good_shell() -> None:
+    done = subprocess.run(["sh", "-n"], input=questions(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # Each part is printed below its name, also where a host has nothing of it.
+    nowhere = {"PATH": "/nowhere"}
+    done = subprocess.run(
+        ["/bin/sh", "-s"], input=questions(), capture_output=True, text=True, check=False, env=nowhere
+    )
+    assert [line[4:] for line in done.stdout.splitlines() if line.startswith("=== ")] == list(PARTS)

@@ -16,7 +16,7 @@ import pytest
 
 from plan.house.access_table import parse_access
 from tests.unit import houses
-from tests.unit.messages import ROOT, files, places
+from tests.unit.messages import ROOT, files, places, read
 
 PAGE = ROOT / "docs/troubleshooting.md"
 #: Words in capitals of a row stand for what differs from case to case. These are words of the messages themselves.
@@ -85,6 +85,9 @@ def tells(row: str, said: list[str]) -> bool:
 @pytest.fixture
 def whole(request: pytest.FixtureRequest) -> None:
     """Only where all unit tests have run before: the messages are those of all of them."""
+    if folder := request.config.getoption("--heard"):
+        read(Path(folder))
+        return
     there = {Path(item.fspath).name for item in request.session.items}
     missing = {file.name for file in Path(__file__).parent.glob("test_*.py")} - there
     if missing or request.config.option.keyword:
