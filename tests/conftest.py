@@ -38,7 +38,7 @@ def group_of(test: str, apart: bool = False) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Groups are carried out side by side, the tests of one in their order (pytest -n 3 --dist loadscope)."""
+    """Groups are carried out side by side, the tests of one in their order (pytest -n 2 --dist loadscope)."""
     # Only those who work on the code have it.
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 

@@ -274,6 +274,15 @@ def back(house: TestLab) -> None:
     joined = "for i in $(seq 60); do tailscale status --peers=false >/dev/null && exit 0; sleep 1; done; exit 1"
     for host in house.hosts:
         house.ssh(host, joined)
+    # Whoever has joined may not have found the way to the others yet.
+    model = roles(house)["model"]
+    house.ssh(
+        model, "for i in $(seq 60); do curl -sf 127.0.0.1:11434/api/version >/dev/null && exit 0; sleep 1; done; exit 1"
+    )
+    if model != gateway:
+        at = house.ssh(model, "tailscale ip -4")
+        found = f"for i in $(seq 30); do tailscale ping --c 1 {at} | grep -q pong && exit 0; sleep 1; done; exit 1"
+        house.ssh(gateway, found)
     chat = house.run(".venv/bin/pyinfra", "-y", house.inventory, "playbooks/chat.py", "--data", "message=Hello")
     assert chat.returncode == 0, chat.stderr[-3000:]
     assert "answer:" in chat.stderr
