@@ -35,7 +35,7 @@ from tasks.engine.texts import render
 from tasks.ollama_model import choice_of, model_of, room_for
 
 #: Every host: to be reached, to be checked, to fetch over HTTPS.
-PACKAGES = ("ca-certificates", "curl", "nftables", "openssl")
+PACKAGES = ("ca-certificates", "curl", "nftables", "openssl", "python3-minimal")
 #: Rootless Podman with what it only recommends: user namespaces, its network, a user's systemd and D-Bus.
 GATEWAY_PACKAGES = ("podman", "passt", "uidmap", "catatonit", "dbus-user-session", "libpam-systemd")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -35,7 +36,7 @@ from plan.engine.want import (
     merged,
     united,
 )
-from tasks.base import keeper
+from tasks.base import PACKAGES, keeper
 
 PART = ProgramPart("bin/tool", Path("/nowhere"), "a" * 64, 5, "0755")
 WANT = Component(
@@ -469,3 +470,12 @@ def test_subordinate_ids_are_those_of_users_and_of_groups(tmp_path: Path) -> Non
         done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
         seen.append("subids root" in done.stdout)
     assert seen == [False, True]
+
+
+def test_what_runs_on_hosts_comes_with_the_packages_of_the_base() -> None:
+    """A minimal Debian has no Python; without it the rules of a first run could not be loaded."""
+    root = Path(__file__).parents[2]
+    texts = [file for folder in ("templates", "files") for file in (root / folder).rglob("*") if file.is_file()]
+    users = [file.name for file in texts if re.search(r"^[^#\n]*\bpython3\b", file.read_text("utf-8"), re.MULTILINE)]
+    assert users and "python3-minimal" in PACKAGES
+    assert not [file.name for file in texts if re.search(r"^[^#\n]*\bperl\b", file.read_text("utf-8"), re.MULTILINE)]
