@@ -33,7 +33,8 @@ CAME_BY = r"""c=$SSH_CONNECTION; [ -n "$c" ] && echo "$c"; p=$$; while [ -z "$c"
 c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c"
 p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done"""
 # Runs under dash on Debian 13 with systemd, openssh-server, python3-minimal, iproute2 and procps. All
-# sections but the listeners are printed even when a tool is missing; the parser decides what must be there.
+# sections but the listeners are printed even when a tool is missing; the parser decides what must be there. ss reads
+# who has a socket open before it lists them: one that was just opened has no program there, and is asked for again.
 # The mirrors are read from their files, since 'apt-get indextargets' writes apt's cache. A process's control
 # group says which unit owns a socket; a socket that systemd itself holds is found in list-sockets.
 SCRIPT = (
@@ -53,7 +54,8 @@ s systemd; systemctl --version | { read -r l; echo "$l"; }
 s cgroup; f /sys/fs/cgroup/cgroup.controllers
 s addresses; ip -o addr show
 s routes; ip -4 route show default; ip -6 route show default
-l=$(ss -H -tulnp) && { s listeners; printf '%s\n' "$l"; }
+l=$(ss -H -tulnp) && case $(printf '%s\n' "$l" | grep -v users:) in
+?*) sleep 0.3; l=$(ss -H -tulnp) ;; esac && { s listeners; printf '%s\n' "$l"; }
 p=$(printf '%s\n' "$l" | grep -o 'pid=[0-9]*' | sort -u | sed 's,pid=\(.*\),/proc/\1/cgroup /proc/\1/status,')
 s groups; grep -HE '^(0::|Uid:)' $p /dev/null | sed -e 's,^/proc/\([0-9]*\)/cgroup:0::,\1 ,' \
 -e 's,^/proc/\([0-9]*\)/status:Uid:[[:space:]]*[0-9]*[[:space:]]*\([0-9]*\).*,account \1 \2,'

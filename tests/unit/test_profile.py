@@ -484,3 +484,21 @@ def test_fact_sends_the_script_and_times_it() -> None:
     fact = HostProfile()
     assert fact.command() == SCRIPT
     assert fact.process(RECORDED.splitlines()).clock_skew_s != 0
+
+
+def test_a_socket_that_was_opened_meanwhile_gets_its_program(tmp_path: Path) -> None:
+    """ss reads the programs first and the sockets then, while tailscaled opens another one."""
+    ss = tmp_path / "ss"
+    ss.write_text(
+        '#!/bin/sh\nprintf "udp UNCONN 0 0 0.0.0.0:41641 0.0.0.0:*"\n'
+        f'[ -e {tmp_path}/again ] && printf " users:((\\"tailscaled\\",pid=7,fd=3))"\n: > {tmp_path}/again; echo\n'
+    )
+    ss.chmod(0o755)
+    lines = SCRIPT[SCRIPT.index("l=$(ss ") : SCRIPT.index("\np=$(")]
+    said = subprocess.run(
+        ["sh", "-c", f'PATH={tmp_path}:$PATH; s() {{ echo "@ $1"; }}\n{lines}'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.splitlines()[0] == "@ listeners" and "tailscaled" in said
