@@ -95,7 +95,7 @@ def begin_run(command_line: CommandLine | None = None) -> Run:
     return _run
 
 
-class once_a_run(Generic[P, R]):  # noqa: N801: a decorator
+class once_a_run(Generic[P, R]):
     """Have a function work once in each run for the same arguments, and remember what it returned."""
 
     def __init__(self, function: Callable[P, R]) -> None:
