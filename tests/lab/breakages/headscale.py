@@ -283,7 +283,11 @@ BREAKAGES = (
         "coordinator",
         "The nodes are told to use any port for WireGuard, so the one that the table opens leads to nobody.",
         edit_json(POLICY, 'it["randomizeClientPort"] = True') + f"; {RESTART_HEADSCALE}; sleep 5",
-        (Caught("host.listeners[HOST]", "41641"), Caught("host.listeners[CLIENT]", "41641")),
+        (
+            Caught("host.listeners[HOST]", "41641"),
+            Caught("host.listeners[CLIENT]", "41641"),
+            Caught("headscale.policy_served[HOST]", "the file holds something else"),
+        ),
         ("host.owners[*]", "vpn.wireguard[*]", "outside.*", "host.listeners[*]"),
         REPAIR,
         # The nodes learn of it, and take their old port again, one after the other.
