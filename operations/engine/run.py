@@ -103,9 +103,10 @@ class once_a_run(Generic[P, R]):
         update_wrapper(self, function)
 
     def __call__(self, *arguments: P.args, **named: P.kwargs) -> R:
-        if arguments not in self.known:
-            self.known[arguments] = self._function(*arguments, **named)
-        return self.known[arguments]
+        known, given = self.known, (*arguments, *named.items())
+        if given not in known:
+            known[given] = self._function(*arguments, **named)
+        return known[given]
 
     @property
     def known(self) -> dict[tuple[Any, ...], R]:

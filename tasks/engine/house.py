@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from pyinfra import inventory, state
 from pyinfra.api.exceptions import PyinfraError
 
+from operations.engine.pyinfra_inside import hosts_of
 from operations.engine.run import once_a_run, this_run
 from plan.engine.errors import SettingError
 from plan.house.house import House
@@ -50,8 +51,7 @@ def _check_limit(hosts: list[HostEntry]) -> None:
 
 def check_reached() -> None:
     """Stop before any change when a host of this run could not be reached."""
-    wanted = [each for each in inventory if state.is_host_in_limit(each)]
-    missing = sorted(each.name for each in wanted if not each.connected)
+    missing = sorted(str(each.name) for each in hosts_of(state) if not each.connected)
     if missing:
         raise WrongInput(
             f"{', '.join(missing)} could not be reached over SSH (nothing was changed). Next: see that the host is up "

@@ -78,15 +78,12 @@ def pytest_runtest_makereport(
     """A test that failed leaves what its lab's hosts say, before the lab goes away."""
     report = yield
     if report.failed:
-        labs = {each.name for each in getattr(item, "funcargs", {}).values() if isinstance(each, TestLab)}
-        labs |= {
-            each.lab.name
-            for each in getattr(item, "funcargs", {}).values()
-            if hasattr(each, "lab") and isinstance(each.lab, TestLab)
-        }
+        given = getattr(item, "funcargs", {}).values()
+        found = (lab for each in given for lab in (each, getattr(each, "lab", None)))
+        labs = {lab.name for lab in found if isinstance(lab, TestLab)}
         for name in sorted(labs):
             folder = REPO / "reports" / "why" / re.sub(r"[^\w.-]+", "-", item.name) / name
-            lines = [f"{found.host}: {found.brief} ({found.file})" for found in collect(current_lab(name), folder)]
+            lines = [f"{each.host}: {each.brief} ({each.file})" for each in collect(current_lab(name), folder)]
             report.sections.append((f"lab {name}", "\n".join(lines)))
     return report
 
