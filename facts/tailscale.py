@@ -18,7 +18,7 @@ _CUT = "--- next"
 
 @dataclass(frozen=True)
 class TailscaleState:
-    """`backend` is tailscaled's state ("Running" when joined, "" when there is no daemon). `addresses`: IPv4 first.
+    """`backend` is tailscaled's state ("" when there is no daemon). `addresses`: IPv4 first.
     `still_on`: options of `tailscale set` that are needed; see plan/tailscale/preferences.py. `serves`: whether
     tailscaled itself answers on ports of this node (`tailscale serve`)."""
 
@@ -33,7 +33,8 @@ class TailscaleState:
 
     @property
     def joined(self) -> bool:
-        return self.backend == "Running" and bool(self.addresses)
+        """Whether the host has a node. After a start it is "Starting" until it has reached a relay."""
+        return self.backend in ("Running", "Starting") and bool(self.addresses)
 
 
 class Tailscale(FactBase[TailscaleState]):

@@ -19,11 +19,13 @@ UNIT = "/etc/systemd/system/tailscaled.service"
 CLI = "/usr/local/bin/tailscale"
 DAEMON = "/usr/local/sbin/tailscaled"
 
-#: After a start: until a node that is joined hears the control server, for 30 s at most. One that is not joined waits
-#: for nothing; the operation `joined` comes next.
+#: After a start: until a node that is joined hears the control server and has a way to its peers, for 30 s at most. It
+#: is "Online" as soon as it hears, and "Running" when it has reached a relay, too; until then it is "Starting". A node
+#: that is not joined waits for nothing; the operation `joined` comes next.
 HEARD = (
     "for i in $(seq 60); do said=$(tailscale status --json --peers=false) || break; "
-    """case $said in *'"BackendState": "NeedsLogin"'* | *'"Online": true'*) break ;; esac; sleep 0.5; done"""
+    """case $said in *'"BackendState": "NeedsLogin"'* | *'"BackendState": "Running"'*'"Online": true'*) break ;; """
+    "esac; sleep 0.5; done"
 )
 
 

@@ -134,6 +134,8 @@ class TestLab:
     def deploy(self, *arguments: str, inventory: str = "") -> dict[str, Any]:
         """Deploy and give back pyinfra's JSON results; the test fails with the run's output when the run did."""
         done = self.pyinfra("--json", *arguments, inventory=inventory)
+        # pytest shows it when the test fails.
+        print(done.stderr)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
         results: dict[str, Any] = json.loads(done.stdout)["results"]
         return results

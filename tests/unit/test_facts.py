@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,15 @@ def test_a_port_that_tailscale_itself_answers_on_is_seen() -> None:
     assert Tailscale().process(text.splitlines()).serves
     # Before a host has joined there may be no answer.
     assert not Tailscale().process((TAILSCALE.removesuffix("{}") + "null").splitlines()).serves
+
+
+def test_a_host_that_has_not_reached_a_relay_yet_has_joined() -> None:
+    """It would get a key that it does not need."""
+    starting = TAILSCALE.replace("Running", "Starting")
+    assert Tailscale().process(starting.splitlines()).joined
+    # It has not even heard the control server: it may have to join.
+    alone = re.sub(r'"TailscaleIPs":\[[^]]*\]', '"TailscaleIPs":null', starting)
+    assert alone != starting and not Tailscale().process(alone.splitlines()).joined
 
 
 def test_a_host_that_is_logged_out_has_not_joined() -> None:

@@ -329,6 +329,12 @@ CASES: list[tuple[Callable[[World], None], str, str, str]] = [
     (lambda world: world.write("/df", ""), "failed", "disk of /var/lib /opt", "cannot be read"),
     (lambda world: world.edit("/tailscale", "Running", "NeedsLogin"), "failed", "VPN", "is not joined: NeedsLogin"),
     (
+        lambda world: world.edit("/tailscale", "Running", "Starting"),
+        "failed",
+        "VPN",
+        "has not reached the control server",
+    ),
+    (
         lambda world: world.write("/tailscale", ""),
         "failed",
         "VPN",
