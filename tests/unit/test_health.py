@@ -332,7 +332,7 @@ CASES: list[tuple[Callable[[World], None], str, str, str]] = [
         lambda world: world.edit("/tailscale", "Running", "Starting"),
         "failed",
         "VPN",
-        "has not reached the control server",
+        "has not reached the control server and its relay yet",
     ),
     (
         lambda world: world.write("/tailscale", ""),
