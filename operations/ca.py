@@ -15,17 +15,17 @@ from operations.engine.run_on_host import RemoteError, run_on
 from operations.engine.shell import into_place
 from plan.engine.difference import MISSING, Change
 
-#: CA/Browser Forum's limit of 2020-09: what Apple's devices still accept.
+#: The CA/Browser Forum's limit of 2020-09. Apple's devices accept no certificate of a server that is valid for longer.
 SERVER_DAYS = 397
 CA_DAYS = 3650
 
 
 @operation()
 def authority(common_name: str, permitted: tuple[str, ...]) -> Generator[StringCommand, None, None]:
-    """Own the CA in CA_FOLDER of this host: made once, never replaced, its key root's alone.
+    """Own the CA in CA_FOLDER of this host. It is made once and never replaced. Only root can read its key.
 
-    `permitted` are name constraints in openssl's form (`DNS:house.internal`, `IP:ADDRESS/MASK`), critical: a device
-    that trusts this CA trusts it for nothing else.
+    `permitted` are critical name constraints in openssl's form (`DNS:house.internal`, `IP:ADDRESS/MASK`). A device
+    that trusts this CA trusts it for these names and addresses only.
     """
     if not ask(host, CaCertificate):
         differs(Change(f"the authority in {CA_FOLDER}", "made", MISSING))
@@ -39,7 +39,7 @@ def authority(common_name: str, permitted: tuple[str, ...]) -> Generator[StringC
 
 
 def authority_script(common_name: str, permitted: tuple[str, ...]) -> str:
-    """Make key and certificate of an authority that is good for `permitted` and nothing else."""
+    """A script that makes key and certificate of a CA that can sign for the names in `permitted` only."""
     constraints = ",".join(f"permitted;{name}" for name in permitted)
     return "\n".join(
         [
@@ -49,7 +49,7 @@ def authority_script(common_name: str, permitted: tuple[str, ...]) -> str:
             f"openssl req -x509 -new -key ca.key -sha256 -days {CA_DAYS} -subj {shlex.quote(f'/CN={common_name}')} "
             "-addext basicConstraints=critical,CA:TRUE,pathlen:0 -addext keyUsage=critical,keyCertSign,cRLSign "
             f"-addext {shlex.quote(f'nameConstraints=critical,{constraints}')} -out ca.crt.new",
-            # The certificate last: its presence says that the authority is complete.
+            # The certificate is put into place last: if it is there, the CA is complete.
             f"sync -- ca.key; {into_place('ca.crt.new', 'ca.crt')}",
         ]
     )
@@ -58,7 +58,7 @@ def authority_script(common_name: str, permitted: tuple[str, ...]) -> str:
 def server_certificate(
     name: str, folder: str, owner: str, names: tuple[str, ...], coordinator: str, authority_file: str
 ) -> None:
-    """Have a server's certificate in `folder`: the operation `certified`, whose question is said in advance."""
+    """Have a server's certificate in `folder`. Registers the question of the operation `certified`, then calls it."""
     question = {
         "certificate": f"{folder}/cert.pem",
         "key": f"{folder}/key.pem",
@@ -72,11 +72,12 @@ def server_certificate(
 
 @operation()
 def certified(folder: str, coordinator: str, question: dict[str, str]) -> Generator[FunctionCommand, None, None]:
-    """Own `folder`/cert.pem (with chain) and key.pem, readable by their owner alone, for some DNS names: those of
-    `question`, which is one of CertificateState. `folder` is root's, so that nobody else puts anything there.
+    """Own `folder`/cert.pem (with chain) and key.pem, which only their owner can read.
 
-    The key and the request are made on this host, the request is signed on `coordinator`. Signed anew when names or CA
-    changed or few days remain, and with a new key when others could read the old one.
+    `question` has the arguments of the fact CertificateState, among them the DNS names of the certificate. `folder`
+    belongs to root, so that no other account can put anything there.
+    This host makes the key and the request. `coordinator` signs the request. The certificate is signed again when the
+    names or the CA have changed, or when few days remain. If other accounts could read the key, a new key is made.
     """
     seen = ask(host, CertificateState, **question)
     if seen.good:
@@ -98,14 +99,17 @@ def _issue(state: State, host: Host, folder: str, owner: str, names: str, coordi
 
 
 def request_script(folder: str, owner: str, names: str) -> str:
-    """Make the key where there is none that only `owner` reads; print a signing request for `names`."""
+    """A script that prints a signing request for `names`. It first makes a key, if there is none that only `owner` can
+    read."""
     directory, first = shlex.quote(folder), names.split(",")[0].removeprefix("DNS:")
-    # For people to read: programs go by the alternative names, which have no such limit (RFC 5280, ub-common-name).
+    # Only people read the common name, and it has 64 characters at most (RFC 5280, ub-common-name). Programs use the
+    # alternative names, which may be longer.
     common = first if len(first) <= 64 else first.partition(".")[0]
     return "\n".join(
         [
             "set -e; umask 077",
-            # Root's: in a folder of its own the account could put links where root writes.
+            # The folder belongs to root: in its own folder, the account could put links to files, and root would write
+            # to those files.
             f"install -d -o root -g {owner} -m 0750 {directory}; cd {directory}",
             f"if ! test -s key.pem || [ \"$(stat -c '%U %a' key.pem)\" != '{owner} 400' ]; then",
             "rm -f key.new; openssl ecparam -name prime256v1 -genkey -noout -out key.new",
@@ -117,7 +121,8 @@ def request_script(folder: str, owner: str, names: str) -> str:
 
 
 def sign_script(names: str) -> str:
-    """Sign the request on standard input for `names` and nothing else it may ask for; print certificate and CA."""
+    """A script that signs the request on standard input, for `names` only, whatever else the request contains. It
+    prints the certificate and the CA's certificate."""
     extensions = (
         f"subjectAltName={names}\\nbasicConstraints=critical,CA:FALSE\\nkeyUsage=critical,digitalSignature\\n"
         "extendedKeyUsage=serverAuth\\nsubjectKeyIdentifier=hash\\nauthorityKeyIdentifier=keyid\\n"
@@ -138,7 +143,7 @@ def sign_script(names: str) -> str:
 
 
 def install_script(folder: str, owner: str) -> str:
-    """Put the certificate on standard input into place in one rename."""
+    """A script that puts the certificate on standard input into place with one rename."""
     directory = shlex.quote(folder)
     return "\n".join(
         [

@@ -1,4 +1,4 @@
-"""Put a host's nftables rules in force so that they cannot lock the controller out for good."""
+"""Put a host's nftables rules in force, in a way that cannot lock the controller out permanently."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from plan.engine.want import Unit
 from plan.firewall.rules import LOADER, RULES, TABLE, TAKEN_BACK, TRACKING, TRIED, UNCONFIRMED
 
 ROLLBACK = "private-ai-firewall-rollback"
-#: Seconds after which the old rules come back unless a new SSH connection has succeeded.
+#: The old rules return after so many seconds, unless a new SSH connection has succeeded.
 ROLLBACK_SECONDS = 45
-#: The table as it was before the rules that are being tried.
+#: The file with the table as it was before the new rules were tried.
 BEFORE = "/var/lib/private-ai/firewall.before"
 
 
 def firewall(name: str, want: Want, left_over: bool) -> None:
-    """Bring the rules of one host to what `want()` says: the operation `guarded`, which is said in advance."""
+    """Make the rules of one host what `want()` says. Registers the want of the operation `guarded`, then calls it."""
     is_wanted(host, want)
     guarded(name=name, want=want, left_over=left_over)
 
@@ -36,19 +36,22 @@ def firewall(name: str, want: Want, left_over: bool) -> None:
 def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the nftables table TABLE (inet), the wanted file RULES and the unit that loads it at boot.
 
-    Changed rules are checked, then a timer is armed on the host that brings the old ones back. Then LOADER, by which
-    the unit loads them too, makes the open connections known to the kernel as such, so that none is lost, and loads the
-    new rules. Then a new SSH connection from the controller stops the timer and makes them permanent. Until then the
-    file that is loaded at boot is the old one, so a restart brings the old rules back as well. `left_over`: a run
-    before this one was cut off in between, or its rules were taken back; this one begins from the rules before that.
+    Steps for changed rules: The rules are checked. A timer is started on the host; when it ends, the old rules return.
+    LOADER tells the kernel which connections are open, so that none is lost, and loads the new rules. (The unit uses
+    the same program at boot.) Then the controller opens a new SSH connection, stops the timer and makes the new rules
+    permanent. Until then, the file that is loaded at boot is the old one, so a restart also brings the old rules back.
+
+    `left_over`: an earlier run was interrupted between these steps, or its rules were taken back. Then this operation
+    first returns to the rules from before that run.
     """
     if left_over:
-        differs(Change("what a run that did not end well has left of its firewall rules", "removed"))
+        differs(Change("firewall rules that an earlier run tried and did not confirm", "removed"))
         yield StringCommand(clean_up())
     todo = yield from compared(want)
     if not todo:
         return
-    # Rules that were changed behind the unit's back are loaded again from a file that is as wanted.
+    # Also if the file is right already: somebody may have changed the rules in the kernel, and they must be loaded
+    # again.
     [wanted] = (file for file in want().files if file.path == RULES)
     files = (*(file for file in todo.files if file.path != RULES), replace(wanted, path=TRIED))
     yield StringCommand(install_files(todo.directories, files), _stdin=pack(files))
@@ -59,18 +62,19 @@ def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCo
 
 
 def take_back() -> str:
-    """Bring the rules from before back. Where the new ones were in force, leave word of it for the next run."""
+    """A command that brings the old rules back. If the new rules were in force, it leaves a note for the next run."""
     noted = f"{{ date -u '+%F %T UTC' > {TAKEN_BACK} && rm -f {UNCONFIRMED}; }}"
     return f"{end_tracking()}; nft -f {BEFORE} && rm -f {TRIED} {BEFORE} && {{ test ! -e {UNCONFIRMED} || {noted}; }}"
 
 
 def clean_up() -> str:
-    """End what a run that was cut off has begun: the rules from before are in force, and nothing lies about."""
+    """A script that undoes what an interrupted run has begun: it puts the old rules in force, and removes all files of
+    the attempt."""
     return "\n".join(["set -e", undo(), f"rm -f {TAKEN_BACK}"])
 
 
 def undo() -> str:
-    """Have the rules from before in force, whatever of new ones was done, and no timer that would bring them back."""
+    """A script that stops the timer and puts the old rules in force, however far the attempt with new rules came."""
     return "\n".join(
         [
             f"systemctl stop --quiet {ROLLBACK}.timer 2>/dev/null || true",
@@ -82,22 +86,22 @@ def undo() -> str:
 
 
 def end_tracking() -> str:
-    """Remove the table TRACKING, which LOADER has left when it was killed."""
+    """A command that removes the table TRACKING. LOADER leaves this table behind if it is killed."""
     return f"nft 'table inet {TRACKING}; delete table inet {TRACKING}'"
 
 
 def try_rules() -> str:
-    """Load the rules that are to be tried, after the host has been told to take them back in ROLLBACK_SECONDS.
+    """A script that starts the timer, which takes the new rules back after ROLLBACK_SECONDS, and then loads them.
 
-    When something of it fails, nothing of it stays.
+    If a step fails, the script undoes all steps.
     """
     return "\n".join(
         [
             "set -e; umask 077",
             f"undo() {{\n{undo()}\n}}",
             "trap '[ $? = 0 ] || undo' EXIT",
-            # Loading this file gives back exactly the table that was there, or none. Half of it would take the table
-            # away.
+            # Loading this file restores exactly the table that was there, or removes the table if there was none. An
+            # incomplete file would only remove the table, so the file is checked and renamed.
             f"{{ printf 'table inet {TABLE}\ndelete table inet {TABLE}\n'; "
             f"nft list table inet {TABLE} 2>/dev/null || true; }} > {BEFORE}.new",
             f"nft --check -f {BEFORE}.new",
@@ -106,14 +110,14 @@ def try_rules() -> str:
             f"--timer-property=AccuracySec=1s sh -c {shlex.quote(take_back())}",
             f"{LOADER} {TRIED} strict",
             f"date -u '+%F %T UTC' > {UNCONFIRMED}; sync -- {UNCONFIRMED}",
-            # A host that took longer has taken them back already, or was just about to.
+            # If the steps took longer than the timer, the host has taken the rules back already, or is about to.
             f"systemctl is-active --quiet {ROLLBACK}.timer",
         ]
     )
 
 
 def keep_rules(units: tuple[Unit, ...]) -> str:
-    """Stop the timer and make the rules that were tried permanent. Fails when they were taken back already."""
+    """A script that stops the timer and makes the new rules permanent. It fails if they were taken back already."""
     return "\n".join(
         [
             "set -e",
@@ -127,7 +131,8 @@ def keep_rules(units: tuple[Unit, ...]) -> str:
 
 
 def _confirm(state: State, host: Host, units: tuple[Unit, ...]) -> bool:
-    """Keep the rules, through a new connection: the one at hand would live on under any rules."""
+    """Make the rules permanent over a new SSH connection. The connection of the run proves nothing: it would continue
+    to work under any rules."""
     connector = host.connector_cls(state, host)
     try:
         connector.connect()

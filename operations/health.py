@@ -1,4 +1,4 @@
-"""Ask a host for the state that it keeps of itself."""
+"""Ask a host for the state that it has recorded at its last look."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from plan.health import FOLDER, SERVICE, Answer, look_of
 
 
 def look(target: Host, now: bool) -> Answer:
-    """What a host says of itself. `now`: it looks first. Cost: one remote command. A failure is an answer, too."""
+    """A host's state. With `now`, the host makes a new look first. Cost: one remote command. If it fails, the result
+    says why."""
     try:
         moment, _, state = run_on(target, look_script(now)).partition("\n")
         return Answer(target.connected, look_of(state), int(moment))
@@ -23,8 +24,8 @@ def look(target: Host, now: bool) -> Answer:
 
 
 def look_script(now: bool, folder: str = FOLDER, changed: Sequence[str] = (STAMPS, PATH)) -> str:
-    """Print the host's time in seconds since 1970, then its state. A state from before a run that changed anything on
-    the host tells nothing: then the host looks first."""
+    """A script that prints the host's time in seconds since 1970, then its state. If a run has changed something on the
+    host since the last look, that state is out of date, and the host makes a new look first."""
     state, look = f"{folder}/state.json", f"systemctl start {SERVICE}"
     nothing = "it has not looked at itself yet; next: run the deployment"
     return "\n".join(

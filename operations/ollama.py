@@ -1,4 +1,4 @@
-"""Lay a model down in Ollama's store, and have it answer."""
+"""Put a model into Ollama's store, and make it generate a token."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from plan.engine.difference import Change
 from plan.engine.upload_folder import MODELS_INCOMING
 from plan.openclaw import time_limits
 
-#: How long the model stays in memory after the deployment has loaded it: ten years. Not for ever, as after a message of
-#: OpenClaw, so that the gateway can tell that the model has not read the system prompt yet (templates/openclaw).
+#: How long the model stays in memory after the deployment has loaded it: ten years. After a message of OpenClaw it
+#: stays for ever. By this difference the gateway sees that the model has not read the system prompt yet
+#: (templates/openclaw).
 LOADED_FOR = "87600h"
 
 
 def asks(manifest: str, port: int) -> None:
-    """Say in advance that both operations below are going to ask for this model's state."""
+    """Register the question about this model's state, which both operations below ask."""
     will_ask(host, Ollama, manifest=manifest, port=port)
 
 
@@ -42,9 +43,10 @@ def model(
     """Own one model in Ollama's store: its blobs, given as (sha256-HEX, bytes, file), and its manifest.
 
     `manifest` is the path below the store's manifests folder. Blobs in `adopt` (sha256-HEX -> path on the host) are
-    copied from there; a link would leave what is served to the owner of the file. Every blob is checked against its
-    digest on the host before it is moved into place, the manifest last. What is sent lies on the disk of the store
-    from its first byte, for root alone until it is whole. An interrupted run goes on with what is missing.
+    copied from there. They are not linked, because the owner of the file could then change what Ollama serves. Each
+    blob is checked against its digest on the host before it is moved into place. The manifest is moved last. The files
+    are sent directly to the disk of the store; until a file is complete, only root can read it. After an interruption,
+    the next run sends what is missing.
     """
     seen = ask(host, Ollama, manifest=manifest, port=port)
     missing = [(digest, size, file) for digest, size, file in blobs if seen.blobs.get(digest) != size]
@@ -70,9 +72,9 @@ def model(
 
 
 def stored(sent: str, sha256: str, path: str) -> str:
-    """A script that moves a file that was sent to its place below Ollama's store, if it has this SHA-256.
+    """A script that moves an uploaded file to its place in Ollama's store, if the file has this SHA-256.
 
-    Home and store are the account's own, see `below`.
+    The home folder and the store belong to the account ollama, so the script uses `below`.
     """
     home, _, store = STORE.rpartition("/")
     *folders, name = path.split("/")
@@ -86,9 +88,9 @@ def stored(sent: str, sha256: str, path: str) -> str:
 
 @operation()
 def answers(model_name: str, manifest: str, context: int, port: int) -> Generator[StringCommand, None, None]:
-    """Have the model in memory with `context` tokens, shown by one token that it generates.
+    """Own that the model is in memory with a context of `context` tokens. It must generate one token as a proof.
 
-    Ollama answers its health check also when it cannot run any model.
+    Ollama's health check is not enough: it succeeds even if Ollama cannot run any model.
     """
     loaded = ask(host, Ollama, manifest=manifest, port=port).loaded.get(model_name)
     if loaded == context:
@@ -101,15 +103,15 @@ def answers(model_name: str, manifest: str, context: int, port: int) -> Generato
         "prompt": "Hello",
         "stream": False,
         "keep_alive": LOADED_FOR,
-        # As OpenClaw asks: the way to treat a full context is one of those with which a model is loaded, and with
-        # another one its first message would have it loaded again.
+        # The same value as in OpenClaw's requests. Ollama loads a model for one value of `shift`; with another value,
+        # OpenClaw's first message would make Ollama load the model again.
         "shift": False,
         "options": {"num_ctx": context, "num_predict": 1},
     }
     yield StringCommand(
         f"said=$(curl --disable --silent --show-error --max-time {time_limits.TOKEN} "
         f"http://127.0.0.1:{port}/api/generate -d {shlex.quote(json.dumps(asked))}); "
-        # eval_count is the number of tokens the model made.
+        # eval_count is the number of tokens that the model has generated.
         """printf %s "$said" | grep -q '"eval_count":[1-9]' || """
         f'{{ echo {shlex.quote(f"Ollama does not answer with {model_name}:")} "$said" >&2; exit 1; }}'
     )

@@ -1,4 +1,4 @@
-"""A host's membership in the VPN: it joins with a key that lives for minutes."""
+"""A host's membership in the VPN. It joins with a key that is valid for ten minutes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from plan.engine.difference import Change
 from plan.engine.errors import STRANGE
 from plan.tailscale.preferences import OFF
 
-#: How long a join key is good for. It is used seconds after it was made.
+#: How long a join key is valid. The host uses it a few seconds after it was made.
 KEY_LIFE = "10m"
 JOIN_SECONDS = 60
 JOIN_TRIES = 3
@@ -28,12 +28,12 @@ JOIN_TRIES = 3
 def joined(
     control: str, coordinator: str, tags: Sequence[str], user: str, accept_dns: bool
 ) -> Generator[StringCommand | FunctionCommand, None, None]:
-    """Own this host's membership in the VPN of `control` (https URL), with `tags`, or owned by `user` when it has none,
-    and that Tailscale does nothing else there (plan/tailscale/preferences.py).
+    """Own this host's membership in the VPN of `control` (https URL), and that Tailscale does nothing else on the host
+    (plan/tailscale/preferences.py). The node has `tags`; without tags it is owned by `user`.
 
-    A single-use key is made on `coordinator` only when the host is not joined, has other tags or another owner, or is a
-    node that the control server does not know: tailscaled does not say so itself. It goes over standard input and is
-    never printed. A second run needs no key.
+    A single-use key is made on `coordinator` only in these cases: the host is not joined, has other tags or another
+    owner, or the control server does not know its node (tailscaled itself does not report that). The host gets the key
+    over standard input, and it is never printed. A second run needs no key.
     """
     seen = ask(host, Tailscale)
     hostname = host.name
@@ -66,7 +66,7 @@ def joined(
 
 
 def apart(seen: TailscaleState, control: str, tags: Sequence[str]) -> str:
-    """Why a host is not joined as it ought to be, by its own words; "" when it is."""
+    """Why a host is not joined as wanted, according to its own tailscaled; "" when it is."""
     if not seen.joined:
         return f"Tailscale says {seen.backend or 'nothing'}"
     if seen.control != control:
@@ -75,15 +75,16 @@ def apart(seen: TailscaleState, control: str, tags: Sequence[str]) -> str:
 
 
 def unknown(seen: TailscaleState, known: HeadscaleState) -> str:
-    """Why a host that takes itself for joined is not, by the control server's words; "" when it is, or nobody says."""
+    """Why a host whose tailscaled says "joined" is not, according to the control server; "" when it is, or when the
+    control server does not answer."""
     addresses = {address for node in known.nodes for address in node.addresses}
     return "the control server does not know its node" if known.answers and not addresses & {*seen.addresses} else ""
 
 
 def owned_by_another(seen: TailscaleState, known: HeadscaleState, user: str) -> str:
-    """Why a host that belongs to a person, the Headscale user `user`, is to join anew: its node is somebody else's.
+    """Why a person's host must join again: its node does not belong to the Headscale user `user`.
 
-    "" when it is that person's, when nobody knows, and for a server, whose `user` is "".
+    "" when the node belongs to that user, when the owner is not known, and for a server, whose `user` is "".
     """
     found = {node.user for node in known.nodes if {*node.addresses} & {*seen.addresses}}
     return f"its node belongs to {', '.join(sorted(found))}" if user and found and found != {user} else ""
@@ -105,7 +106,7 @@ def _join(
             user_id = None if tags else coordinator.get_fact(Headscale).users[user]
             owner = f"--tags {','.join(tags)}" if tags else f"--user {user_id}"
             made = run_on(coordinator, f"headscale preauthkeys create {owner} --expiration {KEY_LIFE} -o json")
-            # Another key each time: tailscaled may have used one up and still say that it was refused.
+            # A new key for each attempt: tailscaled may have used the last key and still report that it was refused.
             key = json.loads(made)["key"]
             run_on(host, join_script(control, host.name, accept_dns, again, anew=attempt > 0), stdin=key)
             return True
@@ -116,33 +117,34 @@ def _join(
 
 
 def join_script(control: str, hostname: str, accept_dns: bool, again: bool, anew: bool) -> str:
-    """Join with the key on standard input, which is in no file and no argument.
+    """A script that joins with the key on standard input. The key is in no file and no argument.
 
-    `again`: the host is in a VPN already. `anew`: tailscaled begins again before.
+    `again`: the host is in a VPN already. `anew`: tailscaled is restarted first.
     """
     options = [
         f"--login-server={shlex.quote(control)}",
         f"--hostname={shlex.quote(hostname)}",
         f"--accept-dns={str(accept_dns).lower()}",
-        # Before the first packet; the others are set below.
+        # This must be off before the first packet. The other options are set below.
         "--netfilter-mode=off",
         f"--timeout={JOIN_SECONDS}s",
         "--reset",
     ]
-    # With it tailscaled registers twice, and once in a while both get through: then the second finds the key used.
+    # Only if the host is in a VPN: with this option tailscaled registers twice. Sometimes both registrations arrive,
+    # and the second one fails because the key is used.
     options += ["--force-reauth"] if again else []
     said = "tailscale status --peers=false; journalctl --unit=tailscaled --boot --lines=15 --no-pager --output=cat"
     return "\n".join(
         [
             "set -e",
-            # An empty one would have `up` wait for somebody to log in.
+            # With an empty key, `up` would wait until somebody logs in.
             'key=$(cat); test -n "$key"',
-            # A daemon that began without a network, or before the control server did, may wait for a change that has
-            # long been.
+            # If tailscaled started without a network, or before the control server, it may wait for a network change
+            # that has already happened.
             *(["systemctl restart tailscaled"] if anew else []),
             f'printf %s "$key" | tailscale up --auth-key=file:/dev/stdin {" ".join(options)} || '
             f"{{ {{ {said}; }} >&2; exit 1; }}",
-            # Not all of them are options of `up`, and off means off after every join.
+            # `up` does not know all of these options, and each must be off after every join.
             f"tailscale set {' '.join(OFF)}",
         ]
     )

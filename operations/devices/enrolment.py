@@ -1,4 +1,4 @@
-"""A device's key and its page."""
+"""The key and the enrolment page of a device."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ from plan.house.house import House, Member
 def enrolled(
     house: House, device: Device, hours: int, token: str, too_new: str
 ) -> Generator[FunctionCommand, None, None]:
-    """Own the one key that is open for a device, and its page on the controller, for root and the caller alone.
+    """Own the one valid key of a device, and the device's page on the controller. Only root and the account that runs
+    pyinfra can read the page.
 
-    The key is made on this host, the coordinator, and goes into the page and nowhere else. An earlier one that nobody
-    used is ended. `token` is the file with OpenClaw's token on its owner's gateway; `too_new`: as
-    plan/devices/enrolment_page.py has it. Each run makes another key.
+    This host, the coordinator, makes the key. The key is written into the page and nowhere else. An earlier key that
+    nobody has used is expired. `token` is the file with OpenClaw's token on the gateway of the device's owner.
+    `too_new` is explained in plan/devices/enrolment_page.py. Each run makes a new key.
     """
     hold()
     yield FunctionCommand(_enrol, (house, device, hours, house.gateway_of(device.owner), token, too_new), {})
@@ -59,9 +60,9 @@ def _enrol(
         )
         ends = key_of(made).ends
         if not re.fullmatch(r"[A-Za-z0-9_-]+", made["key"]):
-            # It stands in commands that people paste.
+            # People paste commands that contain the key, so it must not contain characters that a shell interprets.
             raise RemoteError("headscale made a key of another form. Next: see `headscale preauthkeys list`")
-        # Before the page: a key that somebody can use must be one that the record knows.
+        # The record is written before the page: a key that somebody can use must be in the record.
         own = known.record[device.name].keys if device.name in known.record else ()
         earlier = [key.id for key in known.keys if key.id in own and key.live(now)]
         record = with_key(known.record, device, int(made["id"]), now)
@@ -75,7 +76,7 @@ def _enrol(
                 control_url=f"https://{house.headscale_name}:{house.port('headscale')}",
                 control_addresses=house.coordinator.addresses,
                 key=made["key"],
-                # In local time: people read it.
+                # In local time, because people read it.
                 key_ends=(ends or now).astimezone(),
                 ca_pem=authority,
                 ui_url=f"https://{house.vpn_name(gateway)}:{house.port('openclaw')}/",
@@ -99,7 +100,7 @@ def _enrol(
 
 
 def write_page(name: str, text: str) -> Path:
-    """Write a page where only its owner reads it, whole or not at all."""
+    """Write a page to a file that only its owner can read. If writing fails, no part of the page stays."""
     PAGES.mkdir(mode=0o700, exist_ok=True)
     PAGES.chmod(0o700)
     file, beside = tempfile.mkstemp(dir=PAGES, prefix=f".{name}.")

@@ -1,4 +1,4 @@
-"""The set of nodes of the VPN, and a device's way out."""
+"""The nodes of the VPN, and the removal of a device."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from plan.house.house import House
 from plan.openclaw.browsers import orphans
 from plan.tailscale.client_versions import client_versions
 
-#: On the controller; ignored by git, since pages hold secrets.
+#: The folder of the pages on the controller. Git ignores it, because pages contain secrets.
 PAGES = Path(__file__).parent.parent.parent / "enrolment"
-#: Nodes that are removed side by side.
+#: The number of nodes that are removed at the same time.
 AT_ONCE = 8
-#: Seconds that the gateway's tailscaled is given to learn that a node is gone.
+#: For so many seconds the script waits until the gateway's tailscaled knows that a node was removed.
 LEARN_SECONDS = 20
 
 
 def who_is_who(house: House, known: HeadscaleState) -> Standing:
-    """Every node in its place. Hosts of this run are asked for their addresses where names alone do not tell."""
+    """Which node is which host or device. If names alone do not say it, hosts of this run are asked for their
+    addresses."""
     found = standing(house, known.nodes, known.record)
     own = {}
     for member in house.members:
@@ -48,7 +49,7 @@ def who_is_who(house: House, known: HeadscaleState) -> Standing:
 
 
 def untidy(house: House, known: HeadscaleState) -> Tidy:
-    """What the operation `nodes` would do now."""
+    """The changes that the operation `nodes` would make now."""
     return tidy(house, who_is_who(house, known), known.keys, known.record, datetime.now(UTC))
 
 
@@ -56,8 +57,8 @@ def untidy(house: House, known: HeadscaleState) -> Tidy:
 def nodes(house: House) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the set of nodes of the VPN: hosts of the inventory and designated devices, each under its own name.
 
-    Others are removed; hosts outside --limit are left alone. Keys that do not wait for a designated device are expired:
-    hosts have used theirs when this comes.
+    All other nodes are removed. Hosts outside --limit are left alone. Keys that were not made for a designated device
+    are expired: when this operation runs, all hosts have used their keys.
     """
     known = ask(host, Headscale)
     if not known.answers and not state.is_executing:
@@ -75,11 +76,12 @@ def nodes(house: House) -> Generator[StringCommand | FunctionCommand, None, None
 
 
 def tidy_script(wanted: Tidy) -> str:
-    """Remove, expire, rename, then write the record. Each step may be repeated after an interruption."""
+    """A script that expires keys, removes nodes, renames nodes, then writes the record. After an interruption, each
+    step can be repeated."""
     lines = expire_lines(wanted.expire)
     if wanted.remove:
         numbers = " ".join(str(each.node.id) for each in wanted.remove)
-        # Headscale takes a second for each, and takes several at once.
+        # Headscale needs a second for each node, and can remove several at the same time.
         delete = f"xargs -P {AT_ONCE} -I NUMBER headscale nodes delete --identifier NUMBER --force"
         lines.append(f"printf '%s\\n' {numbers} | {delete} >/dev/null")
     lines += [
@@ -92,12 +94,12 @@ def tidy_script(wanted: Tidy) -> str:
 
 
 def expire_lines(keys: Iterable[int]) -> list[str]:
-    """Commands after which nobody joins with these keys any more."""
+    """Commands that expire these keys, so that nobody can join with them any more."""
     return [f"headscale preauthkeys expire --id {key} >/dev/null" for key in sorted(keys)]
 
 
 def record_script(record: Record) -> str:
-    """Write the record whole: beside, then renamed."""
+    """A script that writes the record to a new file, and renames it over the old one."""
     place = into_place(f"{RECORD}.new", RECORD)
     return f"(umask 077; printf %s {shlex.quote(record_text(record))} > {RECORD}.new); {place}"
 
@@ -106,12 +108,12 @@ def record_script(record: Record) -> str:
 def removed(house: House, device: str) -> Generator[FunctionCommand, None, None]:
     """Own the absence of a device: no node, no key, no browser pairing, no open connection at a gateway, no page.
 
-    When a gateway cannot be reached the device is out of the VPN all the same, and the operation fails so that it is
-    run again: a pairing is also known for a removed device's by its address, which no node has.
+    If a gateway cannot be reached, the device is still removed from the VPN. The operation then fails, so that somebody
+    runs it again. The next run finds the pairings of a removed device by their address, which no node has any more.
     """
     known = host.get_fact(Headscale)
     wanted = leaving(device, known.nodes, known.keys, known.record, datetime.now(UTC))
-    # At every gateway: whose a device was is not known when it has left the settings.
+    # At every gateway: if the device is no longer in the settings, its owner is not known.
     gateways = [inventory.get_host(each.name) for each in house.gateways]
     hold()
     yield FunctionCommand(_remove, (house, device, wanted, gateways), {})
@@ -144,15 +146,15 @@ def _out_at_gateway(state: State, host: Host, house: House, addresses: Collectio
     try:
         host.log(end_at_gateway(host, house, addresses, gateway))
     except RemoteError as error:
-        # Their nodes are gone: what is left at the gateway is out of reach for them.
+        # Only a warning: the nodes were removed, so these devices cannot reach the gateway any more.
         logger.warning(f"{host.print_prefix}pairings at {gateway.name} were not looked through: {error}")
     return True
 
 
 def end_at_gateway(coordinator: Host, house: House, addresses: Collection[str], gateway: Host) -> str:
-    """Cut the connections of nodes that are gone, and revoke the pairings of all that are. Says what was done.
+    """Close the connections of the nodes that were just removed, and revoke every pairing whose node does not exist.
 
-    Raises RemoteError.
+    Returns, in words, what was done. Raises RemoteError.
     """
     ended = run_on(gateway, cut_script(addresses)).split() if addresses else []
     kept = [address for node in coordinator.get_fact(Headscale).nodes for address in node.addresses]
@@ -162,8 +164,8 @@ def end_at_gateway(coordinator: Host, house: House, addresses: Collection[str], 
 
 
 def cut_script(addresses: Collection[str]) -> str:
-    """Wait until tailscaled has dropped the nodes, lest they connect anew; then close what is open. Prints one line
-    for each closed connection."""
+    """A script that waits until tailscaled has dropped the nodes, so that they cannot connect again. Then it closes
+    their open connections. It prints one line for each closed connection."""
     known = " ".join(f"-e {shlex.quote(chr(34) + address + chr(34))}" for address in addresses)
     peers = " or ".join(f"dst [{address}]" if ":" in address else f"dst {address}" for address in addresses)
     return "\n".join(
@@ -176,8 +178,8 @@ def cut_script(addresses: Collection[str]) -> str:
 
 
 def all_versions(house: House) -> tuple[dict[str, str], str]:
-    """Tailscale's version at every node that a gateway knows, by address, and in words which gateways did not tell, ""
-    when all did. Costs one remote command for each gateway."""
+    """Address -> Tailscale's version, for every node that a gateway knows; and, in words, which gateways did not answer
+    ("" when all did). Costs one remote command for each gateway."""
     found, untold = dict[str, str](), list[str]()
     for member in house.gateways:
         try:

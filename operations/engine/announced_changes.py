@@ -1,4 +1,4 @@
-"""Operations say what differs before they put it right: to the run's log, and to whoever asks for it while planning."""
+"""Before an operation changes something, it says what differs: in the run's log, and, while planning, to `planned`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from plan.engine.difference import Change
 
 
 def differs(*changes: Change) -> None:
-    """Called by an operation that is going to change something, before its first command. Costs no remote command, but
-    for the first one of a run, which holds its hosts. Raises operations.alone.BusyError."""
+    """Each operation that is going to change something calls this before its first command.
+
+    The first call of a run holds the hosts, which costs one remote command for each. All later calls cost none. Raises
+    operations.engine.one_run.BusyError.
+    """
     if state.is_executing:
         hold()
         something_changes()
@@ -26,13 +29,14 @@ def differs(*changes: Change) -> None:
 
 
 def not_yet(reason: str) -> StringCommand:
-    """Say why it is not known before the run what an operation will do. The command for it while planning."""
+    """Say why nobody can know before the run what an operation will do. Returns a command that does nothing: it stands
+    for the operation while planning."""
     differs(Change(f"not known before the run: {reason}"))
     return StringCommand(":")
 
 
 def planned(of: Host) -> Iterable[tuple[str, tuple[Change, ...]]]:
-    """Names of the operations that would change a host, in their order, with what each said; none is left out.
+    """The names of all operations that would change a host, in their order, each with the changes that it announced.
 
     For runs that look for changes while planning.
     """

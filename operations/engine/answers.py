@@ -1,4 +1,7 @@
-"""What hosts were asked holds until the run changes something; what is going to be asked is asked at once."""
+"""The answers of hosts to questions (facts). The run remembers them until it changes something.
+
+Questions that operations have registered are sent to a host together, in one remote command.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ Want = Callable[[], Component]
 
 
 class NotYet(Exception):
-    """A want cannot be known before an earlier operation has run; only fine while planning."""
+    """A want cannot be known before an earlier operation has run. This is an error unless the run is planning."""
 
 
 def forget() -> None:
-    """What is known is not known any more."""
+    """Forget all answers."""
     remembered = this_run().answers
     remembered.time += 1
     remembered.known.clear()
@@ -34,31 +37,33 @@ def unchanged() -> bool:
 
 
 def something_changes() -> None:
-    """Forget, of all hosts: a change on one may be seen on others."""
+    """Note that the run is about to change something, and forget the answers of all hosts: a change on one host can
+    change the answers of others."""
     this_run().answers.unchanged = False
     forget()
 
 
 def _itself(of: Host) -> Host:
-    """The host: pyinfra's `host` stands for whichever host it is the turn of, also when it is kept as a key."""
+    """The host object itself. pyinfra's `host` cannot be a key of a dictionary: it always stands for the host that
+    pyinfra is working on."""
     return inventory.get_host(of.name)
 
 
 def is_wanted(on: Host, want: Want) -> None:
-    """Say before the run what will be wanted, so that it can be asked for with the rest."""
+    """Register what a component will want on a host, so that the host can be asked about it together with the rest."""
     this_run().answers.wants.setdefault(_itself(on), []).append(want)
 
 
 def will_ask(of: Host, fact: type[FactBase[Any]], **arguments: Any) -> None:
-    """Say before the run what will be asked, so that it can be asked with the rest."""
+    """Register a question to a host, so that it can be asked together with the rest."""
     this_run().answers.later.setdefault(_itself(of), []).append(question(fact, arguments))
 
 
 def ask(of: Host, fact: type[FactBase[T]], **arguments: Any) -> T:
-    """A host's answer, from earlier in this run when nothing has changed since.
+    """A host's answer to one question. If nothing has changed since an earlier answer in this run, it is that answer.
 
-    While the run has changed nothing, all that was said to be wanted or asked of the host is asked with it: a run that
-    finds everything as it should be costs one remote command for all of a host's operations.
+    While the run has changed nothing, all registered questions and wants of the host are asked at the same time. So a
+    run that has nothing to change costs one remote command for all operations of a host.
     """
     remembered = this_run().answers
     itself, asked = _itself(of), question(fact, arguments)
@@ -76,9 +81,11 @@ def ask(of: Host, fact: type[FactBase[T]], **arguments: Any) -> T:
 
 
 def ask_together(of: Host, questions: Iterable[Question]) -> None:
-    """Have the answers to some questions at hand, for one remote command. What a host does not tell is not.
+    """Ask some questions in one remote command, and remember the answers. Questions that the host does not answer stay
+    open.
 
-    What components want is asked as if it were one component's: a process of the host for each is what takes its time.
+    The questions about components are merged into one, as if there were one large component. On the host, the time goes
+    into starting processes, and this needs fewer of them.
     """
     remembered = this_run().answers
     itself, now = _itself(of), remembered.time
@@ -103,7 +110,7 @@ def have_of(of: Host, wanted: Component) -> Have:
 
 
 def all_wanted(of: Host) -> list[Component]:
-    """What was said to be wanted on a host, in the order of the operations, but for what cannot be known yet."""
+    """All registered wants of a host, in the order of the operations. Wants that cannot be known yet are left out."""
     found = []
     for want in this_run().answers.wants.get(_itself(of), ()):
         try:
@@ -114,13 +121,14 @@ def all_wanted(of: Host) -> list[Component]:
 
 
 def _may_gather(of: Host) -> bool:
-    """Wants are called in the name of the host that they are of, and not by each other."""
+    """Whether registered wants may be called now. pyinfra must be working on that host, and no other call of its wants
+    may be under way."""
     remembered = this_run().answers
     return state.is_executing and remembered.unchanged and of.name == host.name and of not in remembered.gathering
 
 
 def _expected(of: Host) -> list[Question]:
-    """What this run is going to ask a host and has not asked yet, as far as it can be known."""
+    """The questions that this run is going to ask a host and has not asked yet, as far as they can be known."""
     remembered = this_run().answers
     remembered.gathering.add(of)
     try:

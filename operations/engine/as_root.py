@@ -16,22 +16,23 @@ from plan.engine.errors import SettingError
 
 
 class NotRoot(PyinfraError):
-    """A host does not let the user that logs in be root, or run commands at all."""
+    """The user that logs in on a host cannot become root there, or cannot run commands at all."""
 
 
 def as_root(host: Host) -> dict[str, Any]:
-    """pyinfra's arguments for a command as root, which it adds by itself to operations and facts alone."""
+    """pyinfra's arguments for a command as root. pyinfra adds them by itself only to operations and facts."""
     return {word: bool(host.data.get(word)) for word in WAYS}
 
 
 def refused(host: Host, arguments: Mapping[str, Any], status: int, said: str) -> SettingError | None:
-    """What is wrong when a host has not let the user that logs in be root: `said` on standard error, with `status`."""
+    """The error when a command failed because the user that logs in cannot become root; None when it failed for another
+    reason. `said` is the command's standard error, `status` its exit status."""
     return refusal(host.name, {**arguments, "ssh_user": host.data.get("ssh_user")}, status, said)
 
 
 def ask_no_password() -> None:
-    """End the run at the first command that is not run as root. pyinfra would ask for sudo's password, and the
-    verification has nobody to ask."""
+    """End the run at the first command that a host does not run as root. pyinfra would ask for sudo's password, but the
+    verification has no person to ask."""
     RETRY_WITH_PASSWORD.put(_as_it_is)
 
 

@@ -1,4 +1,4 @@
-"""A host's own note of the places that the house has taken."""
+"""The note on a host that says which places there the house has claimed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from plan.engine.difference import Change
 
 @operation()
 def claimed(places: str, known: Collection[str]) -> Generator[StringCommand, None, None]:
-    """Own the note of the places that the house has taken, lines in `places`; `known` are those that it has already.
+    """Own the note of the places that the house has claimed. `places` has one place a line; `known` are the places that
+    are in the note already.
 
-    The first change on a host, so that whatever lies there afterwards is known to be the house's. A second run costs no
-    remote command: the host's profile has the note.
+    This is the first change on a host: so everything that is in these places later is known to belong to the house. A
+    second run costs no remote command, because the host's profile contains the note.
     """
     if set(places.split()) <= set(known):
         host.noop("noted")
         return
-    differs(Change(f"file {CLAIMED}", "written", "places are to be taken that it does not have"))
+    differs(Change(f"file {CLAIMED}", "written", "the house takes places that it does not list yet"))
     yield StringCommand(
         f"umask 022; mkdir -p /var/lib/private-ai && cat > {CLAIMED}.new && {into_place(f'{CLAIMED}.new', CLAIMED)}",
         _stdin=places,

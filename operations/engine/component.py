@@ -1,4 +1,4 @@
-"""Make a host have what a component wants: the one operation that most of the deployment is made of."""
+"""Make a host have what a component wants. Most of the deployment consists of this one operation."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ from plan.engine.want import Account, Block, Directory, File, Program, Secret, U
 
 
 def component(name: str, want: Want) -> None:
-    """Bring one component on one host to what `want()` says: the operation `brought`, which is said in advance."""
+    """Make one host have what `want()` says. Registers the want of the operation `brought`, then calls the
+    operation."""
     is_wanted(host, want)
     brought(name=name, want=want)
 
 
 @operation()
 def brought(want: Want) -> Generator[StringCommand | FunctionCommand, None, None]:
-    """Own the named packages (present), accounts, program folders, links, files, directories' owner and mode, units.
+    """Own the named packages (that they are installed), accounts, program folders, links, files, the owner and mode of
+    directories, and units.
 
-    `want` is called when the operation runs, so it may ask facts that earlier operations made true; while
-    planning it may raise `NotYet`. A second run changes nothing.
+    `want` is called when the operation runs, so it may use facts about what earlier operations did. While planning it
+    may raise `NotYet`. A second run changes nothing.
     Raises OperationError when `want` still raises `NotYet` while executing.
     """
     todo = yield from compared(want)
@@ -43,7 +45,8 @@ def brought(want: Want) -> Generator[StringCommand | FunctionCommand, None, None
 
 
 def compared(want: Want) -> Generator[StringCommand, None, Difference | None]:
-    """For operations that build on this one: what has to be done, or None when nothing has, which is then said."""
+    """What has to be done on this host, for operations that build on this one. If nothing has to be done, the log says
+    so and the result is None."""
     try:
         wanted = want()
     except NotYet as reason:
@@ -86,9 +89,11 @@ def _commands(todo: Difference) -> Generator[StringCommand | FunctionCommand, No
 
 
 def install_packages(names: tuple[str, ...]) -> str:
-    """Install Debian packages without what they merely recommend; the index is read anew only when it must be."""
+    """A script that installs Debian packages without the packages that they recommend. It downloads the package index
+    only when the installation fails with the old one."""
     quoted = " ".join(map(shlex.quote, names))
-    # A file that somebody has written for a program before it was there stays: dpkg would ask, and nobody answers.
+    # If somebody wrote a program's configuration file before the program was installed, the file stays. Without
+    # --force-confold dpkg would ask, and nobody could answer.
     apt = (
         f"{OWN_EXCEPTIONS} DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "
         "-o DPkg::Options::=--force-confold"
@@ -97,20 +102,21 @@ def install_packages(names: tuple[str, ...]) -> str:
     return "\n".join(
         [
             f"{install} >/dev/null 2>&1 && exit",
-            # A host that went down in the middle has packages that are half installed.
+            # If a host was switched off during an installation, packages are half installed.
             "dpkg --force-confold --configure -a >/dev/null || exit 1",
-            # A bare host has no index at all, and an old one names files that the mirror no longer has. An `update`
-            # of a run that was cut off may still hold the index, for which apt does not wait by itself.
+            # A new host has no index, and an old index names files that the mirror no longer has. An `update` of an
+            # interrupted run may still hold the lock of the index. apt does not wait for this lock by itself.
             f"for i in $(seq 60); do said=$({apt} update 2>&1) && break",
             'case $said in *"Could not get lock"*) sleep 2 ;; *) break ;; esac; done',
-            # What dpkg says of a package that it cannot set up, apt hands on among what is no error.
+            # If dpkg cannot set up a package, apt prints dpkg's error on standard output, so both outputs are shown.
             f'last=$({install} 2>&1) || {{ printf "%s\\n" "$said" "$last" | sed "/^$/d" | tail -n 20 >&2; exit 1; }}',
         ]
     )
 
 
 def make_account(account: Account) -> str:
-    """Create a system account; for containers also subordinate ids and a lingering user manager."""
+    """A script that creates a system account. An account that runs containers also gets subordinate ids, and a user
+    manager that runs without a login."""
     name, home = shlex.quote(account.name), shlex.quote(account.home)
     lines = [
         f"getent passwd {name} >/dev/null || useradd --system --user-group "
@@ -128,8 +134,10 @@ def make_account(account: Account) -> str:
 
 
 def add_subids(name: str, kind: str) -> str:
-    """Give an account subordinate ids where it has none, behind all that were given: useradd would give them to an
-    account that it makes, and not to one that is there. `name` is quoted, `kind` is uid or gid."""
+    """A command that gives an account subordinate ids if it has none. They come after all ids that other accounts have.
+
+    useradd gives such ids only to an account that it creates itself. `name` is quoted, `kind` is uid or gid.
+    """
     first = (
         "cat /etc/subuid /etc/subgid | "
         f"awk -F: -v n={SUBORDINATE_FIRST} '$2 + $3 > n {{ n = $2 + $3 }} END {{ print n }}'"
@@ -141,7 +149,7 @@ def add_subids(name: str, kind: str) -> str:
 
 
 def install_program(program: Program) -> str:
-    """Check what was uploaded against its digests, then move the whole folder into place at once."""
+    """A script that checks the uploaded files against their digests, then moves the whole folder into place at once."""
     incoming = f"{INCOMING}/{program.name}"
     lines = ["set -e", f"rm -rf {shlex.quote(incoming)}", f"mkdir {shlex.quote(incoming)}"]
     for part in program.parts:
@@ -153,7 +161,7 @@ def install_program(program: Program) -> str:
         lines.append(f"echo {part.sha256} {uploaded} | sha256sum --check --quiet")
         lines.append(f"install -D -o root -g root -m {part.mode} {uploaded} {target}")
         lines.append(f"rm {uploaded}")
-    # The folder's name says what is in it, so all of it is on the disk before the folder has that name.
+    # The folder's name says what is in the folder. So all files must be on the disk before the folder gets that name.
     lines.append(f"find {shlex.quote(incoming)} -type f -exec sync -- {{}} +")
     lines.append(f"chmod 0755 {shlex.quote(incoming)}")
     lines.append(f"mv -T {shlex.quote(incoming)} {shlex.quote(program.prefix)}")
@@ -161,7 +169,7 @@ def install_program(program: Program) -> str:
 
 
 def pack(files: tuple[File, ...]) -> str:
-    """A tar archive as base64 lines: files under the name `PATH.new`."""
+    """A tar archive of the files, as base64 lines. In it, each file has the name `PATH.new`."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
         for file in files:
@@ -174,14 +182,15 @@ def pack(files: tuple[File, ...]) -> str:
 
 
 def install_files(directories: tuple[Directory, ...], files: tuple[File, ...]) -> str:
-    """Make directories; unpack standard input beside the files, check each, then rename each over the old one."""
+    """A script that makes directories, unpacks the new files from standard input beside the old ones, checks each, and
+    renames each over its old one."""
     news = [shlex.quote(f"{file.path}.new") for file in files]
     clean = f"trap {shlex.quote(' '.join(['rm -f', *news]))} EXIT\n" if news else ""
     lines = ["set -e", f"{clean}umask 022"]
     for directory in directories:
         path = shlex.quote(directory.path)
         above, _, name = directory.path.rpartition("/")
-        # What it lies in may be an account's own folder.
+        # The folder above may belong to an account, which could put a link there: `below` follows no link.
         made = below(above or "/", (name,), directory.owner, directory.group, directory.mode)
         lines.append(f"mkdir -p {shlex.quote(above or '/')}; ({made})")
         if directory.empty:
@@ -195,7 +204,8 @@ def install_files(directories: tuple[Directory, ...], files: tuple[File, ...]) -
 
 
 def make_secret(secret: Secret, anew: bool = False) -> str:
-    """Make a random secret where there is none of its size, or `anew`; another only gets its owner and mode back."""
+    """A command that makes a random secret if there is none of the right size, or in any case with `anew`. If the
+    secret is kept, the command only sets its owner and mode."""
     path = shlex.quote(secret.path)
     keep = "" if anew else f'[ "$(stat -c %s {path} 2>/dev/null)" = {secret.SIZE} ] || '
     return (
@@ -205,8 +215,9 @@ def make_secret(secret: Secret, anew: bool = False) -> str:
     )
 
 
-#: Prints a file without the block between the lines `begin` and `end`. A mark may stand behind somebody's last line,
-#: or before a carriage return; of a block without an end only lines that look like ours go: those with our last word.
+#: An awk program that prints a file without the block between the lines `begin` and `end`, then the new block. A mark
+#: may stand at the end of another line, or before a carriage return. If the end mark is missing, only lines that look
+#: like lines of the block are left out: those whose last word is the last word of a line of the new block.
 _WITHOUT_BLOCK = """
 function leave(i) { for (i = 1; i <= count; i++) if (!(last[i] in ours)) print kept[i]; count = inside = 0 }
 NR == FNR { wanted = wanted $0 "\\n"; if ($0 !~ /^#/) ours[$NF] = 1; next }
@@ -222,7 +233,8 @@ END { leave(); printf "%s", wanted }
 
 
 def install_block(block: Block) -> str:
-    """Replace the block in its file by standard input, at the end of the file, in one rename."""
+    """A script that removes the block from its file and writes standard input to the end of the file, with one
+    rename."""
     path = shlex.quote(block.path)
     marks = f"-v begin={shlex.quote(block.begin)} -v end={shlex.quote(block.end)}"
     program = shlex.quote(_WITHOUT_BLOCK)
@@ -233,14 +245,14 @@ def install_block(block: Block) -> str:
 
 
 def start_unit(unit: Unit) -> str:
-    """Start or restart a unit, wait until it is ready, then remember the digest of its inputs."""
+    """A script that starts or restarts a unit, waits until it is ready, then stores the digest of its inputs."""
     name, stamp = shlex.quote(unit.name), shlex.quote(f"{STAMPS}/{unit.name}")
     lines = ["set -e", unit_call(unit.user, "daemon-reload")]
     if unit.enable:
         lines.append(unit_call(unit.user, f"enable --quiet {name}"))
     said = unit_call(unit.user, f"status --no-pager --lines=30 {name}")
     verb = "reload-or-restart" if unit.reload else "restart"
-    # A service of an account writes to the account's journal, which `status` run by root does not show.
+    # An account's service writes to the account's journal. `status` does not show that journal when root runs it.
     log = f"journalctl --no-pager --lines=20 _SYSTEMD_USER_UNIT={name} || true; " if unit.user else ""
     lines.append(f"{unit_call(unit.user, f'{verb} {name}')} || {{ {said} >&2; {log} false; }}")
     if unit.ready:
@@ -259,6 +271,6 @@ def start_unit(unit: Unit) -> str:
 
 
 def stop_unit(unit: Unit) -> str:
-    """Stop and disable a unit and forget its stamp."""
+    """A script that stops and disables a unit and removes its stamp."""
     name = shlex.quote(unit.name)
     return f"{unit_call(unit.user, f'disable --now --quiet {name}')}; rm -f {shlex.quote(f'{STAMPS}/{unit.name}')}"

@@ -1,7 +1,7 @@
-"""One run at a time: a run that is going to change something holds its hosts first, and another is refused meanwhile.
+"""One run at a time: before a run changes something, it holds its hosts. Meanwhile, every other run is refused.
 
-A host is held by a process on it, which ends with the SSH connection that it came by. So a run that is killed, or that
-loses its connection, leaves nothing that somebody would have to remove.
+A process on the host holds it. This process ends when the SSH connection of its run ends. So a run that is killed, or
+that loses its connection, leaves nothing behind that a person would have to remove.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from plan.base.profile import LAST_RUN
 from plan.engine.command_environment import BEGIN, answer
 from plan.engine.terminal_text import line
 
-#: Seconds between two signs of life of this run, and without any after which a host lets it go. sshd alone would take
-#: hours to notice a controller that has lost its power.
+#: This run sends each host a line every PAUSE seconds. If no line arrives for PATIENCE seconds, the host is no longer
+#: held. sshd alone would need hours to notice that a controller has lost its power.
 PAUSE, PATIENCE = 15, 180
-#: Seconds for which a run waits for one that is just ending.
+#: For so many seconds a run waits for another run that is just ending.
 ENDING = 2
-#: Before what the holder says; a shell may have greeted before.
+#: The holder's lines begin with these words, because a shell may print a greeting before them.
 HELD, BUSY, CHANGED = "@@ held", "@@ busy ", "@@ changed "
 
 
 class BusyError(PyinfraError):
-    """Another run is at work on a host, or has been since this one looked at it. This run has changed nothing."""
+    """Another run is changing a host, or has changed it since this run looked at it. This run has changed nothing."""
 
 
 def want() -> None:
@@ -46,14 +46,16 @@ def want() -> None:
 
 
 def seen(name: str, last_run: str) -> None:
-    """What stands in LAST_RUN on a host that this run plans for. What is planned holds for that state of the host."""
+    """Remember the content of LAST_RUN on a host for which this run plans. The plan is right for that state of the host
+    only."""
     this_run().holds.seen[name] = last_run
 
 
 def hold() -> None:
-    """Hold all hosts of this run, unless it does already. Called before each change; only the first costs something.
+    """Hold all hosts of this run, unless this run holds them already. It is called before each change; only the first
+    call costs remote commands.
 
-    Raises BusyError, before anything has changed, when another run is at work there.
+    Raises BusyError when another run is changing one of the hosts. Then nothing has been changed by this run.
     """
     holds = this_run().holds
     if not holds.wanted or not state.is_executing:
@@ -65,7 +67,7 @@ def hold() -> None:
             _still_held()
             return
         try:
-            # In the same order by every run, so that of two runs one gets them all.
+            # Every run takes the hosts in the same order. So if two runs begin together, one of them gets all hosts.
             for host in sorted(state.inventory.get_active_hosts(), key=lambda each: str(each.name)):
                 holds.held[str(host.name)] = _held(host)
         except PyinfraError as error:
@@ -80,15 +82,15 @@ def hold() -> None:
 def holder(who: str, before: str | None) -> str:
     """A script that holds a host for as long as standard input brings a line every PATIENCE seconds.
 
-    `who` is the run's name for people. `before` is what LAST_RUN must contain still, None for anything. LAST_RUN says
-    of the last run who it was and, when it has ended, when it did.
+    `who` names the run for people. `before` is the content that LAST_RUN must still have; None accepts any content.
+    LAST_RUN says who started the last run, and when it ended, if it has ended.
     """
     folder = LAST_RUN.rpartition("/")[0]
     unchanged = "" if before is None else f'[ "$last" = {shlex.quote(before)} ] || {{ echo "{CHANGED}$last"; exit 1; }}'
     lines = [
         "set -e; umask 077",
         f"mkdir -p {folder}; exec 9<>{LAST_RUN}",
-        # The first line alone: a host is not held by a run that has ended.
+        # Only the first line is read. The second line says when a run ended, and a run that has ended holds no host.
         f'flock -w {ENDING} 9 || {{ read -r last <{LAST_RUN} || :; echo "{BUSY}$last"; exit 1; }}',
         f"last=$(cat {LAST_RUN})",
         unchanged,
@@ -98,8 +100,8 @@ def holder(who: str, before: str | None) -> str:
         f"while read -r -t {PATIENCE} _; do :; done",
         f"date -u '+it ended at %F %T UTC' >>{LAST_RUN}",
     ]
-    # dash's `read` waits for ever. bash reads .bashrc once more when it thinks that sshd has started it: root's own
-    # options, such as noclobber, are not for this script.
+    # bash, because the `read` of dash has no time limit. --norc, because bash reads .bashrc when it thinks that sshd
+    # has started it, and options that root has set there, such as noclobber, would break this script.
     return f"exec bash --norc -c {shlex.quote(chr(10).join(filter(None, lines)))}"
 
 
@@ -112,7 +114,7 @@ def _held(host: Host) -> Any:
         channel = transport.open_session(timeout=PATIENCE)
         try:
             _begin(channel, command, str(host.name))
-            # The one that holds stays open, and commands need one beside it.
+            # The session of the holder stays open. Commands need a second one, so this tries whether sshd allows it.
             transport.open_session(timeout=PATIENCE).close()
         except BaseException:
             channel.close()
@@ -143,14 +145,14 @@ def _why_not(name: str, said: str, wrong: str) -> BusyError:
     """Why a host is not held, from what the holder printed and wrote to standard error."""
     if said.startswith(BUSY):
         return BusyError(
-            f"another run is at work on {name}: {line(said.removeprefix(BUSY))}. This one has changed nothing. Next: "
-            "wait until that one has ended, or end it, then run this again. Of one that lost its connection the host "
-            f"lets go within {PATIENCE // 60} minutes"
+            f"another run is at work on {name}: {line(said.removeprefix(BUSY))}. This run has changed nothing. Next: "
+            "wait until the other run has ended, or end it, then run this again. If the other run has lost its "
+            f"connection, the host is free within {PATIENCE // 60} minutes"
         )
     if said.startswith(CHANGED):
         return BusyError(
             f"{name} is not any more as this run found it: another run was at work there meanwhile "
-            f"({line(said.removeprefix(CHANGED)) or 'or it was restarted'}). This one has changed nothing. Next: run "
+            f"({line(said.removeprefix(CHANGED)) or 'or it was restarted'}). This run has changed nothing. Next: run "
             "this again"
         )
     return BusyError(
@@ -160,16 +162,17 @@ def _why_not(name: str, said: str, wrong: str) -> BusyError:
 
 def _still_held() -> None:
     for name, channel in this_run().holds.held.items():
-        # A connection that is lost is told by whatever goes over it next.
+        # If the connection is lost, the next command over it reports that.
         if channel.exit_status_ready() and channel.get_transport().is_active():
             raise PyinfraError(
-                f"{name} has let this run go: it heard nothing of it for {PATIENCE} s, as when a notebook sleeps. "
-                "Another run may have begun there. Next: run this again"
+                f"{name} does not hold itself for this run any more: it heard nothing from this computer for "
+                f"{PATIENCE} s, for example because the computer slept. Another run may have begun there. Next: run "
+                "this again"
             )
 
 
 def _live() -> None:
-    """Give each host a sign of life now and then."""
+    """Send each host a line every PAUSE seconds, as a sign that this run is alive."""
     while True:
         gevent.sleep(PAUSE)
         for channel in this_run().holds.held.values():
@@ -180,7 +183,7 @@ def _live() -> None:
 
 
 def _who() -> str:
-    """This run's account and computer, for people who meet it."""
+    """This run's account and computer. People whose run is refused read it."""
     try:
         account = getpass.getuser()
     except (KeyError, OSError):

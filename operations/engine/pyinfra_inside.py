@@ -1,9 +1,9 @@
-"""All that this project uses of pyinfra, paramiko and gevent beyond what their documentation promises. Nothing else
-reaches into them.
+"""Everything that this project uses of pyinfra, paramiko and gevent beyond their documented interfaces. No other module
+uses their internals.
 
-`PLACES` are functions of theirs that ours are put in the place of. The functions below read or set what their objects
-keep for themselves. tests/unit/test_pyinfra_inside.py compares both with the versions that are installed: a newer one
-that differs fails there, in words.
+`PLACES` lists the functions of these libraries that this project replaces with its own functions. The functions below
+read or set internal data of the libraries' objects. tests/unit/test_pyinfra_inside.py compares both with the installed
+versions. If a newer version differs, that test fails and says how.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 from pyinfra.connectors.util import make_unix_command_for_host
 
-#: The versions in which all of this was seen.
+#: The versions for which this module was written.
 SEEN_IN = {"pyinfra": "3.10.0", "paramiko": "4.0.0", "gevent": "26.9.0"}
 
 
 @dataclass(frozen=True)
 class Place:
-    """A function of theirs. `where` is "module:name" or "module:class.name". `takes` are the names of its parameters,
-    or "built in" where the module uses Python's own function of that name. `why` says why it is replaced."""
+    """A function of a library. `where` is "module:name" or "module:class.name". `takes` are the names of its
+    parameters, or "built in" where the module uses Python's own function of that name. `why` says why this project
+    replaces it."""
 
     where: str
     takes: str
     why: str
 
     def now(self) -> Any:
-        """What is in this place by now: theirs, or what was put there."""
+        """The function that is in this place now: the library's own, or the one that replaced it."""
         return getattr(self.owner(), self.name)
 
     def put(self, function: Callable[..., Any]) -> None:
-        """Put a function of ours there."""
+        """Put a function of this project into this place."""
         setattr(self.owner(), self.name, function)
 
     @property
@@ -46,8 +47,8 @@ class Place:
         return self.where.rpartition(":")[2].rpartition(".")[2]
 
     def owner(self) -> Any:
-        """The module or class. pyinfra_cli makes Python's sockets gevent's when it is imported; pyinfra's command has
-        done so before it reads our code."""
+        """The module or class that contains the function. When pyinfra_cli is imported, it replaces Python's sockets
+        with gevent's. pyinfra's command has done that already when it reads the code of this project."""
         module, _, inside = self.where.partition(":")
         found: Any = importlib.import_module(module)
         return getattr(found, inside.partition(".")[0]) if "." in inside else found
@@ -56,22 +57,22 @@ class Place:
 RUN_COMMAND = Place(
     "pyinfra.connectors.ssh:SSHConnector.run_shell_command",
     "self, command, print_output, print_input, arguments",
-    "Every command needs the same environment on each host, and the loss of its connection is told in words.",
+    "Every command needs the same environment on each host. If its connection is lost, a plain message says so.",
 )
 PUT_FILE = Place(
     "pyinfra.connectors.ssh:SSHConnector.put_file",
     "self, filename_or_io, remote_filename, remote_temp_filename, print_output, print_input, arguments",
-    "The loss of the connection is told in words.",
+    "If the connection is lost, a plain message says so.",
 )
 GET_FILE = Place(
     "pyinfra.connectors.ssh:SSHConnector.get_file",
     "self, remote_filename, filename_or_io, remote_temp_filename, print_output, print_input, arguments",
-    "The loss of the connection is told in words.",
+    "If the connection is lost, a plain message says so.",
 )
 CONNECT = Place(
     "pyinfra.connectors.ssh:SSHConnector.connect",
     "self",
-    "A connection sends small packets at once and is watched; one that fails is told with the next step.",
+    "A connection sends small packets at once and is watched. If it fails, the message says the next step.",
 )
 RETRY_WITH_PASSWORD = Place(
     "pyinfra.connectors.ssh:execute_command_with_sudo_retry",
@@ -81,17 +82,17 @@ RETRY_WITH_PASSWORD = Place(
 READ_OUTPUT = Place(
     "pyinfra.connectors.util:read_buffer",
     "name, io, output_queue, print_output, print_func",
-    "A shell may greet before the answer; the greeting is no part of it.",
+    "A shell may print a greeting before the answer; the greeting is removed.",
 )
 OPEN_SESSION = Place(
     "paramiko:Transport.open_session",
     "self, window_size, max_packet_size, timeout",
-    "sshd may take few sessions at a time; a command waits for its turn.",
+    "sshd may allow few sessions at a time; a command waits until it gets one.",
 )
 NOTE_HOST_KEY = Place(
     "pyinfra.connectors.sshuserclient.client:append_hostkey",
     "client, hostname, key",
-    "A new host key has to be known to later connections of the same run, too.",
+    "Later connections of the same run must also know a new host key.",
 )
 ASK_ABOUT_HOST_KEY = Place(
     "pyinfra.connectors.sshuserclient.client:input",
@@ -101,49 +102,49 @@ ASK_ABOUT_HOST_KEY = Place(
 ASK_WHETHER_TO_GO_ON = Place(
     "pyinfra_cli.cli:input",
     "built in",
-    "Where nobody can be asked, the run says what to do instead; connections are kept while a person thinks.",
+    "Where nobody can be asked, the run says what to do instead. Connections are kept while a person decides.",
 )
 READ_FILE = Place(
     "pyinfra_cli.inventory:exec_file",
     "filename, return_locals, is_deploy_code",
-    "An inventory that has another form is refused before pyinfra makes something else of it.",
+    "An inventory in a wrong form is refused before pyinfra understands it in another way.",
 )
 MAKE_INVENTORY = Place(
     "pyinfra_cli.cli:make_inventory",
     "inventory, override_data, cwd, group_data_directories",
-    "All that is wrong with an inventory is told before any host is reached.",
+    "All errors in an inventory are shown before the run connects to any host.",
 )
 CALL_FUNCTION = Place(
     "pyinfra.api:FunctionCommand.execute",
     "self, state, host, connector_arguments",
-    "An error of an operation's function is one line, not a traceback.",
+    "An error of an operation's function is shown as one line, not as a traceback.",
 )
 TELL_OF_A_FACT = Place(
     "pyinfra.api.facts:log_error_or_warning",
     "host, ignore_errors, description, continue_on_error, exception",
-    "A host that gives no answer is told with the next step.",
+    "If a host gives no answer, the message says the next step.",
 )
 SHOW_OWN_ERROR = Place(
-    "pyinfra_cli.exceptions:UnexpectedInternalError.show", "self, file", "One line, not a traceback."
+    "pyinfra_cli.exceptions:UnexpectedInternalError.show", "self, file", "Shown as one line, not as a traceback."
 )
 SHOW_OTHER_ERROR = Place(
-    "pyinfra_cli.exceptions:UnexpectedExternalError.show", "self, file", "One line, not a traceback."
+    "pyinfra_cli.exceptions:UnexpectedExternalError.show", "self, file", "Shown as one line, not as a traceback."
 )
 SHOW_EXPECTED_ERROR = Place(
     "pyinfra_cli.exceptions:WrappedError.show",
     "self, file",
-    "Where in our code a refusal was raised tells people nothing.",
+    "pyinfra shows which line of code refused an input. That does not help people.",
 )
-STACK = Place("pyinfra.api.util:stack", "context", "inspect reads the source around each frame, which nobody needs.")
-FRAME_INFO = Place("pyinfra.api.util:getframeinfo", "frame, context", "Likewise.")
+STACK = Place("pyinfra.api.util:stack", "context", "inspect reads the source around each frame. Nobody needs that.")
+FRAME_INFO = Place("pyinfra.api.util:getframeinfo", "frame, context", "For the same reason as STACK.")
 GLOBAL_ARGUMENTS = Place(
-    "pyinfra.api.arguments:all_global_arguments", "", "The same list is worked out again for each operation."
+    "pyinfra.api.arguments:all_global_arguments", "", "pyinfra computes the same list again for each operation."
 )
 PLACES = tuple(each for each in globals().values() if isinstance(each, Place))
 
 
 def replace_gevents_traceback(show: Callable[[Any, Any, Any, Any], None]) -> None:
-    """Have `show(context, type, error, traceback)` tell what ended a greenlet. gevent prints a traceback."""
+    """Call `show(context, type, error, traceback)` when an error ends a greenlet, where gevent prints a traceback."""
     hub: Any = gevent.get_hub()
     hub.print_exception = show
 
@@ -162,17 +163,17 @@ def open_channels(transport: Transport) -> int:
 
 
 def know_host_key(client: Any, hostname: str, key: Any) -> None:
-    """Have a pyinfra SSH client and its later connections know a server's key."""
+    """Add a server's key to those that a pyinfra SSH client and its later connections know."""
     client._host_keys.add(hostname, key.get_name(), key)
 
 
 def command_line_on(host: Host, script: str, arguments: dict[str, Any]) -> str:
-    """What is sent to a host so that it runs a script. `arguments`: pyinfra's, such as _sudo."""
+    """The command line that is sent to a host to run a script. `arguments` are pyinfra's, such as _sudo."""
     return make_unix_command_for_host(host.state, host, StringCommand(script), **arguments).get_raw_value()
 
 
 def operation_of(host: Any) -> str:
-    """The hash of the operation that a host plans or carries out, "" for none."""
+    """The hash of the operation that is planned or carried out on a host now, "" for none."""
     return str(host.current_op_hash or host.executing_op_hash or "")
 
 
@@ -182,14 +183,14 @@ def names_of(state: Any, operation: str) -> list[str]:
 
 
 def planned_changes(state: Any, host: Host) -> Iterator[str]:
-    """The hashes of the operations that would change a host, in their order. For runs that look while planning."""
+    """The hashes of the operations that would change a host, in their order. For runs that only plan."""
     for operation in host.op_hash_order:
         if state.ops[host][operation].operation_meta.will_change:
             yield operation
 
 
 def has_changed(state: Any, host: Host) -> bool:
-    """Whether the run has changed a host so far; while planning, whether it is going to."""
+    """Whether the run has changed a host so far. While planning: whether it is going to change the host."""
     metas = [each.operation_meta for each in state.ops[host].values()]
     if state.is_executing:
         return any(meta.is_complete() and meta.did_change() for meta in metas)
@@ -197,18 +198,18 @@ def has_changed(state: Any, host: Host) -> bool:
 
 
 def may_have_changed(state: Any, operation: str) -> bool:
-    """Whether an operation that has ended has changed any host, or has failed and perhaps done so."""
+    """Whether an operation that has ended has changed any host, or has failed, so that it may have changed one."""
     metas = [ops[operation].operation_meta for ops in state.ops.values() if operation in ops]
     return any(meta.is_complete() and (meta.did_change() or not meta.did_succeed()) for meta in metas)
 
 
 def is_planning(state: Any) -> bool:
-    """Whether the run has not begun to carry anything out."""
+    """Whether the run has not begun to carry out operations."""
     return (state.current_stage or StateStage.Setup) < StateStage.Execute
 
 
 def before_each_stage(state: Any, call: Callable[[StateStage], None]) -> None:
-    """Have `call` run before each stage of a run begins; an error of it ends the run."""
+    """Run `call` before each stage of a run begins. If `call` raises an error, the run ends."""
     set_stage = state.set_stage
 
     def set_stage_after(stage: StateStage) -> None:
@@ -219,18 +220,18 @@ def before_each_stage(state: Any, call: Callable[[StateStage], None]) -> None:
 
 
 def limit_to(state: Any, hosts: Sequence[Host]) -> None:
-    """Have the run be about these hosts, whatever --limit says."""
+    """Limit the run to these hosts, whatever --limit says."""
     state.limit_hosts = list(hosts)
 
 
 def look_only(state: Any) -> None:
-    """Have the run look for changes whatever -y says, and fail when a host fails whatever --fail-percent says."""
+    """Make the run look for changes, whatever -y says, and fail if one host fails, whatever --fail-percent says."""
     state.check_for_changes, state.config.FAIL_PERCENT = True, 0
     state.should_raise_failed_hosts = None
 
 
 def when_hosts_fail(state: Any, error_of: Callable[[Any], Exception]) -> None:
-    """Have a run that ends because hosts have failed end with `error_of(state)`."""
+    """If a run ends because hosts have failed, make it end with the error `error_of(state)`."""
     fail = state.fail_hosts
 
     def fail_hosts(*arguments: Any, **named: Any) -> None:
@@ -243,5 +244,5 @@ def when_hosts_fail(state: Any, error_of: Callable[[Any], Exception]) -> None:
 
 
 def hosts_of(state: State) -> list[Host]:
-    """The hosts that the run is about."""
+    """The hosts of this run: those of the inventory that --limit does not leave out."""
     return [host for host in state.inventory if state.is_host_in_limit(host)]

@@ -1,6 +1,6 @@
-"""All that one run remembers until it ends, in one object. Nothing of a run is kept elsewhere.
+"""Everything that one run remembers until it ends, in one object. No other module keeps data of a run.
 
-A process of pyinfra carries out one run. `config.py` begins it; each unit test begins one of its own.
+A process of pyinfra carries out one run. `config.py` begins it. Each unit test begins a run of its own.
 """
 
 from __future__ import annotations
@@ -30,39 +30,45 @@ class CommandLine:
     inventory: str = ""
     limit: Sequence[str] = ()
     files: Sequence[str] = ()
-    #: `--data NAME=TEXT` as it was typed. pyinfra makes a number of 007, and nothing of null.
+    #: `--data NAME=TEXT` as it was typed. pyinfra turns 007 into a number, and null into None.
     data: Mapping[str, str] = field(default_factory=dict)
-    #: Nobody is asked, or nothing is to happen.
+    #: Whether -y was given (nobody is asked), and whether --dry was given (nothing is executed).
     yes: bool = False
     dry: bool = False
 
 
 @dataclass
 class Answers:
-    """What hosts have answered, see operations/engine/answers.py. `unchanged`: the run has changed nothing yet, on no
-    host. An answer is kept while `time` is the one at which it was asked for. `wants` and `later` are what operations
-    will ask for."""
+    """What hosts have answered, see operations/engine/answers.py.
+
+    `unchanged`: the run has changed nothing so far, on any host. `time` counts how often the answers were forgotten: an
+    answer is kept only if `time` is still the same as when the question was asked. `wants` and `later` are what
+    operations have registered and will ask for.
+    """
 
     unchanged: bool = True
     time: int = 0
     known: dict[tuple[Host, Question], Any] = field(default_factory=dict)
     wants: dict[Host, list[Callable[[], Component]]] = field(default_factory=dict)
     later: dict[Host, list[Question]] = field(default_factory=dict)
-    #: Hosts whose wants are being called, which may ask, too.
+    #: Hosts whose wants are being called at the moment. Such a call may ask questions itself.
     gathering: set[Host] = field(default_factory=set)
 
 
 @dataclass
 class Holds:
-    """The hold on this run's hosts, see operations/engine/one_run.py. `wanted`: the run holds them before it changes
-    anything. `seen`: name -> what LAST_RUN contained while it planned. `held`: name -> the channel to the process that
-    holds the host."""
+    """How this run holds its hosts, see operations/engine/one_run.py.
+
+    `wanted`: whether the run must hold its hosts before it changes anything. `seen`: host name -> content of LAST_RUN
+    while the run planned. `held`: host name -> the channel to the process that holds the host. `why_not`: the error, if
+    the hosts could not be held.
+    """
 
     wanted: bool = False
     seen: dict[str, str] = field(default_factory=dict)
     held: dict[str, Any] = field(default_factory=dict)
     why_not: PyinfraError | None = None
-    #: Hosts are at work side by side, and the first of them asks for all.
+    #: Operations run on several hosts at the same time. The first one holds all hosts; the others wait for it.
     asking: Semaphore = field(default_factory=Semaphore)
 
 
@@ -73,7 +79,7 @@ class Run:
     command_line: CommandLine = field(default_factory=CommandLine)
     answers: Answers = field(default_factory=Answers)
     holds: Holds = field(default_factory=Holds)
-    #: Of planning: name of a host and hash of an operation -> what the operation will change.
+    #: Filled while planning: (name of a host, hash of an operation) -> what the operation will change.
     announced: dict[tuple[str, str], tuple[Change, ...]] = field(default_factory=dict)
     #: Connections that were ended because the host did not answer any more.
     silent: WeakSet[Any] = field(default_factory=WeakSet)
@@ -84,19 +90,19 @@ _run = Run()
 
 
 def this_run() -> Run:
-    """The run that is under way."""
+    """The current run."""
     return _run
 
 
 def begin_run(command_line: CommandLine | None = None) -> Run:
-    """Begin a run that knows nothing but its command line."""
+    """Begin a new run, of which only the command line is known."""
     global _run
     _run = Run(command_line or CommandLine())
     return _run
 
 
 class once_a_run(Generic[P, R]):
-    """Have a function work once in each run for the same arguments, and remember what it returned."""
+    """A decorator: in each run, the function is called once for the same arguments, and its result is remembered."""
 
     def __init__(self, function: Callable[P, R]) -> None:
         self._function = function
@@ -110,5 +116,5 @@ class once_a_run(Generic[P, R]):
 
     @property
     def known(self) -> dict[tuple[Any, ...], R]:
-        """Arguments -> result, of this run."""
+        """Arguments -> result, for the calls of this run."""
         return this_run().found.setdefault(self, {})

@@ -1,4 +1,4 @@
-"""Run a script on any host of the inventory from inside an operation, with its output as a value."""
+"""Run a script on any host of the inventory from inside an operation, and return its output."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from plan.engine.terminal_text import plain
 
 
 class RemoteError(RuntimeError):
-    """A script failed on a host; the message holds what it wrote, never what it was given."""
+    """A script failed on a host. The message contains what the script printed, never what it read from standard
+    input."""
 
 
 class ConnectionLost(PyinfraError):
-    """The connection to a host broke; what was going on there may have been done or not. tasks/engine/connection.py
-    says so of every connection."""
+    """The connection to a host broke. Nobody knows whether the last command was carried out.
+
+    tasks/engine/connection.py raises it for every connection.
+    """
 
 
 def run_on(target: Host, script: str, stdin: str | None = None) -> str:
-    """Standard output of `script` run by sh on `target`. `stdin` may hold secrets: it is never shown.
+    """Run `script` with sh on `target` and return its standard output. `stdin` may contain secrets: it is never shown.
 
-    Connects to a host outside `--limit` first. Raises RemoteError when that or the script fails.
+    If the host is outside `--limit`, it is connected first. Raises RemoteError when the connection or the script fails.
     """
     if "\0" in script:
         raise RemoteError(f"{target.name}: a command would hold the character 0, and would be cut there")

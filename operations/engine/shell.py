@@ -5,23 +5,25 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-#: What a person does about something that stands where a folder of the house should be.
+#: The next step when something else is in the place of a folder of the house.
 REMOVE = "Next: see what it is, remove it, and run this again"
 
 
 def into_place(new: str, path: str) -> str:
-    """Rename a finished file over another, after its content is on the disk: whoever reads finds one of the two, whole.
+    """A command that renames a finished file over another, after its content is on the disk. So a program that reads
+    the path finds either the old or the new content, and never a part.
 
-    Both are paths on one file system, quoted for the shell. The brackets have `set -e` see a failure of either.
+    Both are paths on one file system, quoted for the shell. Because of the brackets, `set -e` notices when one of the
+    two commands fails.
     """
     return f"(sync -- {new} && mv -fT {new} {path})"
 
 
 def inside(folder: str) -> str:
-    """A piece of shell that goes into a folder for what is sent, and makes it for root alone when it is missing.
+    """A piece of shell that changes into a folder for uploads. If the folder is missing, it is made, for root only.
 
-    It may lie in the folder of an account, which can put anything of that name in its place, such as a link to
-    somewhere else: what is not root's own folder, where it should be, ends the script.
+    The folder may be inside the folder of an account. That account could put something else in its place, for example a
+    link. So if the path is not a folder that belongs to root, the script ends.
     """
     above, _, name = folder.rpartition("/")
     return (
@@ -31,11 +33,12 @@ def inside(folder: str) -> str:
 
 
 def below(folder: str, names: Sequence[str], owner: str, group: str, mode: str) -> str:
-    """A piece of shell that goes into FOLDER/NAME/NAME... and gives each NAME to `owner`; what is missing is made.
+    """A piece of shell that changes into FOLDER/NAME/NAME... and gives each NAME to `owner`. Missing folders are made.
 
-    `folder` may belong to an account, which can put anything of these names there, such as a link to a folder of the
-    system. What is not a folder where it should be ends the script, before root has made or given away anything behind
-    it. What follows uses names in the working folder: behind a longer path there may be something else by then.
+    `folder` may belong to an account. That account could put something else under these names, for example a link to a
+    folder of the system. So if a step of the path is not a real folder, the script ends before root makes anything
+    behind it, or changes an owner there. The commands that follow must use names in the working folder: the account
+    could replace a part of a longer path in the meantime.
     """
     given = f"chown {owner}:{group} . && chmod {mode} ."
     steps = " && ".join(f"{_step(name)} && {given}" for name in names)
@@ -47,9 +50,10 @@ def below(folder: str, names: Sequence[str], owner: str, group: str, mode: str) 
 
 
 def _step(name: str) -> str:
-    """Go from the working folder into one below it, which is made when it is missing. Through a link it fails.
+    """A command that changes into a folder in the working folder, and makes it if it is missing. If it is a link, the
+    command fails.
 
-    Without braces behind a dollar: systemd-run would read them itself.
+    It does not contain a dollar sign followed by a brace, because systemd-run would replace that itself.
     """
     it = shlex.quote(name)
     here = 'here=$(pwd -P) && { test "$here" != / || here=; }'

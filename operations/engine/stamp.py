@@ -19,14 +19,14 @@ from plan.engine.upload_folder import INCOMING
 def stamped(what: Deployed, before: Stamp | None) -> Generator[StringCommand, None, None]:
     """Own the stamp of this host (plan/engine/stamp.py), whose content at the beginning of the run was `before`.
 
-    Written when it says something else than `what`, or when this run has changed anything on the host. A second run
-    costs no remote command.
+    It is written when it differs from `what`, or when this run has changed anything on the host. A second run costs no
+    remote command.
     """
     if before and before.what == what and not changed():
         host.noop("the stamp says so already")
         return
     differs(Change(f"stamp {PATH}", "written"))
-    # By way of the folder that the next run empties, should this one be cut off here.
+    # The new file is made in INCOMING: if this run is interrupted here, the next run empties that folder.
     new = f"{INCOMING}/deployed.json"
     yield StringCommand(
         f"umask 022; cat > {new} && {into_place(new, PATH)}", _stdin=Stamp(what, datetime.now(UTC)).text

@@ -1,7 +1,7 @@
-"""Send a large file to a host, straight to where it is needed, as root.
+"""Send a large file to a host as root, directly to the place where it is needed.
 
-pyinfra's own way needs SFTP, which an sshd may not have, and with sudo it writes to /tmp first. On Debian 13 that is
-memory, and a model is larger.
+pyinfra's own upload needs SFTP, which some sshd do not offer. With sudo it also writes the file to /tmp first. On
+Debian 13, /tmp is in memory, and a model does not fit there.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from plan.engine.terminal_text import line
 from plan.engine.upload_folder import INCOMING
 from plan.engine.want import BEGUN
 
-#: Seconds after which a host that takes nothing is given up.
+#: The run gives up if a host has taken no data for so many seconds.
 PATIENCE = 300
-#: Seconds after which the run says how far it is, at first and then again.
+#: The run reports its progress for the first time after SAID_FIRST seconds, then every SAID_AGAIN seconds.
 SAID_FIRST, SAID_AGAIN = 5, 30
-#: Status of the receiving script when the beginning that it had was not this file's.
+#: Exit status of the receiving script when the part that it had already does not belong to this file.
 DAMAGED = 65
-#: Before the number of bytes that a host has already. A shell may have greeted before.
+#: Stands before the number of bytes that a host has already, because a shell may print a greeting before it.
 HAS = "@@ has "
 
 
 class UploadError(RuntimeError):
-    """A file did not arrive; the message says why and what to do."""
+    """A file did not arrive. The message says why, and what to do."""
 
 
 def upload(local: Path, name: str, sha256: str, folder: str = INCOMING) -> FunctionCommand:
     """A command of an operation that sends the file `local` to `folder`/`name`, a name that is safe in the shell.
 
-    What is there of it after an interrupted run is not sent again. The digest is looked at only then: whoever takes the
-    file from there checks it.
+    A part that an interrupted run has sent already is not sent again. Only in that case this script compares the
+    digest: the command that later takes the file from there checks it in every case.
     """
     return FunctionCommand(uploaded, (local, name, sha256, folder), {})
 
 
 def uploaded(state: State, host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING) -> bool:
-    """Whether the file has arrived; the log says why it has not."""
+    """Send a file. Returns whether it has arrived. If it has not, the log says why."""
     try:
         if not send(host, local, name, sha256, folder):
-            host.log("what an earlier run has sent of it is damaged; it is sent from the beginning")
+            host.log("the part that an earlier run has sent is damaged; the file is sent from the beginning")
             send(host, local, name, sha256, folder)
     except UploadError as error:
         logger.error(f"{host.print_prefix}{error}")
@@ -59,15 +59,17 @@ def uploaded(state: State, host: Host, local: Path, name: str, sha256: str, fold
 
 
 def receive(name: str, size: int, sha256: str, folder: str = INCOMING) -> str:
-    """A script that says how much of a file it has, appends standard input to that, and gives the whole its name."""
+    """A script that prints how many bytes of a file the host has, appends standard input to them, and gives the
+    complete file its name."""
     begun, place = f"{name}{BEGUN}", name
     return "\n".join(
         [
             "set -e; umask 077",
             inside(folder),
-            # What others have begun, nobody will go on with: an interrupted run's file is the next one's first.
+            # Parts of other files are deleted: the first file of the next run is the one that was interrupted, so no
+            # run would go on with them.
             f"find . -name '*{BEGUN}' ! -name {begun} -delete",
-            # A run that was cut off before it took the whole file from here.
+            # The file is complete if a run was interrupted after the upload, before it took the file from here.
             f"if [ -f {place} ]; then mv -fT {place} {begun}; fi",
             f"has=$(stat -c %s {begun} 2>/dev/null) || has=0",
             f'if [ "$has" -gt {size} ]; then rm {begun}; has=0; fi',
@@ -82,7 +84,10 @@ def receive(name: str, size: int, sha256: str, folder: str = INCOMING) -> str:
 
 
 def send(host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING) -> bool:
-    """Send one file; False when the beginning that the host had was damaged, and is removed. Raises UploadError."""
+    """Send one file. Returns False when the part that the host had was damaged; that part has been removed.
+
+    Raises UploadError.
+    """
     try:
         size = local.stat().st_size
         file = local.open("rb", buffering=1 << 20)
@@ -100,7 +105,7 @@ def send(host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING
             done = _has(channel)
             file.seek(done)
             progress = _Progress(host, done, size)
-            # One packet at a time: paramiko copies what is left of a longer text for each.
+            # One packet at a time: of a longer text, paramiko copies the whole rest for each packet.
             while piece := file.read(channel.out_max_packet_size - 64):
                 channel.sendall(piece)
                 done += len(piece)
@@ -108,7 +113,7 @@ def send(host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING
             channel.shutdown_write()
             channel.settimeout(None)
         except (OSError, EOFError, SSHException) as error:
-            # A host that has no room left ends its script, which looks the same from here.
+            # This can be a broken connection, or a script that ended on the host, for example because the disk is full.
             if channel is None or not channel.exit_status_ready() or channel.exit_status < 0:
                 raise UploadError(_broke(error, done, size)) from error
         status: int = channel.recv_exit_status()
@@ -126,7 +131,7 @@ def send(host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING
 
 
 def _has(channel: Any) -> int:
-    """The number of bytes that the host has already. Raises EOFError when it ends before it has said it."""
+    """The number of bytes that the host has already. Raises EOFError when the script ends before it has printed it."""
     for text in channel.makefile("r"):
         found = re.fullmatch(rf"{HAS}(\d+)\s*", text)
         if found:
@@ -136,7 +141,7 @@ def _has(channel: Any) -> int:
 
 
 class _Progress:
-    """Tells people now and then how far an upload is. It begins at `first` of `size` bytes."""
+    """Reports from time to time how far an upload is. The upload begins at byte `first` of `size` bytes."""
 
     def __init__(self, host: Host, first: int, size: int) -> None:
         self.host, self.first, self.size = host, first, size
@@ -144,7 +149,7 @@ class _Progress:
         self.due = self.begun + SAID_FIRST
 
     def at(self, done: int) -> None:
-        """So many bytes are there."""
+        """Note that the host has `done` bytes now."""
         now = time.monotonic()
         if now < self.due:
             return

@@ -1,4 +1,4 @@
-"""The end of a run: the policy is in force at the nodes, too."""
+"""At the end of a run: wait until the policy is also in force at the nodes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from operations.engine.answers import ask, unchanged
 from plan.headscale.packet_filters import Passage, difference_of, packet_filter
 from plan.house.house import House
 
-#: Seconds that a node is given to hear a control server that was started anew: its tries are up to half a minute apart.
+#: For so many seconds the run waits until a node has heard a restarted control server. A node tries to connect at least
+#: every half minute.
 HEAR_SECONDS = 60
 
 
 @operation()
 def policy_heard(house: House) -> Generator[StringCommand, None, None]:
-    """Owns nothing: waits until this host's node has from the control server what the access table says.
+    """Owns nothing: waits until this host's node has received from the control server what the access table says.
 
-    Only in a run that has changed something; another costs nothing. A node that does not hear of it in time is named in
-    a warning: what it lets in is then what it was told before. Hosts outside --limit are not waited for.
+    It waits only in a run that has changed something; in other runs it costs nothing. If a node does not receive the
+    policy in time, a warning names it: that node still applies the earlier policy. The run does not wait for hosts
+    outside --limit.
     """
     if not state.is_executing or unchanged():
         host.noop("nothing was changed that a node would have to hear of")
@@ -44,7 +46,7 @@ def policy_heard(house: House) -> Generator[StringCommand, None, None]:
 
 
 def _behind(house: House) -> str:
-    """What this host's node has not heard yet, in words; "" when it has heard all."""
+    """What this host's node has not received yet, in words; "" when it has received the whole policy."""
     known = inventory.get_host(house.coordinator.name).get_fact(Headscale)
     if not known.answers:
         return "the control server does not answer"

@@ -1,4 +1,4 @@
-"""Users of the control server."""
+"""The users of Headscale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from plan.engine.difference import MISSING, Change
 
 @operation()
 def users(names: Sequence[str]) -> Generator[StringCommand, None, None]:
-    """Own the existence of Headscale users. Others are left alone."""
+    """Own the existence of these Headscale users. Other users are left alone."""
     known = ask(host, Headscale)
     if not known.answers and not state.is_executing:
         yield not_yet("Headscale does not answer")

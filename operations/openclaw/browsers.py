@@ -1,4 +1,4 @@
-"""Browsers at OpenClaw's gateways: which there are, and the end of their approval."""
+"""The browsers that OpenClaw's gateways know: list them, and revoke their approval."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from plan.house.house import House
 from plan.openclaw.browsers import Pairing, parse_pairings
 from plan.openclaw.configuration import ACCOUNT
 
-#: OpenClaw's own command about browsers, which it calls devices.
+#: OpenClaw's own command for browsers. OpenClaw calls them devices.
 CLI = through_manager(ACCOUNT, "podman exec openclaw openclaw devices {}")
 
 
@@ -27,7 +27,7 @@ def pairings(gateway: Host) -> tuple[Pairing, ...]:
 
 
 def all_pairings(house: House) -> tuple[tuple[Pairing, ...], str]:
-    """The browsers that the house's gateways know, and in words which gateways did not tell, "" when all did."""
+    """The browsers that the house's gateways know; and, in words, which gateways did not answer, "" when all did."""
     found, untold = list[Pairing](), list[str]()
     for member in house.gateways:
         try:
@@ -38,7 +38,7 @@ def all_pairings(house: House) -> tuple[tuple[Pairing, ...], str]:
 
 
 def revoke(gateway: Host, found: Iterable[Pairing]) -> None:
-    """Take these browsers' approval away, and reject those that wait. Raises RemoteError."""
+    """Revoke the approval of these browsers, and reject those that wait for approval. Raises RemoteError."""
     odd = []
     for each in found:
         if each.nameable:

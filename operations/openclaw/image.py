@@ -1,4 +1,4 @@
-"""The OpenClaw image in the rootless storage of its account."""
+"""The OpenClaw image in the rootless Podman storage of its account."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from plan.engine.difference import Change
 from plan.engine.upload_folder import IMAGE_INCOMING
 from plan.openclaw.configuration import IMAGE_RECORD, USER_NAMESPACE
 
-#: The unit that loads an image, and the file that systemd has of it for as long as it is at work.
+#: The unit that loads an image, and its transient unit file, which exists while the unit runs.
 LOADING = "private-ai-openclaw-image.service"
 AT_WORK = f"/run/systemd/transient/{LOADING}"
 #: Where the account's Podman puts its copy of an archive while it loads it.
 COPY = "/var/lib/openclaw/.private-ai-load"
 TRUST = '{"default": [{"type": "insecureAcceptAnything"}]}'
-#: Seconds after which a loading is taken for one that hangs.
+#: If loading takes more than so many seconds, it is ended.
 PATIENCE = 1800
 
 
 @dataclass(frozen=True)
 class Image:
-    """The image `name` that `account` is to have, from an OCI archive with this SHA-256 that calls it `archived_as`."""
+    """The image that `account` must have under the name `name`. It comes from an OCI archive with this SHA-256, in
+    which it has the name `archived_as`."""
 
     name: str
     archived_as: str
@@ -42,21 +43,22 @@ class Image:
 
 @dataclass(frozen=True)
 class ImageSeen:
-    """`present`: whether an image is in the account's storage, with the id that was recorded when it was laid down.
-    `begun`: whether an interrupted run has left the folder of what it was sending."""
+    """`present`: the image is in the account's storage, with the id that was recorded when it was loaded. `begun`: an
+    interrupted run has left the folder of its upload."""
 
     present: bool
     begun: bool = False
 
 
 class ImagePresent(FactBase[ImageSeen]):
-    """How far an image is. Not there when there is no account yet; one that is being loaded is waited for.
+    """Whether an image is loaded. While it is being loaded, the command waits. Without the account, it is not loaded.
 
     Cost: one remote command.
     """
 
     def command(self, image: str, account: str) -> str:
-        # Podman is not called before it has been as its own manager runs it, which is when there is a record.
+        # Podman is only called if there is a record: then Podman has run before in the way in which the account's user
+        # manager runs it.
         same = f'test "$({image_id(image, account)} 2>/dev/null)" = "$(cat {IMAGE_RECORD})"'
         there = f"test -s {IMAGE_RECORD} && {same}"
         return (
@@ -74,18 +76,19 @@ def image_id(image: str, account: str) -> str:
 
 
 def image(name: str, image: Image) -> None:
-    """Send an image and begin to load it: the operation `sent`, whose question is said in advance."""
+    """Send an image and begin to load it. Registers the question of the operation `sent`, then calls the operation."""
     will_ask(host, ImagePresent, image=image.name, account=image.account)
     sent(name=name, image=image)
 
 
 @operation()
 def sent(image: Image) -> Generator[StringCommand | FunctionCommand, None, None]:
-    """Have the image's archive on the host and begin to load it, while the run goes on; `loaded` waits for the end.
+    """Send the image's archive to the host and begin to load it. The run continues meanwhile; `loaded` waits for the
+    end.
 
-    The name holds a digest, so another image has another name. The id of what was loaded is kept on the host: an image
-    that somebody gave this name is replaced. Others that no container is made from are removed then: the version before
-    the last one, and what an interrupted run has left.
+    The name contains a digest, so a different image has a different name. The id of the loaded image is recorded on the
+    host: if somebody gives this name to another image, that image is replaced. Before an image is sent, all images that
+    no container uses are removed: the version before the current one, and what an interrupted run has left.
     """
     seen = ask(host, ImagePresent, image=image.name, account=image.account)
     if seen.present and seen.begun:
@@ -101,7 +104,7 @@ def sent(image: Image) -> Generator[StringCommand | FunctionCommand, None, None]
 
 @operation()
 def loaded(image: Image) -> Generator[StringCommand | FunctionCommand, None, None]:
-    """Own the image that `sent` has begun to load. What did not end well there is done again, aloud."""
+    """Own the image that `sent` has begun to load. If that loading failed, it is done again, and the log shows it."""
     if not state.is_executing:
         host.noop("the operation that sends the image has said what there is to do")
         return
@@ -113,7 +116,8 @@ def loaded(image: Image) -> Generator[StringCommand | FunctionCommand, None, Non
 
 
 def _load(image: Image, how: str = "") -> Generator[StringCommand | FunctionCommand, None, None]:
-    """Send and load an image, in a unit of its own that also outlives a controller. `how`: options of systemd-run."""
+    """Send and load an image. A unit of its own loads it, so that it continues if the controller is lost. `how`:
+    options of systemd-run."""
     prune = through_manager(image.account, "podman image prune --all --force")
     yield StringCommand(f"{prune} >/dev/null")
     yield upload(image.archive, image.sha256, image.sha256, IMAGE_INCOMING)
@@ -122,17 +126,19 @@ def _load(image: Image, how: str = "") -> Generator[StringCommand | FunctionComm
 
 
 def _loading(image: Image) -> str:
-    """A script that loads an archive on the host, and records the id of what it has loaded at its end.
+    """A script that loads an archive on the host, and then records the id of the loaded image.
 
-    Podman copies what it reads from a pipe, by itself to /var/tmp: here to the disk on which the image ends up.
+    Podman makes a copy of what it reads from a pipe, by default in /var/tmp. Here it makes the copy on the disk on
+    which the image is stored.
     """
     name = shlex.quote(image.name)
-    # Podman copies an image's files for a container whose user is another one inside. With the first container that is
-    # made from it, they are there for all others.
+    # For a container with a user namespace, Podman copies the image's files once, with changed owners. Making a first
+    # container here makes this copy, and all later containers use it.
     made = f"podman create --quiet --replace --name first --network none --userns {USER_NAMESPACE} {name}"
     copy = f"rm -rf {COPY}; mkdir -m 0700 {COPY}; trap 'rm -rf {COPY}' EXIT; export TMPDIR={COPY}; "
     tagged = f"podman tag {shlex.quote(image.archived_as)} {name}"
-    # What images a person takes is said in /etc/containers/policy.json. This one was compared with its digest.
+    # /etc/containers/policy.json on the host may forbid images without a signature. This image needs none: it was
+    # compared with its digest.
     trust = f"echo {shlex.quote(TRUST)} >{COPY}/policy.json"
     loaded = f"podman load --signature-policy {COPY}/policy.json --quiet"
     steps = f"{copy}{trust} && {loaded} && {tagged} && {made} && podman rm first"

@@ -1,4 +1,4 @@
-"""Send a message from a client's own process to the gateway, and show the answer."""
+"""Send a message from a process on a client to the gateway, and show the answer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from plan.openclaw.message_too_long import journal_script, too_long, too_slow
 
 @operation()
 def ask(message: str, gateway: str, url: str, token: str) -> Generator[FunctionCommand, None, None]:
-    """Owns nothing. curl on this host sends `message` to `url`, with the system's certificates; the answer is printed.
+    """Owns nothing. curl on this host sends `message` to `url`, and the answer is printed. curl trusts the certificates
+    of the system.
 
-    The token is read from the file `token` on the host `gateway`; it and the message go to curl over standard input.
+    The token is read from the file `token` on the host `gateway`. curl gets token and message over standard input.
     """
     if not message.strip():
         host.noop("an empty message")
@@ -33,7 +34,8 @@ def ask(message: str, gateway: str, url: str, token: str) -> Generator[FunctionC
 def _ask(state: State, host: Host, message: str, gateway: Host, url: str, token: str) -> bool:
     asked = {"model": "openclaw/default", "messages": [{"role": "user", "content": message}]}
     host.log(f"asking {url}; the first answer after a start takes half a minute on a small machine")
-    # As the gateway would name it. By this name the gateway's journal says what became of the message.
+    # The name has the form that the gateway itself uses. With it, the gateway's journal shows what happened to the
+    # message.
     session = f"agent:main:openai:{uuid.uuid4()}"
     begun = time.monotonic()
     try:
@@ -50,14 +52,15 @@ def _ask(state: State, host: Host, message: str, gateway: Host, url: str, token:
         return False
     seconds = time.monotonic() - begun
     tokens = f"{usage['prompt_tokens']} tokens read, {usage['completion_tokens']} written"
-    # A model may be led to write anything, also to a terminal.
+    # `plain`, because a model can be made to write control characters for the terminal.
     exchange = plain(f"{host.name} asked:  {message}\n    answer: {text}")
     click.echo(f"\n    {exchange}\n    ({seconds:.1f} s, {tokens})\n", err=True)
     return True
 
 
 def _reason(gateway: Host, session: str, seconds: float) -> str | None:
-    """Why there was no answer after so many seconds, where that is known. The gateway's reply says nothing of it."""
+    """Why there was no answer after so many seconds, or None if that is not known. The gateway's reply does not say
+    it."""
     try:
         return too_long(run_on(gateway, journal_script(session))) or too_slow(seconds)
     except RemoteError:
@@ -65,8 +68,8 @@ def _reason(gateway: Host, session: str, seconds: float) -> str | None:
 
 
 def ask_script(url: str, session: str) -> str:
-    """Send what stands on standard input behind its first line, the token. Neither is an argument, which others on the
-    host could read and which would have a limit."""
+    """A script that reads the token from the first line of standard input, and sends the rest. Neither is an argument:
+    other accounts on the host could read arguments, and their length is limited."""
     return "\n".join(
         [
             "IFS= read -r token",

@@ -1,4 +1,4 @@
-"""OpenClaw's token: another one in the place of the one that is known to too many."""
+"""Replace OpenClaw's token, for example because too many people know it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from operations.engine.run_on_host import RemoteError, run_on
 from operations.openclaw.browsers import pairings, revoke
 from plan.engine.want import Secret, Unit
 
-#: Somebody may ask for approval while others are revoked.
+#: The list is read so many times, because a browser may ask for approval while others are revoked.
 ROUNDS = 3
 
 
 @operation()
 def rotated(secret: Secret, unit: Unit, asking: str, drop: bool, show: bool) -> Generator[FunctionCommand, None, None]:
-    """Own the content of a secret: each run makes another on this host, and restarts the unit that it is an input of.
+    """Own the content of a secret: each run makes a new one on this host, and restarts the unit that uses it.
 
-    Succeeds when the unit is ready, refuses the old one and takes the new one. `asking` is a curl command without
-    the token, for an address that wants one. `drop` revokes all browser pairings and requests. Neither secret leaves
-    the host, unless `show` prints the new one. After an interruption the next deployment restarts the unit.
+    Succeeds when the unit is ready, refuses the old secret and accepts the new one. `asking` is a curl command without
+    the token, for an address that requires the token. `drop` revokes all browser pairings and requests. Neither secret
+    leaves the host, unless `show` prints the new one. After an interruption the next deployment restarts the unit.
     """
     hold()
     yield FunctionCommand(_rotate, (secret, unit, asking, drop, show), {})
 
 
 def _rotate(state: State, host: Host, secret: Secret, unit: Unit, asking: str, drop: bool, show: bool) -> bool:
-    host.log("the gateway restarts and is ready again in about 20 s; conversations that run are cut")
+    host.log("the gateway restarts and is ready again in about 20 s; running conversations are interrupted")
     begun = time.monotonic()
     try:
         run_on(host, rotate_script(secret, unit, asking))
@@ -54,13 +54,14 @@ def _rotate(state: State, host: Host, secret: Secret, unit: Unit, asking: str, d
         return False
     click.echo(f"    Read it on {host.name}, as root: cat {secret.path}", err=True)
     if pages := sorted(page.stem for page in PAGES.glob("*.html")):
-        click.echo(f"    Pages that hold the old one: {', '.join(pages)}. Delete them, or make them anew", err=True)
+        click.echo(f"    Pages with the old token: {', '.join(pages)}. Delete them, or make them again", err=True)
     click.echo("", err=True)
     return True
 
 
 def rotate_script(secret: Secret, unit: Unit, asking: str) -> str:
-    """Make another secret and restart its unit; then see that the old one is refused and the new one is taken.
+    """A script that makes a new secret and restarts its unit. Then it checks that the unit refuses the old secret and
+    accepts the new one.
 
     The secrets stay in the shell and its pipes: they are never arguments, and never printed.
     """
@@ -81,7 +82,8 @@ def rotate_script(secret: Secret, unit: Unit, asking: str) -> str:
 
 
 def drop_all(gateway: Host) -> int:
-    """Revoke every browser pairing and reject every request. Raises RemoteError when some come again and again."""
+    """Revoke every browser pairing and reject every request. Returns how many. Raises RemoteError when new requests
+    keep coming."""
     count = 0
     for _ in range(ROUNDS):
         found = pairings(gateway)

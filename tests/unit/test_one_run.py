@@ -147,7 +147,7 @@ def last_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_host_is_held_for_as_long_as_the_connection_lives(last_run: Path) -> None:
     with connected() as one, connected() as two:
         channel = one_run._held(one)
-        with pytest.raises(BusyError, match=r"another run is at work on home: .* This one has changed nothing"):
+        with pytest.raises(BusyError, match=r"another run is at work on home: .* This run has changed nothing"):
             one_run._held(two)
         assert not channel.exit_status_ready()
     # The connection is gone.
@@ -191,7 +191,7 @@ def test_a_run_that_was_let_go_ends_before_its_next_change(last_run: Path, monke
         channel = this_run().holds.held[host.name] = one_run._held(host)
         one_run._still_held()
         channel.recv_exit_status()
-        with pytest.raises(PyinfraError, match="has let this run go"):
+        with pytest.raises(PyinfraError, match="does not hold itself for this run any more"):
             one_run._still_held()
 
 
