@@ -1,4 +1,4 @@
-"""Let a browser in that waits for approval at the Control UI: the one that you name, after you have seen who asks.
+"""Approve a browser that waits at the Control UI. You see which browsers ask, and name the one to approve.
 
 Run: pyinfra inventory.py playbooks/browser_approve.py [--data request=ID]
 """
@@ -27,15 +27,13 @@ house, now, given = the_house(), datetime.now(UTC), this_run().command_line.data
 known = host.get_fact(Headscale)
 browsers, untold = all_pairings(house)
 if untold and not browsers:
-    raise WrongInput(f"browsers that wait are not known: {untold} (nothing was changed)")
+    raise WrongInput(f"no gateway said which browsers wait: {untold} (nothing was changed)")
 waiting = requests(entries(house, who_is_who(house, known), known.keys, known.record, browsers, now))
 if untold:
-    click.echo(f"\n    Not all gateways told: {untold}", err=True)
+    click.echo(f"\n    Not all gateways answered: {untold}", err=True)
 for number, each in enumerate(waiting, 1):
     click.echo(f"\n{number}. " + described(each, now).replace("\n", "\n   "), err=True)
-click.echo(
-    "" if waiting else "\n    No browser waits. A request lapses after five minutes; reload its page.\n", err=True
-)
+click.echo("" if waiting else "\n    No browser waits. A request ends after five minutes; reload the page.\n", err=True)
 if given is not None:
     try:
         chosen = named_request(waiting, given)
@@ -50,7 +48,7 @@ elif this_run().command_line.yes or this_run().command_line.dry or not sys.stdin
         click.echo(f"pyinfra -y {file} playbooks/browser_approve.py --data request={request}")
     leave()
 else:
-    # No default that approves: Enter alone lets nobody in.
+    # The default is "none", so that Enter alone approves no browser.
     answer = click.prompt("Approve which? 0 is none", type=click.IntRange(0, len(waiting)), default=0, err=True)
     if answer == 0:
         leave()

@@ -1,4 +1,4 @@
-"""Let a designated device in: make a key that is good once, and the page that brings it there.
+"""Add a designated device: make a key that is valid once, and an enrolment page with that key.
 
 Run: pyinfra inventory.py playbooks/device_add.py --data device=NAME [--data hours=NUMBER]
 """
@@ -24,7 +24,7 @@ node = who_is_who(house, host.get_fact(Headscale)).devices.get(device.name)
 if node and not node.expired(datetime.now(UTC)):
     click.echo(
         f"\n    {device.name} has joined already, as {node.name} with {', '.join(node.addresses)}. Nothing was made.\n"
-        f"    To let it in anew: playbooks/device_remove.py --data device={device.name} first.\n",
+        f"    To add it again, remove it first: playbooks/device_remove.py --data device={device.name}\n",
         err=True,
     )
     leave()

@@ -1,4 +1,4 @@
-"""Who is in the VPN: hosts, designated devices, and nodes that are neither, with the browsers that OpenClaw let in.
+"""List all nodes of the VPN: hosts, designated devices, and strangers, with the browsers that OpenClaw has approved.
 
 Run: pyinfra inventory.py playbooks/device_list.py [--data json=true]
 """
@@ -34,8 +34,8 @@ if as_json:
     click.echo(json.dumps({**shown, "browsers_unknown": unknown, "versions_unknown": untold}, indent=2, default=str))
     leave()
 head, *rows = table_rows(roll, now)
-# Without lines between the columns, which take as much room as two of them. Names and addresses stay in one piece, so
-# that lines can be searched; browsers are folded first.
+# The table has no lines between columns, because they take as much room as two columns. Names and addresses are not
+# broken, so that people can search for them. The column of browsers is broken first.
 columns = [Column(title, overflow="fold") for title in head]
 for title in ("name", "address"):
     place = head.index(title)
@@ -43,7 +43,7 @@ for title in ("name", "address"):
 table = Table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False)
 for row in rows:
     table.add_row(*row)
-# Without Rich's own marks: devices and browsers choose their names.
+# Rich must not interpret marks in the text, because devices and browsers choose their own names.
 console = Console(width=None if sys.stdout.isatty() else 100, markup=False, highlight=False, emoji=False)
 console.print(table)
 say = partial(console.print, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Put a device out of the house: its keys, its node, its browser pairings, its open connections.
+"""Remove a device from the house: its keys, its node, its browser pairings, its open connections.
 
 Run: pyinfra inventory.py playbooks/device_remove.py --data device=NAME
 """
@@ -18,7 +18,7 @@ check_reached()
 house = the_house()
 known = host.get_fact(Headscale)
 if not known.answers:
-    # Its node and keys would not be seen, and the record of them would be gone.
+    # Without Headscale's answer, the run would not see the device's node and keys, and would delete their record.
     raise WrongInput(f"Headscale on {host.name} does not answer (nothing was changed). Next: run the deployment")
 name = named_device(house, known.record)
 wanted = leaving(name, known.nodes, known.keys, known.record, datetime.now(UTC))

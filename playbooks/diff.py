@@ -1,7 +1,7 @@
-"""What differs on each host from what would be deployed. Plans the deployment and changes nothing.
+"""Show the drift of each host: what a deployment would change now. It plans the deployment and changes nothing.
 
 Run: pyinfra inventory.py playbooks/diff.py [--limit HOST] [--data json=true]
-Exit status: 0 nothing differs, 1 something does, 2 and more: it could not be found out.
+Exit status: 0 nothing differs, 1 something differs, 2 and more: the run could not find it out.
 """
 
 from pyinfra import local

@@ -1,6 +1,7 @@
-"""How every host is, by its own last look, in one table. Exit status: 0 when all is well, 1 when something failed.
+"""Show the state of every host in one table, from the host's own last look.
 
 Run: pyinfra -y inventory.py playbooks/status.py [--data now=true] [--data json=true]
+Exit status: 0 all is well, 1 something failed.
 """
 
 import json
@@ -36,6 +37,6 @@ else:
     table = Table(*(Column(title, overflow="fold") for title in head))
     for each, row in zip(lines, rows, strict=True):
         table.add_row(*map(escape, row), style="red" if each.bad else "yellow" if each.state != "ok" else "")
-    # Wide where nobody looks at it, so that lines can be searched.
+    # If the output goes to a file, the table is wide, so that programs can search its lines.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 leave(1 if bad else 0)

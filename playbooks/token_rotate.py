@@ -1,4 +1,4 @@
-"""Give the gateway another token: the old one is refused from then on, by everybody.
+"""Give a gateway a new token. From then on, the gateway refuses the old one.
 
 Run: pyinfra inventory.py playbooks/token_rotate.py [--limit GATEWAY] [--data pairings=drop] [--data show=true]
 """

@@ -1,4 +1,4 @@
-"""Base: what every host must be before anything else, its packages, names and service accounts."""
+"""Base: the checks of every host before anything is changed, then its packages, names and service accounts."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ from tasks.engine.programs import program
 from tasks.engine.texts import render
 from tasks.ollama_model import choice_of, model_of, room_for
 
-#: Every host: to be reached, to be checked, to fetch over HTTPS.
+#: For every host: packages for the firewall, for checks, and for downloads over HTTPS.
 PACKAGES = ("ca-certificates", "curl", "nftables", "openssl", "python3-minimal")
-#: Rootless Podman with what it only recommends: user namespaces, its network, a user's systemd and D-Bus.
+#: Rootless Podman, and packages that it only recommends but that it needs here: for user namespaces, for its network,
+#: for systemd and D-Bus of an account.
 GATEWAY_PACKAGES = ("podman", "passt", "uidmap", "catatonit", "dbus-user-session", "libpam-systemd")
 
 NAMES = "/usr/local/sbin/private-ai-names"
@@ -44,7 +45,7 @@ NAMES_PATH = "private-ai-names.path"
 
 
 def check(this: This) -> None:
-    """Everything that can be wrong with a host is found here, before anything has changed on any."""
+    """Find everything that is wrong with a host, before the run has changed anything on any host."""
     needed = tuple(
         NeededPort(row.protocol, row.port, OWNERS[row.id], row.why)
         for row in this.house.access
@@ -89,7 +90,8 @@ def check(this: This) -> None:
 
 
 def _own_boot() -> str:
-    """The controller's own boot, as a host's profile has it; "" where it cannot be known."""
+    """The controller's boot, in the form that a host's profile has; "" if it cannot be read. If both are equal, the
+    controller is this host."""
     try:
         return boot_of([Path(file).read_text() for file in ("/proc/sys/kernel/random/boot_id", "/proc/1/stat")])
     except OSError:
@@ -104,8 +106,8 @@ def _say(problems: Sequence[SettingError], warnings: Sequence[str]) -> None:
 
 
 def deploy(this: This) -> None:
-    """The host's own note of the places that the house takes, before it fills any of them. Then packages, the control
-    server's name, and the accounts that the firewall's rules will name."""
+    """First the note on the host about the places that the house claims, before the run puts anything there. Then
+    packages, the control server's name, and the accounts that the firewall's rules name."""
     known = this.profile.beside.claimed
     claimed(name="Base | Places taken", places=claim_file(this.member.roles, known), known=known)
     packages = PACKAGES + (GATEWAY_PACKAGES if this.has("gateway") else ())
@@ -118,10 +120,10 @@ def deploy(this: This) -> None:
         accounts=accounts,
         directories=(
             Directory("/var/lib/private-ai"),
-            # What lies in it when a run begins, a run that was cut off has left.
+            # Files that are in this folder when a run begins are left from an interrupted run.
             Directory(INCOMING, mode="0700", empty=True),
         ),
-        # Somebody else may write the file anew at a boot, or later.
+        # Another program may write /etc/hosts again, at a boot or later. Then this unit puts the names back.
         files=(
             File(NAMES, keeper(names), mode="0755", check="sh -n {}"),
             File(f"{UNITS}/private-ai-names.service", render("base/private-ai-names.service.j2", program=NAMES)),
@@ -134,7 +136,7 @@ def deploy(this: This) -> None:
 
 
 def _names(house: House) -> Block:
-    """The control server's name: it is needed before the VPN's own names are there."""
+    """The control server's name in /etc/hosts. Hosts need it before the names of the VPN exist."""
     addresses = house.coordinator.addresses
     return replace(CONTROL_NAMES, lines=tuple(f"{address} {house.headscale_name}" for address in addresses))
 
@@ -151,5 +153,5 @@ def keeper(block: Block) -> str:
 
 
 def names_kept() -> Unit:
-    """The watch over /etc/hosts."""
+    """The unit that watches /etc/hosts."""
     return Unit(NAMES_PATH, inputs=(NAMES, f"{UNITS}/private-ai-names.service", f"{UNITS}/{NAMES_PATH}"))

@@ -1,4 +1,4 @@
-"""CA: the house's own certificate authority, trusted by every host and good for the house's names only."""
+"""CA: the house's own certificate authority. Every host trusts it, and it can sign for the house's names only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from plan.engine.want import Component, Effect, File
 from plan.house.house import House
 from tasks.engine.hosts import This
 
-#: The system's store as one file, which programs read.
+#: The file with all certificates that the system trusts. Programs read this file.
 STORE = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def certificate_path(house: House) -> str:
-    """The CA's certificate in every host's own folder, from where the system's store is made."""
+    """The path of the CA's certificate on a host, in the folder from which the system's store is made."""
     return f"/usr/local/share/ca-certificates/private-ai-{house.name}.crt"
 
 
@@ -30,9 +30,9 @@ def in_store(path: str) -> str:
 
 
 def deploy_authority(this: This) -> None:
-    """On the coordinator: make the authority once."""
+    """On the coordinator: make the CA once."""
     networks = [ipaddress.ip_network(text) for text in (this.house.vpn_v4, this.house.vpn_v6)]
-    # With any address listed, all others are forbidden; our certificates hold names only.
+    # If any address is permitted, all other addresses are forbidden. The certificates of the house contain names only.
     addresses = [f"IP:{network.network_address}/{network.netmask}" for network in networks]
     authority(
         name="CA | Authority of the house",
@@ -42,7 +42,7 @@ def deploy_authority(this: This) -> None:
 
 
 def deploy_trust(this: This) -> None:
-    """On every host: trust it. Services that read the store at start restart on their own account."""
+    """On every host: trust the CA. Services that read the store at their start have it as an input, so they restart."""
     coordinator = this.house.coordinator.name
     path = certificate_path(this.house)
 

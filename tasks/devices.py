@@ -1,4 +1,4 @@
-"""Devices: the nodes of the VPN are the hosts and the designated devices, and no others."""
+"""Devices: the only nodes of the VPN are the hosts and the designated devices."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from tasks.engine.house import WrongInput
 
 
 def deploy(this: This) -> None:
-    """On the coordinator, after the hosts have joined: remove what is not designated, and say so while planning."""
+    """On the coordinator, after the hosts have joined: remove all other nodes. While planning, warn about each of
+    them."""
     for line in untidy(this.house, ask(host, Headscale)).announced:
         logger.warning(f"{host.print_prefix}{line}")
     nodes(name="Devices | Nodes of the VPN", house=this.house)
 
 
 def named_device(house: House, others: Iterable[str] = ()) -> str:
-    """The name given with `--data device=NAME`: a designated device's, or one of `others`.
+    """The name from `--data device=NAME`. It must be the name of a designated device, or one of `others`.
 
     Raises WrongInput.
     """
@@ -45,7 +46,7 @@ def named_device(house: House, others: Iterable[str] = ()) -> str:
 
 
 def yes_or_no(name: str, otherwise: str) -> bool:
-    """Whether `--data NAME=true` was given; `otherwise` says what to do instead. Raises WrongInput."""
+    """Whether `--data NAME=true` was given. `otherwise` is the next step in the error message. Raises WrongInput."""
     given = host.data.get(name, False)
     if not isinstance(given, bool):
         refuse(SettingError(f"--data {name}", given, "true or false", otherwise))
@@ -53,7 +54,7 @@ def yes_or_no(name: str, otherwise: str) -> bool:
 
 
 def hours() -> int:
-    """How long a key is good, from `--data hours=NUMBER`. Raises WrongInput."""
+    """For how many hours a key is valid, from `--data hours=NUMBER`. Raises WrongInput."""
     given = host.data.get("hours", 1)
     if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= 24:
         refuse(SettingError("--data hours", given, "a whole number from 1 to 24", "leave it out for 1"))
@@ -61,13 +62,13 @@ def hours() -> int:
 
 
 def refuse(error: SettingError) -> NoReturn:
-    """Say what is wrong with the command, and that nothing was done."""
+    """Raise the error, and add that nothing was changed."""
     raise WrongInput(f"{error} (nothing was changed)") from error
 
 
 def ready(house: House, device: Device, token: str) -> None:
-    """Refuse a device that cannot be let in yet, before anybody is asked. Called for the coordinator; `token` is the
-    file on its owner's gateway. Raises WrongInput."""
+    """Refuse a device that cannot be added yet, before the run asks whether to go on. Call it for the coordinator.
+    `token` is the file on the gateway of the device's owner. Raises WrongInput."""
     known, gateway = host.get_fact(Headscale), house.gateway_of(device.owner).name
     missing = ""
     if not host.get_fact(CaCertificate):

@@ -1,4 +1,4 @@
-"""Drift: each host says from what it was deployed, and what differs from what would be deployed now."""
+"""Drift: the stamp on each host says what was deployed there. The report says what a run would change now."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _ASKING = threading.Lock()
 
 
 def deploy(this: This) -> None:
-    """On every host, when all is done on all of them: leave the stamp."""
+    """On every host, after all other operations on all hosts: write the stamp."""
     stamped(name=f"{COMPONENT} | Stamp", what=deployed(this), before=parse_stamp(this.profile.stamp))
 
 
 def deployed(this: This) -> Deployed:
-    """What a run from here would say on this host's stamp."""
+    """The content that a run now would write into this host's stamp."""
     names = [("tailscale", False)]
     if this.has("coordinator"):
         names.append(("headscale", False))
@@ -58,16 +58,16 @@ def deployed(this: This) -> Deployed:
 
 @once_a_run
 def settings() -> str:
-    """The digest of what this run's inventory and group data say."""
+    """The digest of this run's inventory and group data."""
     return settings_digest(entries())
 
 
 def revision() -> str:
     """The commit of this repository, with "+" when a file was changed after it; or UNKNOWN. Git is asked once per run.
 
-    What people change to describe their house is left out: the digest of settings is over that.
+    The files in which people describe their house do not count: the digest of settings covers them.
     """
-    # Hosts are planned side by side, and each of them wants to know.
+    # Several hosts are planned at the same time, and each needs the revision.
     with _ASKING:
         return _revision()
 
@@ -81,10 +81,10 @@ def _revision() -> str:
 
 @once_a_run
 def ask_git() -> subprocess.Popen[str] | None:
-    """Begin to ask: git looks through the files while the hosts are asked. None without git."""
+    """Start git. It compares the files while the run asks the hosts. None if git is not installed."""
     settings = ("inventory*.py", "group_data", Path(this_run().command_line.inventory or "inventory.py").name)
     excluded = (f":(exclude){name}" for name in settings)
-    # Looking must not wait for, or take, the lock of somebody who commits at this moment.
+    # No lock: this must not wait for somebody who commits at this moment, and must not make them wait.
     command = ["git", "--no-optional-locks", "-C", str(REPOSITORY), "status", "--porcelain=v2", "--branch"]
     try:
         return subprocess.Popen(
@@ -100,17 +100,17 @@ def ask_git() -> subprocess.Popen[str] | None:
 
 @once_a_run
 def _planned() -> dict[str, HostDrift]:
-    """What differs on the hosts that have been planned, by name."""
+    """Host name -> what differs there, for the hosts that have been planned so far."""
     return {}
 
 
 def tell(this: This) -> None:
-    """After the deployment was planned for this host: see what differs. The last host prints it for all, and ends the
-    run: with status 0 when nothing differs, with 1 when something does."""
+    """After the deployment was planned for this host: note what differs. The call for the last host prints the report
+    for all hosts and ends the run: with status 0 when nothing differs, with 1 when something does."""
     found = []
     for operation, changes in planned(inventory.get_host(host.name)):
         component = operation.split(" | ")[-2]
-        # Another revision that comes to the same is no drift.
+        # The stamp itself is left out: a new revision that would change nothing else is no drift.
         found += [(component, change) for change in changes if component != COMPONENT]
     shown = [change.shown for _, change in found if change.shown]
     present = iter(host.get_fact(Contents, of=shown) if shown else ())
@@ -132,6 +132,6 @@ def tell(this: This) -> None:
     else:
         click.echo()
         for style, line in report(hosts):
-            # click leaves the colours out where standard output is no terminal.
+            # click removes the colours if standard output is not a terminal.
             click.echo(click.style(line, **STYLES.get(style, {})))
     leave(1 if any(each.found for each in hosts) else 0)

@@ -1,4 +1,4 @@
-"""Firewall: the access table as nftables rules, in force before anything listens."""
+"""Firewall: the access table as nftables rules. They are in force before any service of the house listens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNIT = "/etc/systemd/system/private-ai-firewall.service"
 
 
 def deploy(this: This) -> None:
-    """Load our own table now and early at every boot; a new SSH connection confirms it."""
+    """Load the house's table now, and early at every boot. A new SSH connection confirms new rules."""
     apt = apt_of(this.member.name, this.profile.apt_proxies, this.profile.apt_mirrors)
     wanted = Component(
         directories=(Directory("/etc/private-ai"),),
@@ -41,7 +41,7 @@ def deploy(this: This) -> None:
 
 
 def loader() -> str:
-    """The text of the program that loads rules: at boot, when the unit is reloaded, and while new ones are tried."""
+    """The text of the program that loads rules: at boot, when the unit is reloaded, and when new rules are tried."""
     return render(
         "firewall/private-ai-firewall.j2",
         table=TABLE,
@@ -52,9 +52,9 @@ def loader() -> str:
 
 
 def service() -> Unit:
-    """The table as a unit."""
-    # Reloading replaces the table in one step; a restart would take it away in between. A table that somebody
-    # flushed or added to is loaded again.
+    """The unit that loads the table."""
+    # A reload replaces the table in one step. A restart would remove it first. If somebody has flushed the table or has
+    # added rules, `in_force` differs, and the table is loaded again.
     return Unit(
         "private-ai-firewall.service",
         inputs=(RULES, UNIT, LOADER),

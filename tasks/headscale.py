@@ -1,4 +1,4 @@
-"""Headscale: the control server, with its own relay and STUN, and nobody else's."""
+"""Headscale: the control server, with a relay and a STUN server of its own. No servers of other people are used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ UNIT = "/etc/systemd/system/headscale.service"
 TLS = "/etc/headscale/tls"
 BINARY = "/usr/local/bin/headscale"
 
-#: A running server judges the new policy against its users and nodes; the first one is judged by the start itself.
+#: If Headscale runs, it checks the new policy with its users and nodes. If it does not run yet, it checks the policy
+#: when it starts.
 POLICY_CHECK = "if systemctl is-active --quiet headscale; then headscale policy check --file {} >/dev/null; fi"
 
 
@@ -30,7 +31,7 @@ def deploy(this: This) -> None:
     house = this.house
     found = program_want(program("headscale", this.profile.cpu, house), ((BINARY, "bin/headscale"),))
     port, stun = house.port("headscale"), house.port("stun")
-    # The relay's entry has room for one of each family, and a key that stands there twice stops Headscale.
+    # The relay's entry takes one IPv4 and one IPv6 address. Headscale does not start if a key is there twice.
     addresses = {"ipv6" if ":" in address else "ipv4": address for address in reversed(house.coordinator.addresses)}
     config = render(
         "headscale/config.yaml.j2",
@@ -77,7 +78,7 @@ def deploy(this: This) -> None:
 
 
 def service(house: House) -> Unit:
-    """The control server."""
+    """The unit of the control server."""
     url = f"https://{house.headscale_name}:{house.port('headscale')}"
     return Unit(
         "headscale.service",

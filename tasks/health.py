@@ -1,4 +1,4 @@
-"""Health: every host looks at its own part of the house between runs, and leaves a state for `make status`."""
+"""Health: between runs, every host checks its own part of the house, and stores the result for `make status`."""
 
 from __future__ import annotations
 
@@ -31,38 +31,39 @@ from tasks.engine.texts import render
 from tasks.ollama_model import choice_of
 
 PROGRAM = "/usr/local/sbin/private-ai-health"
-#: An administrator's own program; it is called when the state changes, and is not managed.
+#: An administrator's own program. It is called when the state changes. The deployment does not write it.
 HOOK = "/etc/private-ai/health-notify"
 NOTIFY = "private-ai-health-notify"
 
-#: Where tailscaled answers for names of the VPN, on each node alike (tailscale.com/net/tsaddr).
+#: The addresses at which tailscaled answers for names of the VPN. They are the same on each node
+#: (tailscale.com/net/tsaddr).
 MAGIC_DNS = ("100.100.100.100", "fd7a:115c:a1e0::53")
 
-#: What the program does with one line of its list: the name of a function of it, and its arguments.
+#: One line of the list in the program on the host: the name of a function of that program, and its arguments.
 Call = Sequence[str]
 
 
 def deploy(this: This) -> None:
-    """The program, its timer, and the unit that calls the administrator's own program."""
+    """Deploy the program, its timer, and the unit that calls the administrator's own program."""
     service, timer, notify = (f"{UNITS}/{name}" for name in (SERVICE, TIMER, f"{NOTIFY}@.service"))
 
     def wanted() -> Component:
         own = this.member.addresses if this.has("coordinator") else ()
-        # Clients ask Tailscale for names of the VPN.
+        # Clients ask tailscaled for names of the VPN.
         own += () if this.member.is_server else MAGIC_DNS
-        # The gateway is asked where clients ask it.
+        # The program asks OpenClaw at the address that clients use.
         own += vpn_of(this.member).addresses[:1] if this.has("gateway") else ()
         return Component(
             directories=(Directory("/etc/private-ai"),),
             files=(
                 File(PROGRAM, program(this.member.name, calls(this)), mode="0755", check="sh -n {}"),
-                # The control server is asked by its name, which is an address of this host's.
+                # On the coordinator, the name of the control server is an address of the host itself.
                 File(service, render("health/private-ai-health.service.j2", program=PROGRAM, addresses=own)),
                 File(timer, render("health/private-ai-health.timer.j2", minutes=EVERY_MINUTES)),
                 File(notify, render("health/private-ai-health-notify@.service.j2", hook=HOOK, folder=FOLDER)),
             ),
             units=(
-                # The first look is made at once.
+                # The host makes its first look at once.
                 Unit(TIMER, inputs=(PROGRAM, service, timer, notify), ready=f"systemctl start {SERVICE}"),
             ),
         )
@@ -71,7 +72,7 @@ def deploy(this: This) -> None:
 
 
 def program(host: str, looks: Iterable[Call], folder: str = FOLDER, stamps: str = STAMPS, again: int = AGAIN_S) -> str:
-    """The text of the program. What it looks at follows from the same data as what was deployed."""
+    """The text of the program. The same data decide what is deployed and what the program checks."""
     return render(
         "health/private-ai-health.j2",
         host=shlex.quote(host),
@@ -84,7 +85,7 @@ def program(host: str, looks: Iterable[Call], folder: str = FOLDER, stamps: str 
 
 
 def calls(this: This) -> list[Call]:
-    """What is to be looked at on a host. Raises NotYet before the gateway's account is made."""
+    """The list of what the program checks on a host. Raises NotYet before the gateway's account is made."""
     house, days = this.house, str(CERTIFICATE_FAIL_DAYS)
     units = [base.names_kept(), firewall.service(), tailscale.service()]
     certificates = [ca.certificate_path(house)]
@@ -103,7 +104,7 @@ def calls(this: This) -> list[Call]:
         units.append(openclaw.service(house, this.member, number))
         certificates.append(f"{openclaw.TLS}/cert.pem")
     authority, *servers = certificates
-    # Servers know no names of the VPN.
+    # Servers cannot resolve names of the VPN.
     assistant = "" if this.member.is_server else house.vpn_name(house.gateway_of(this.member.user))
     too_new = tailscale.too_new()
     return [
@@ -121,7 +122,7 @@ def calls(this: This) -> list[Call]:
 
 
 def unit_call_of(unit: Unit) -> Call:
-    """A unit as it is to be looked at: active, answering, and started with what is there now."""
+    """The call that checks a unit: whether it is active, answers, and was started with the current inputs."""
     show = unit_call(unit.user, f"show --property=ActiveState,LoadState,UnitFileState {shlex.quote(unit.name)}")
     state, words = "warning", "runs with other files or another program than the deployment started it with"
     if unit.name == firewall.service().name:

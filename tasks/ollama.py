@@ -1,4 +1,5 @@
-"""Ollama: the model server, on loopback; for a gateway on another host also on the VPN address."""
+"""Ollama: the model server. It listens on loopback. For a gateway on another host, a socket listens on the VPN
+address."""
 
 from __future__ import annotations
 
@@ -25,13 +26,15 @@ BINARY = "/usr/local/bin/ollama"
 
 
 def manifest_path(name: str) -> str:
-    """Where Ollama keeps the manifest of a model from its library, below the store's manifests folder."""
+    """The path of a model's manifest, below the manifests folder of Ollama's store. The model is from Ollama's
+    library."""
     base, _, tag = name.partition(":")
     return f"registry.ollama.ai/library/{base}/{tag or 'latest'}"
 
 
 def deploy(this: This) -> None:
-    """Program, unit, model; then one token, since a server without a working runner looks healthy."""
+    """Deploy program, unit and model. Then the model generates one token, because Ollama's health check also succeeds
+    if it cannot run a model."""
     port, choice = this.house.port("ollama"), choice_of(this.member)
     gpu = choice.place == "VRAM"
     found = program_want(program("ollama", this.profile.cpu, this.house, gpu), ((BINARY, "bin/ollama"),))
@@ -71,9 +74,9 @@ def deploy(this: This) -> None:
 
 
 def _out_of_the_way(this: This) -> tuple[Unit, ...]:
-    """The way in from the VPN, to be stopped where it has more than the VPN's addresses: its file was changed, and the
-    server could not have its own. It begins again below."""
-    # Whichever of the two has it now: systemd passes it on with the first connection.
+    """The socket for the VPN as a unit to stop, if it listens on other addresses than those of the VPN. This happens
+    when somebody has changed its file. Then Ollama could not listen on loopback. `_forward` starts the socket again."""
+    # The socket unit holds the port, or the service: systemd gives it to the service at the first connection.
     held = [each for each in this.profile.listeners if each.unit in (VPN_SOCKET, "ollama-vpn.service")]
     wide = [each for each in held if not is_vpn(this.house, each.address)]
     return (Unit(VPN_SOCKET, stopped=True),) if wide else ()
@@ -101,7 +104,7 @@ def _forward(this: This, port: int) -> None:
 
 
 def service(house: House) -> Unit:
-    """The model server."""
+    """The unit of the model server."""
     return Unit(
         "ollama.service",
         inputs=(UNIT, BINARY),
@@ -111,7 +114,8 @@ def service(house: House) -> Unit:
 
 
 def forwarder(this: This) -> Unit:
-    """The way in for gateways elsewhere, over the VPN; one here uses loopback, and alone it leaves no socket behind."""
+    """The socket for gateways on other hosts, on the VPN address. A gateway on the same host uses loopback. If there is
+    no gateway on another host, the socket is stopped."""
     if not this.house.served_elsewhere(this.house.row("ollama"), this.member):
         return Unit(VPN_SOCKET, stopped=True)
     return Unit(VPN_SOCKET, inputs=(SOCKET, FORWARD))

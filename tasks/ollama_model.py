@@ -1,4 +1,4 @@
-"""The model of a model host: which one, whether there is room for it, and the files of which it consists."""
+"""The model of a model host: which model, whether the host has room for it, and its files."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tasks.engine.programs import EMPTIED, obtain
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model for one host. `adopt`: blobs that lie in other stores of the host: sha256-HEX -> path. A blob that is
-    neither there nor in the house's own store on the host is in the controller's cache."""
+    """A model for one host. `adopt`: sha256-HEX -> path, for blobs that are in other stores on the host. All blobs that
+    are neither there nor in the house's store on the host are in the controller's cache."""
 
     model: Model
     adopt: dict[str, str]
@@ -37,7 +37,7 @@ class ModelFiles:
 
 @once_a_run
 def choice_of(member: Member) -> Choice:
-    """The model of a model host, decided once per run. Raises WrongInput when none fits."""
+    """The model of a model host, chosen once per run. Raises WrongInput when none fits."""
     here = inventory.get_host(member.name)
     asked = partial(
         choose,
@@ -48,7 +48,7 @@ def choice_of(member: Member) -> Choice:
     )
     try:
         choice = asked(registry_reachable=True)
-        # Nobody outside is asked for a model that is at hand.
+        # The registry is asked only if the model is neither on the host nor in a package.
         if choice.needs_registry and not registry_reachable():
             choice = asked(registry_reachable=False)
         return choice
@@ -58,7 +58,7 @@ def choice_of(member: Member) -> Choice:
 
 def _hardware(member: Member) -> Hardware:
     profile = profile_of(member.name)
-    # What an interrupted run has sent is gone on with, or makes room for another model.
+    # The part that an interrupted run has sent counts as free: this run continues it, or deletes it for another model.
     free = profile.machine.disk(MODELS).free_mib / 1024 + _stores_of(member).begun / 2**30
     return Hardware(
         ram_gib=profile.ram_mib / 1024,
@@ -69,8 +69,8 @@ def _hardware(member: Member) -> Hardware:
 
 
 def room_for(member: Member, choice: Choice) -> tuple[list[SettingError], list[str]]:
-    """Problems and warnings about the room for a model, on a host on which the house has none yet: a later run finds it
-    there, in memory and on disk, and must not be refused for that."""
+    """Problems and warnings about the room for a model, on a host on which the house has no model yet. A later run
+    finds less free memory and disk space, because the model is there already, and must not be refused for that."""
     profile = profile_of(member.name)
     if MODELS in profile.beside.claimed:
         return [], []
@@ -81,17 +81,17 @@ def room_for(member: Member, choice: Choice) -> tuple[list[SettingError], list[s
 
 @once_a_run
 def _stores_of(member: Member) -> Stores:
-    """What lies in the stores of a model host, asked once per run."""
+    """The content of the model stores on a model host, asked once per run."""
     return ask(inventory.get_host(member.name), ModelStores)
 
 
 @once_a_run
 def model_of(member: Member) -> ModelFiles:
-    """The files of a model host's model, found once per run. Only what the host does not have is obtained."""
+    """The files of a model host's model, found once per run. Only files that the host does not have are obtained."""
     name, stores = choice_of(member).entry.name, _stores_of(member)
     known = known_model(name)
     if known is None and (stores.own or stores.elsewhere):
-        # Its manifest says whether the host has parts of it; that is a few kilobytes.
+        # First only the manifest, a few kilobytes: with it the run sees which parts the host has already.
         obtain("model", "--manifest", name)
         known = known_model(name)
     wanted = {blob.digest.replace(":", "-"): blob.size for blob in known.blobs} if known else {}
@@ -113,13 +113,13 @@ def model_of(member: Member) -> ModelFiles:
 
 
 def _sound(member: Member, name: str, paths: dict[str, str], sizes: Mapping[str, int]) -> dict[str, str]:
-    """Those of a model's blobs in other stores of its host that have the content their names say."""
+    """sha256-HEX -> path, for those blobs in other stores of the host whose content matches their name."""
     here = inventory.get_host(member.name)
     here.log(f"{name}: {', '.join(sorted({str(Path(path).parent) for path in paths.values()}))} may have it; checking")
     sound: frozenset[str] = here.get_fact(SoundBlobs, paths=tuple(paths.values()))
     for digest in paths.keys() - sound:
-        logger.warning(f"host {member.name}: {line(paths[digest])} is damaged: its content is not what its name says")
+        logger.warning(f"host {member.name}: {line(paths[digest])} is damaged: its content does not match its name")
     adopt = {digest: path for digest, path in paths.items() if digest in sound}
     size = sum(sizes[digest] for digest in adopt) / 2**30
-    here.log(f"{name}: {size:.1f} GiB of it are on the host already, to be copied there")
+    here.log(f"{name}: {size:.1f} GiB of the model are in another store on the host; they are copied from there")
     return adopt

@@ -1,4 +1,4 @@
-"""OpenClaw: the gateway, in a rootless container that reaches Ollama and nothing else."""
+"""OpenClaw: the gateway. It runs in a rootless container that can reach Ollama and nothing else."""
 
 from __future__ import annotations
 
@@ -44,24 +44,25 @@ from tasks.ollama_model import choice_of
 CONFIG = "/etc/openclaw/openclaw.json"
 TOKEN = "/etc/openclaw/token"
 TLS = "/etc/openclaw/tls"
-#: What sends the first message, and when. The units are for every account's manager; they refuse all but OpenClaw's.
+#: The program that sends the first message, and its units. The user manager of every account reads these units; a
+#: condition in them allows only OpenClaw's account.
 FIRST_MESSAGE = "/etc/openclaw/first-message.mjs"
 WARM_PROGRAM = "/etc/openclaw/openclaw-warm"
 WARM_SERVICE = "/etc/systemd/user/openclaw-warm.service"
 WARM_TIMER = "/etc/systemd/user/openclaw-warm.timer"
-#: Waits until the message is answered, or until it is clear that it cannot be: the timer tries again, and the model's
-#: host may be one that is off.
+#: This command waits until the first message is answered, or until it has failed. A failure does not matter here, for
+#: example if the model host is off: the timer tries again.
 SEND_FIRST_MESSAGE = unit_call(ACCOUNT, f"start {Path(WARM_SERVICE).name}")
 SECRET = Secret(TOKEN, ACCOUNT, ACCOUNT)
 
 
 def send_image(this: This) -> None:
-    """The image, which takes longest: it is loaded while the rest of the house is deployed."""
+    """Send the image. Loading it takes longest, so the host loads it while the rest of the house is deployed."""
     image(name="OpenClaw | Image", image=_image(this))
 
 
 def deploy(this: This) -> None:
-    """Image, token, certificate, configuration, container."""
+    """Deploy token, certificate, configuration and container, after the image is loaded."""
     house, port = this.house, this.house.port("openclaw")
     found = _image(this)
     loaded(name="OpenClaw | Image loaded", image=found)
@@ -98,7 +99,7 @@ def _image(this: This) -> Image:
 
 
 def image_name(found: Program) -> str:
-    """The image's name on a gateway: another image has another name."""
+    """The image's name on a gateway. It contains a part of the digest, so different images have different names."""
     return f"localhost/openclaw:{found.version}-{found.files[0].sha256[:12]}"
 
 
@@ -127,7 +128,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
         prefix=CONTAINER_PREFIX,
         router=CONTAINER_ROUTER,
         hosts=hosts,
-        # Where the kernel offers no such controller, Podman refuses to start a container with a limit.
+        # Without the kernel's cgroup controller, Podman refuses to start a container that has the limit.
         pids=PIDS if "pids" in controllers else 0,
         memory=f"{MEMORY_GIB}g" if "memory" in controllers else "",
         start_seconds=time_limits.START,
@@ -159,8 +160,8 @@ def _container(this: This, image_name: str, port: int) -> Component:
 
 
 def _first_message(this: This, choices: Mapping[str, Choice]) -> tuple[File, ...]:
-    """What sends the gateway's first message, so that no person's message is the first."""
-    # OpenClaw asks the first model host, and the others only when that one fails.
+    """The files that send the gateway's first message, so that no person has to wait for the slow first answer."""
+    # OpenClaw asks the first model host. It asks the others only if the first one fails.
     server, *_ = this.house.with_role("model_hosts")
     address = "127.0.0.1" if server == this.member else vpn_of(server).addresses[0]
     program = render(
@@ -190,7 +191,7 @@ def _first_message(this: This, choices: Mapping[str, Choice]) -> tuple[File, ...
 
 @once_a_run
 def _numbers() -> dict[str, int]:
-    """Host -> number of OpenClaw's account, once it is known: it does not change."""
+    """Host name -> number (uid) of OpenClaw's account. It is kept for the whole run, because it does not change."""
     return {}
 
 
@@ -205,18 +206,19 @@ def account_number() -> int | None:
 
 
 def quadlet_path(uid: int) -> str:
-    """Where the container of the account with this number is described."""
+    """The path of the file that describes the container, for the account's number."""
     return f"/etc/containers/systemd/users/{uid}/openclaw.container"
 
 
 def service(house: House, gateway: Member, uid: int) -> Unit:
-    """The container as a unit, for the account's number. It is what the deployment starts and what a new token does."""
+    """The unit of the container. `uid` is the account's number. The deployment and a new token start this unit."""
     return Unit(
         "openclaw.service",
         inputs=(CONFIG, quadlet_path(uid), TOKEN, f"{TLS}/cert.pem", f"{TLS}/key.pem", IMAGE_RECORD),
-        # The image that the container was made from: one that was replaced under its name shows here.
+        # The id of the image from which the container was made. If another image got its name since, this shows it.
         in_force="podman inspect --format '{{.Image}}' openclaw",
-        # It says ready:false with status 200 at first, and the web page answers any unknown path.
+        # The status is not enough: OpenClaw first answers ready:false with status 200, and its web page answers any
+        # unknown path with 200.
         ready=f"{from_itself(house, gateway)}/readyz | grep -q '\"ready\":true'",
         ready_seconds=time_limits.STARTED,
         then=SEND_FIRST_MESSAGE,
@@ -226,10 +228,11 @@ def service(house: House, gateway: Member, uid: int) -> Unit:
 
 
 def from_itself(house: House, gateway: Member) -> str:
-    """A curl on a gateway that asks the gateway by its name, without its name service. The path comes behind.
+    """A curl command that runs on the gateway's host and asks OpenClaw by its name, without a name server. The path is
+    appended to it.
 
-    At its address in the VPN, as clients do: connections to loopback do not use the container's network, so they are
-    answered also when clients hear nothing.
+    It connects to the address in the VPN, as clients do. A connection to loopback does not use the container's network,
+    so it would be answered even if OpenClaw does not answer clients.
     """
     name, port = house.vpn_name(gateway), house.port("openclaw")
     at = f'"{name}:{port}:$(timeout 5 tailscale ip -4)"'

@@ -1,4 +1,4 @@
-"""Tailscale: every host joins the house's own network, with a key that is good once and for minutes."""
+"""Tailscale: every host joins the house's VPN, with a key that is valid once and for ten minutes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ UNIT = "/etc/systemd/system/tailscaled.service"
 CLI = "/usr/local/bin/tailscale"
 DAEMON = "/usr/local/sbin/tailscaled"
 
-#: After a start: until a node that is joined hears the control server and has a way to its peers, for 30 s at most. It
-#: is "Online" as soon as it hears, and "Running" when it has reached a relay, too; until then it is "Starting". A node
-#: that is not joined waits for nothing; the operation `joined` comes next.
+#: A command that waits after a start of tailscaled, for 30 s at most, until a joined node is connected to the control
+#: server and can reach its peers. The node is "Online" when it is connected to the control server. It is "Starting"
+#: until it has reached a relay, then "Running". For a node that has not joined, the command does not wait: the
+#: operation `joined` comes next.
 HEARD = (
     "for i in $(seq 60); do said=$(tailscale status --json --peers=false) || break; "
     """case $said in *'"BackendState": "NeedsLogin"'* | *'"BackendState": "Running"'*'"Online": true'*) break ;; """
@@ -30,7 +31,8 @@ HEARD = (
 
 
 def deploy(this: This) -> None:
-    """Program, unit, membership. Servers are tagged; a client belongs to a person and uses MagicDNS."""
+    """Deploy program and unit, and join. The node of a server has tags. The node of a client belongs to a person, and
+    the client uses MagicDNS."""
     house = this.house
     found = program_want(
         program("tailscale", this.profile.cpu, house), ((CLI, "bin/tailscale"), (DAEMON, "bin/tailscaled"))
@@ -56,7 +58,7 @@ def deploy(this: This) -> None:
 
 
 def wait(this: This) -> None:
-    """A run ends when what it promises is in force."""
+    """Wait until the policy is in force on this host. A run must not end before."""
     policy_heard(name="Tailscale | The policy is in force", house=this.house)
 
 
@@ -66,10 +68,10 @@ def _defaults(house: House) -> str:
 
 
 def service() -> Unit:
-    """The daemon."""
+    """The unit of tailscaled."""
     return Unit(
         "tailscaled.service",
-        # tailscaled reads the system's certificates once, at start.
+        # ca.STORE, because tailscaled reads the system's certificates only at its start.
         inputs=(DEFAULTS, UNIT, DAEMON, ca.STORE),
         in_force=running_program("tailscaled"),
         then=HEARD,
@@ -77,7 +79,7 @@ def service() -> Unit:
 
 
 def too_new() -> str:
-    """Tailscale's version from which on a client cannot reach this house's hosts, "" for none.
+    """The first version of Tailscale with which a client cannot reach this house's hosts, "" for none.
 
     See plan/tailscale/client_versions.py.
     """

@@ -1,7 +1,7 @@
-"""What pyinfra itself leaves open: a run without hosts is an error, a run that only looks never does more, and whatever
-ends a run says so in words and by its status.
+"""Begin a run, with rules that pyinfra itself does not have. A run without hosts is an error. A run that only looks
+never changes anything. However a run ends, its message and its exit status say so.
 
-Called by config.py, which pyinfra executes before it loads the inventory.
+config.py calls this module. pyinfra executes config.py before it loads the inventory.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from tasks.engine.pyinfra_speed import collect_less, spare
 from tasks.engine.questions import ask_well
 from tasks.engine.unforeseen_errors import in_words
 
-#: Playbooks that are a matter of one group, whatever --limit says: a laptop that is off does not stop them. They reach
-#: other hosts on their own account.
+#: Playbook -> the group on which it runs, whatever --limit says. So a laptop that is off does not stop it. If it needs
+#: other hosts, the playbook connects to them itself.
 WHERE = {
     "browser_approve.py": "coordinator",
     "device_add.py": "coordinator",
@@ -42,20 +42,20 @@ WHERE = {
     "device_remove.py": "coordinator",
     "token_rotate.py": "gateway",
 }
-#: Playbooks that tell which hosts can be reached. pyinfra connects to none for them and runs them once.
+#: Playbooks that report which hosts can be reached. pyinfra connects to no host for them, and runs them once.
 ASKING = frozenset({"status.py"})
 
-#: Playbooks that may go on beside a run that changes hosts: they change nothing, or the answer to one browser.
+#: Playbooks that may run while another run changes hosts. They change nothing, or only approve one browser.
 BESIDE = frozenset({"browser_approve.py", "chat.py"})
 
-#: The playbook that plans the deployment of every host to tell what differs, and executes nothing.
+#: The playbook that plans the deployment of every host to show what differs. It executes nothing.
 LOOKS_ONLY = "diff.py"
-#: Its status when it did not come to an answer: 0 and 1 are answers.
+#: Its exit status when it could not find out what differs. 0 and 1 are its answers.
 NO_ANSWER = 2
 
 
 class Changes(BaseStateCallback):
-    """After an operation that has changed something, or perhaps has, nothing is known any more."""
+    """Forgets all answers of hosts after each operation that has changed something, or may have done so."""
 
     @staticmethod
     def operation_end(state: State, op_hash: str) -> None:
@@ -64,7 +64,8 @@ class Changes(BaseStateCallback):
 
 
 def begin() -> None:
-    """Remember the arguments, and stop a run whose --limit leaves no host; pyinfra would call it a success."""
+    """Remember the command line, and prepare the run. If --limit leaves no host, the run ends with an error; pyinfra
+    would call it a success."""
     context = click.get_current_context(silent=True)
     if context is None:
         return
@@ -96,7 +97,7 @@ def begin() -> None:
         one_run.want()
     looks_only = LOOKS_ONLY in names
     if looks_only:
-        # pyinfra ends with 1 after an error.
+        # After an error pyinfra would end with 1, which here means that something differs.
         click.ClickException.exit_code = NO_ANSWER
 
     def before(stage: StateStage) -> None:
@@ -105,21 +106,22 @@ def begin() -> None:
             groups = {WHERE.get(name, "") for name in names}
             if all(groups):
                 there = [host for host in state.inventory if groups & set(host.groups)]
-                # Of several gateways --limit may mean one.
+                # If there are several gateways, --limit may choose one of them.
                 pyinfra_inside.limit_to(state, [host for host in there if state.is_host_in_limit(host)] or there)
             state.add_callback_handler(Changes())
             if looks_only:
-                # Whatever -y and --fail-percent say: changes are looked for, every host has to answer, nobody is asked.
+                # Whatever -y and --fail-percent say: the run looks for changes, every host has to answer, and the run
+                # asks nobody.
                 pyinfra_inside.look_only(state)
             if names <= ASKING:
                 wanted.extend(pyinfra_inside.hosts_of(state))
                 pyinfra_inside.limit_to(state, [])
         elif stage == StateStage.Prepare and wanted:
-            # In the name of one of them; nothing is sent to it for that.
+            # pyinfra needs a current host to run the playbook. Nothing is sent to this host for that.
             pyinfra_inside.limit_to(state, wanted)
             state.activate_host(wanted[0])
         elif stage == StateStage.Execute and not (looks_only or command.yes):
-            # Somebody was asked, and may have taken long to answer.
+            # The run has asked a person, who may have answered much later. The hosts may have changed since.
             forget()
         elif stage == StateStage.Execute and looks_only:
             raise PyinfraError(f"playbooks/{LOOKS_ONLY} only looks; nothing was changed. Next: run deploy.py")
@@ -128,7 +130,8 @@ def begin() -> None:
 
 
 def _refuse_ways_to_root(given: Mapping[str, Any]) -> None:
-    """The verification and other playbooks do not see what this command was told, so the inventory has to say it."""
+    """Refuse options such as --sudo on the command line. The verification and other playbooks would not know them, so
+    they must be in the inventory."""
     for name, value in given.items():
         if value and re.search("sudo|dzdo|^su_", name):
             word = f"--{name.replace('_', '-')}"
@@ -138,7 +141,7 @@ def _refuse_ways_to_root(given: Mapping[str, Any]) -> None:
 
 
 def leave(status: int = 0) -> NoReturn:
-    """End a run that has nothing to execute; pyinfra would ask whether to go on."""
+    """End a run that has nothing to execute. Otherwise pyinfra would ask whether to go on."""
     sys.stdout.flush()
     raise SystemExit(status)
 
@@ -156,7 +159,7 @@ def _refuse_unknown_limit(state: State) -> None:
                     "--limit",
                     " ".join(command.limit),
                     f"{accepted} ({', '.join(groups)})",
-                    "correct the name; nothing was done",
+                    "correct the name; nothing was changed",
                 )
             )
         )

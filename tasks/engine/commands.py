@@ -1,4 +1,5 @@
-"""Every command that pyinfra sends to a host has the same environment there, and its answer begins where it begins."""
+"""Every command that pyinfra sends to a host gets the same environment there, and what a shell prints before the answer
+is removed."""
 
 from __future__ import annotations
 
@@ -15,18 +16,18 @@ from operations.engine.pyinfra_inside import READ_OUTPUT, RUN_COMMAND
 from plan.engine.command_environment import BEGIN, answer, unbegun
 from tasks.engine.connection import is_lost
 
-#: The last line of an answer that did not begin: the host has run something else, or nothing.
+#: This line is added to an answer without the mark of its beginning: the host has run another program, or none.
 NOT_BEGUN = "--- private-ai: the command was not run"
 
 
 def alike() -> None:
-    """Put this module's functions before pyinfra's own: facts, operations and what pyinfra itself asks come through."""
+    """Replace pyinfra's functions by those of this module. Facts, operations and pyinfra's own questions use them."""
     run, read = RUN_COMMAND.now(), READ_OUTPUT.now()
 
     def run_shell_command(self: SSHConnector, command: StringCommand | str, *flags: Any, **more: Any) -> Any:
         good, output = run(self, begun(command), *flags, **more)
         told = CommandOutput([each for each in output.combined_lines if each.line != NOT_BEGUN])
-        # A connection that is lost is told elsewhere.
+        # If the connection was lost, tasks/engine/connection.py reports that.
         if len(told.combined_lines) < len(output.combined_lines) and not is_lost(self):
             user = str(self.host.data.get("ssh_user") or "USER")
             wrong = unbegun(self.host.name, user, [each.line for each in told.combined_lines])
@@ -34,7 +35,7 @@ def alike() -> None:
         return good, told
 
     def read_buffer(name: str, lines: Iterable[str | bytes], *rest: Any, **more: Any) -> None:
-        # The greeting is not printed either, whatever -v says.
+        # The greeting is removed here, so that -v does not print it either.
         read(name, answer(_text(lines), otherwise=[NOT_BEGUN]), *rest, **more)
 
     RUN_COMMAND.put(run_shell_command)
@@ -42,7 +43,7 @@ def alike() -> None:
 
 
 def begun(command: StringCommand | str) -> StringCommand:
-    """The command behind the lines that every script begins with. What it hides stays hidden."""
+    """The command, with the lines before it with which every script begins. Parts that pyinfra hides stay hidden."""
     return StringCommand(BEGIN, command, _separator="\n")
 
 

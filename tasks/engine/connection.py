@@ -1,8 +1,8 @@
-"""SSH connections of a run: small packets go at once, commands wait for their turn where sshd takes few at a time, a
-connection that is dead is ended, and its loss is told in words.
+"""SSH connections of a run. Small packets are sent at once. If sshd allows few sessions at a time, a command waits
+until it gets one. If a host does not answer any more, its connection is ended, and a message says so.
 
-What is put in the place of pyinfra's own functions here works the same for hosts that are reached through others
-(ProxyJump, ProxyCommand).
+The functions here that replace pyinfra's own also work for hosts that are reached through other hosts (ProxyJump,
+ProxyCommand).
 """
 
 from __future__ import annotations
@@ -38,16 +38,18 @@ from operations.engine.run import this_run
 from operations.engine.run_on_host import ConnectionLost
 from plan.engine.terminal_text import line
 
-#: Seconds after which a connection is used again, so that no router between forgets it, and one question is answered.
+#: Seconds between two questions to a server. They also keep the connection in use, so that no router on the way forgets
+#: it.
 PAUSE = 15
-#: As many pauses without an answer are a dead host: 180 s. A cable that is out for 75 s has to be survived, and TCP may
-#: wait as long again before it tries the next time.
+#: If a host gives no answer for so many pauses (180 s), the run gives it up. A cable may be unplugged for 75 s, and TCP
+#: may wait as long again before its next attempt.
 PAUSES = 12
-#: What OpenSSH's own client asks (ServerAliveInterval). A server that does not know it says so, which will do.
+#: The question that OpenSSH's own client asks (ServerAliveInterval). If a server does not know it, it answers that,
+#: which is enough.
 QUESTION = "keepalive@openssh.com"
 
-#: Seconds for which a command waits until sshd takes it, and the same where no other one of ours is under way, for
-#: whose end it could wait. It asks again after so many.
+#: A command waits TURN seconds at most until sshd gives it a session. If no other command of this run is using the
+#: connection, no session will become free, so it waits TURN_ALONE seconds at most. It asks every ASK_AGAIN seconds.
 TURN, TURN_ALONE = 300, 10
 ASK_AGAIN = 0.1
 
@@ -55,23 +57,24 @@ _connect, _open_session, _note_host_key = CONNECT.now(), OPEN_SESSION.now(), NOT
 
 
 def keep_alive() -> None:
-    """Have every connection of this run looked after, from its beginning to its end."""
+    """Use the functions of this module for all connections of this run."""
     CONNECT.put(connect)
-    # What asks something of a host, or sends something to it. tasks/engine/commands.py has put its own function there.
+    # The functions that send something to a host. tasks/engine/commands.py has already replaced RUN_COMMAND, so this
+    # wraps its function.
     for place in (RUN_COMMAND, PUT_FILE, GET_FILE):
         place.put(_told(place.now()))
     NOTE_HOST_KEY.put(remember_key)
     OPEN_SESSION.put(open_session)
-    # paramiko would print each refusal; the last one is told by its error.
+    # paramiko would print each refusal. The error at the end is enough.
     logging.getLogger("paramiko.transport").addFilter(lambda record: "open FAILED" not in record.getMessage())
 
 
 def open_session(transport: Transport, *arguments: Any, **named: Any) -> Channel:
-    """Open a session for one command, when the server takes it.
+    """Open a session for one command, as soon as the server allows it.
 
-    sshd has only so many at a time in one connection (MaxSessions, 10 unless somebody lowered it), and one that has
-    just ended counts for a moment longer. The coordinator's connection is used for all hosts that join at once.
-    Raises SSHException when the server takes none.
+    sshd allows a limited number of sessions in one connection (MaxSessions, 10 by default). A session that has just
+    ended counts for a moment longer. All hosts that join at the same time use the coordinator's connection.
+    Raises SSHException when the server allows no session.
     """
     begun = alone = time.monotonic()
     while True:
@@ -79,7 +82,8 @@ def open_session(transport: Transport, *arguments: Any, **named: Any) -> Channel
             channel: Channel = _open_session(transport, *arguments, **named)
             return channel
         except SSHException as error:
-            # Of two refusals at once paramiko has kept only one's reason.
+            # If two sessions are refused at the same time, paramiko keeps the reason of only one; the other error has
+            # this general text.
             refused = isinstance(error, ChannelException) or str(error) == "Unable to open channel."
             if not refused or not transport.is_active():
                 raise
@@ -94,22 +98,23 @@ def open_session(transport: Transport, *arguments: Any, **named: Any) -> Channel
 
 
 def connect(connector: SSHConnector) -> None:
-    """Connect, and look after the connection from then on."""
+    """Connect, and watch the connection from then on."""
     try:
         _connect(connector)
     except PyinfraError as error:
         step = f"see that `{by_hand(connector.host.name, connector.host.data)}` works from here, with the same key"
-        # What paramiko says when it was put out in the middle of the agent's keys (paramiko/paramiko#1390), or with the
-        # last of them. The key files come after those, and were not tried. PAM ends the connection in the same way.
-        # Where the end comes before paramiko has noted it, pyinfra says "EOF error".
+        # These are paramiko's words when sshd has ended the connection while paramiko tried the keys of the SSH agent
+        # (paramiko/paramiko#1390). Key files come after the agent's keys, so they were not tried. PAM ends a connection
+        # in the same way. If the connection ends before paramiko notices, pyinfra says "EOF error".
         put_out = ("No existing session", "transport shut down or saw EOF", "EOF error")
         if any(words in str(error) for words in put_out):
             step = (
-                "the SSH agent has more keys than sshd lets one try (MaxAuthTries), and none of them is taken: name "
-                "the right one in the host's data, 'ssh_key': '~/.ssh/id_ed25519'; or the key is right and the account "
-                f"may not log in just now, as with /etc/nologin on the host, or when it has expired. Then {step}"
+                "perhaps the SSH agent has more keys than sshd allows in one login (MaxAuthTries), and sshd accepts "
+                "none of the first ones: name the right key in the host's data, 'ssh_key': '~/.ssh/id_ed25519'. Or the "
+                "key is right, but the account may not log in now: there is a file /etc/nologin on the host, or the "
+                f"account has expired. Then {step}"
             )
-        # Python's numbers of errors tell people nothing, least of all None.
+        # Python's error numbers do not help people.
         said = re.sub(r"\[Errno (-?\d+|None)\] ", "", str(error))
         raise type(error)(f"{said}. Next: {step}") from error
     transport = transport_of(connector)
@@ -117,13 +122,14 @@ def connect(connector: SSHConnector) -> None:
         return
     below = socket_of(transport)
     if below is not None and below.family in (socket.AF_INET, socket.AF_INET6):
-        # paramiko leaves Nagle's algorithm on, which costs 40 ms for each remote command.
+        # paramiko leaves Nagle's algorithm on. That costs 40 ms for each remote command.
         below.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     gevent.spawn(watch, transport, PAUSE, PAUSES)
 
 
 def by_hand(name: str, data: Any) -> str:
-    """The command by which a person connects to a host of the inventory, for messages. `data`: what has its words."""
+    """The ssh command with which a person connects to a host of the inventory, for messages. `data`: the host's
+    data."""
     user, port = data.get("ssh_user"), data.get("ssh_port")
     place = str(data.get("ssh_hostname") or name)
     words = ["ssh", *(["-p", str(port)] if port else []), f"{user}@{place}" if user else place]
@@ -131,13 +137,15 @@ def by_hand(name: str, data: Any) -> str:
 
 
 def through_another(connector: Any) -> bool:
-    """Whether a host is reached through another one (ProxyJump, ProxyCommand): it sees that one's address."""
+    """Whether a host is reached through another host (ProxyJump, ProxyCommand). Then it sees the other host's address,
+    not the controller's."""
     transport = transport_of(connector)
     return transport is not None and not isinstance(transport.sock, socket.socket)
 
 
 def socket_of(transport: Transport) -> socket.socket | None:
-    """This computer's end of a connection: through jump hosts that of the first one's. None for a ProxyCommand's."""
+    """The socket of a connection on this computer. With jump hosts, it is the socket to the first jump host. None with
+    a ProxyCommand."""
     below: object = transport.sock
     while isinstance(below, Channel):
         below = below.get_transport().sock
@@ -145,15 +153,16 @@ def socket_of(transport: Transport) -> socket.socket | None:
 
 
 def watch(transport: Transport, pause: float, pauses: int) -> None:
-    """Ask the server for a sign of life every `pause` seconds, and end a connection that gives none `pauses` times.
+    """Ask the server a question every `pause` seconds. If there is no answer for `pauses` pauses, end the connection.
 
-    Without that a host that lost its power is waited for without end: nothing tells this computer's TCP, and behind a
-    jump host TCP cannot know.
+    Without this, the run would wait for ever for a host that lost its power: TCP on this computer does not notice it,
+    and behind a jump host it cannot notice it.
     """
     gevent.sleep(pause)
     while transport.is_active():
         answered = gevent.spawn(transport.global_request, QUESTION)
-        # Counted in pauses: while this whole process stands still (a password is typed), no answer can be read either.
+        # Pauses are counted, not seconds: if this whole process stands still (while somebody types a password), it
+        # cannot read an answer either.
         for _ in range(pauses):
             answered.join(pause)
             if answered.ready():
@@ -167,16 +176,16 @@ def watch(transport: Transport, pause: float, pauses: int) -> None:
 
 
 def remember_key(client: Any, hostname: str, key: Any) -> None:
-    """Keep a server's new key in the file, as pyinfra does, and in what later connections of this run compare with.
+    """Write a server's new key into the file, as pyinfra does, and also add it to the keys that this run knows.
 
-    Otherwise the next connection of this run would not know it, and write the same line once more.
+    Otherwise the next connection of this run would not know the key, and would write the same line again.
     """
     _note_host_key(client, hostname, key)
     know_host_key(client, hostname, key)
 
 
 def _told(way: Any) -> Any:
-    """`way`, with a connection that is lost in the middle of it told as such, and as an error of one kind."""
+    """A function that calls `way`. If the connection is lost meanwhile, it says so, and raises ConnectionLost."""
 
     def told(connector: SSHConnector, *arguments: Any, **named: Any) -> Any:
         try:
@@ -185,9 +194,9 @@ def _told(way: Any) -> Any:
             if isinstance(error, EOFError) or is_lost(connector):
                 _lost(connector, error)
             raise
-        # paramiko gives a command whose connection broke the status -1, and no word about it.
+        # If the connection breaks, paramiko returns the status -1 for the command, and gives no reason.
         if done is False or (isinstance(done, tuple) and not done[0]):
-            # What has read the end of the connection goes on and marks it as ended.
+            # This lets the greenlet that has read the end of the connection mark the connection as ended.
             gevent.sleep(0)
             if is_lost(connector):
                 _lost(connector)
@@ -216,7 +225,7 @@ def _lost(connector: SSHConnector, error: BaseException | None = None) -> NoRetu
 
 
 def at_work(state: Any, host: Any) -> str:
-    """What is being done on a host, for people: its operation, or the part of the run."""
+    """What the run is doing on a host, in words: the name of the operation, or the part of the run."""
     operation = operation_of(host)
     if operation and state.is_executing:
         return f"'{', '.join(names_of(state, operation))}'"
@@ -224,7 +233,7 @@ def at_work(state: Any, host: Any) -> str:
 
 
 def left_behind(state: Any) -> str:
-    """What a run that ends here leaves, in words."""
+    """In words, in which state a run leaves the hosts if it ends now."""
     if is_planning(state):
         return "nothing was changed"
     return "what was done stays, what was begun on a host may go on there, and the next run finishes the rest"

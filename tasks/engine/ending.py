@@ -1,4 +1,4 @@
-"""A run that somebody ends: by Ctrl-C, or as a service is ended."""
+"""The end of a run by Ctrl-C, or by SIGTERM, with which services are ended."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ WAYS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 def end_at_once(state: Any) -> None:
-    """Have Ctrl-C and SIGTERM end the run at once, with status 130 and 143, and with a word about what is left behind.
+    """Make Ctrl-C and SIGTERM end the run at once, with status 130 and 143, and a message about the state of the hosts.
 
-    pyinfra ends with 0, so that `deploy && verify` would go on, and only after a second Ctrl-C while hosts are at work.
+    pyinfra itself would end with status 0, so that `deploy && verify` would go on. While it runs operations, it would
+    end only after a second Ctrl-C.
     """
     terminal = _terminal()
 
     def end(number: int, _: object) -> None:
-        # Nothing here may wait, and nothing of Python's may be in the middle of writing: the signal comes at any time.
+        # os.write, because the signal can come at any time, also while Python's own output is being written. Nothing
+        # here may wait.
         with contextlib.suppress(OSError):
             os.write(2, f"\n--> Ended by {WAYS[signal.Signals(number)]}; {ended(state)}\n".encode())
         if terminal:
-            # A password may have been asked for, which is not shown while it is typed.
+            # Perhaps the run was asking for a password, and the terminal does not show what is typed.
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(0, termios.TCSANOW, terminal)
         os._exit(128 + number)
@@ -37,7 +39,7 @@ def end_at_once(state: Any) -> None:
 
 
 def ended(state: Any) -> str:
-    """What is said of a run that was ended."""
+    """The message about the state in which the ended run leaves the hosts."""
     said = left_behind(state)
     if is_planning(state):
         return said

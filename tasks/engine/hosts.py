@@ -1,4 +1,4 @@
-"""What is known of each host of this run: its part in the house, what it is, its place in the VPN."""
+"""What is known of each host of this run: its roles in the house, its profile, its node in the VPN."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tasks.engine.house import the_house
 
 @dataclass(frozen=True)
 class This:
-    """The host being deployed, and its house."""
+    """The host that is being deployed, its house and its profile."""
 
     house: House
     member: Member
@@ -37,14 +37,15 @@ class This:
 
 
 def this() -> This:
-    """The current host and its house."""
+    """The current host, with its house and its profile."""
     house = the_house()
     return This(house, house.member(host.name), profile_of(host.name))
 
 
 @once_a_run
 def profile_of(name: str) -> Profile:
-    """What a host is, asked once per run, also of one outside --limit; with it goes what else can be asked at first."""
+    """A host's profile, asked once per run, also if the host is outside --limit. All other questions that can be asked
+    at the beginning are asked in the same command."""
     here = inventory.get_host(name)
     ask_together(here, _at_first(the_house().member(name)))
     profile = ask(here, HostProfile)
@@ -53,12 +54,13 @@ def profile_of(name: str) -> Profile:
 
 
 def known_profiles() -> dict[str, Profile]:
-    """What is known of hosts by now, by name: of all that this run is about, when the last of them is checked."""
+    """Host name -> profile, of the hosts that were asked so far. When the last host of the run is checked, these are
+    all hosts of the run."""
     return {str(name): profile for (name,), profile in profile_of.known.items()}
 
 
 def vpn_of(member: Member) -> TailscaleState:
-    """A member's place in the VPN. Raises NotYet while it has none."""
+    """The state of Tailscale on a member that has joined the VPN. Raises NotYet if it has not joined."""
     seen = ask(inventory.get_host(member.name), Tailscale)
     if not seen.joined:
         raise NotYet(f"{member.name} has no VPN address before it has joined")
@@ -66,8 +68,11 @@ def vpn_of(member: Member) -> TailscaleState:
 
 
 def authority_seen(house: House) -> str:
-    """The certificate (PEM) of the house's authority, "" for none. Where the coordinator is in this run, only it is
-    told: it was asked at first."""
+    """The certificate (PEM) of the house's CA, "" for none.
+
+    If the coordinator is in this run, the result is "" for all other hosts: the check of the coordinator is enough, and
+    its answer is known already.
+    """
     coordinator = inventory.get_host(house.coordinator.name)
     if host.name != coordinator.name and state.is_host_in_limit(coordinator):
         return ""

@@ -1,4 +1,4 @@
-"""The house of this run, from its inventory, and which of its hosts the run is about."""
+"""The house of this run, made from its inventory, and which hosts of the house are in the run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class WrongInput(PyinfraError):
 
 @once_a_run
 def the_house() -> House:
-    """The house of the inventory, built and checked once for all hosts. Raises PyinfraError."""
+    """The house of the inventory. It is built and checked once for all hosts. Raises PyinfraError."""
     hosts = entries()
 
     def build() -> House:
@@ -50,7 +50,7 @@ def _check_limit(hosts: list[HostEntry]) -> None:
 
 
 def check_reached() -> None:
-    """Stop before any change when a host of this run could not be reached."""
+    """End the run before any change if a host of this run could not be reached. Raises WrongInput."""
     missing = sorted(str(each.name) for each in hosts_of(state) if not each.connected)
     if missing:
         raise WrongInput(

@@ -1,5 +1,5 @@
-"""The inventory, checked as soon as it has been read: before pyinfra makes something else of it, and before any host is
-reached."""
+"""Check the inventory as soon as it has been read: before pyinfra understands wrong forms in another way, and before
+the run connects to any host."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
 def check_first(file: str, code: Iterable[str]) -> None:
-    """Have this run's inventory checked when it is read, where it is a file. `code` are the files that the run carries
-    out: where one of them is ours, the hosts have to be a house."""
+    """Have this run's inventory checked when it is read, if it is a file. `code` are the files that the run executes:
+    if one of them belongs to this project, the hosts must be a house."""
     house = any(
         path == REPOSITORY / "deploy.py" or path.parent == REPOSITORY / "playbooks"
         for path in (Path(name).resolve() for name in code)
@@ -48,7 +48,7 @@ def check_first(file: str, code: Iterable[str]) -> None:
 
 
 def checked(check: Callable[[], T]) -> T:
-    """What `check` returns. What it refuses ends the run. Raises PyinfraError."""
+    """The result of `check`. If `check` refuses something, the run ends. Raises PyinfraError."""
     try:
         return check()
     except SettingError as error:
@@ -72,7 +72,7 @@ def groups_of(found: Inventory, file: str) -> list[str]:
 
 
 def _own_groups(file: str) -> set[str]:
-    """Groups that pyinfra makes by itself."""
+    """The groups that pyinfra itself adds: "all", and the name of the inventory file."""
     return {"all", Path(file).stem} - set(ROLES)
 
 

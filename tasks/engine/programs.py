@@ -1,5 +1,5 @@
-"""Programs: from the controller's cache, where they are obtained first when they are not there, to what a component
-wants on a host."""
+"""Programs: find them in the controller's cache, obtain them if they are not there, and make them wants of a
+component."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from plan.engine.want import Program, ProgramPart
 from plan.house.house import House
 from tasks.engine.house import WrongInput
 
-#: What follows when the cache does not have what has just been put there.
+#: The next step if a file is missing from the cache right after it was obtained.
 EMPTIED = "Next: run this again, while nobody empties the cache"
 
 
 def program(name: str, cpu: str, house: House, gpu: bool = False) -> Obtained:
-    """A program for a CPU type from the controller's cache, obtained first when it is not there.
+    """A program for a CPU type from the controller's cache. If it is not there, it is obtained first. Raises
+    WrongInput.
 
     `gpu`: with the libraries for graphics cards, which are most of Ollama's size.
     """
@@ -35,7 +36,7 @@ def program(name: str, cpu: str, house: House, gpu: bool = False) -> Obtained:
 def obtain(*arguments: str) -> None:
     """Have `python -m artifacts` put something into the controller's cache. Raises WrongInput when it fails."""
     logger.info(f"--> Obtaining {arguments[-1]}...")
-    # A process of its own: its progress goes straight to the terminal, and gevent has no part in it.
+    # In its own process: so its progress goes directly to the terminal, and gevent does not change how it works.
     done = subprocess.run([sys.executable, "-m", "artifacts", *arguments], stdout=sys.stderr, check=False)
     if done.returncode:
         raise WrongInput(
@@ -45,7 +46,7 @@ def obtain(*arguments: str) -> None:
 
 
 def running_program(unit: str) -> str:
-    """A command that prints which program a unit's main process runs: one that was replaced meanwhile shows here."""
+    """A command that prints which program a unit's main process runs. If the file was replaced since, this shows it."""
     return f"readlink /proc/$(systemctl show --property=MainPID --value {unit})/exe || :"
 
 

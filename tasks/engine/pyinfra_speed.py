@@ -1,4 +1,4 @@
-"""What pyinfra spends without need, spared. docs/speed.md shows each of it alone."""
+"""Save time that pyinfra spends on things that this project does not need. docs/speed.md shows what each one costs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from types import FrameType
 
 from operations.engine.pyinfra_inside import FRAME_INFO, GLOBAL_ARGUMENTS, STACK
 
-#: Python's own number, 700, is for programs that run long and keep little.
+#: Python's default, 700, is meant for programs that run long and keep few objects.
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a frame of the stack is: what pyinfra reads of inspect's Traceback."""
+    """The place of a frame of the stack. These are the two fields of inspect's Traceback that pyinfra reads."""
 
     filename: str
     lineno: int
 
 
 def frames() -> list[tuple[FrameType]]:
-    """The frames of the stack, the latest first, as the first items of inspect's own list."""
+    """The frames of the stack, the latest first, in the form of the list of inspect.stack()."""
     found, frame = [], sys._getframe(1)
     while frame is not None:
         found.append((frame,))
@@ -37,18 +37,18 @@ def place(frame: FrameType) -> Place:
 
 
 def collect_less() -> None:
-    """Have Python look for garbage less often, and not in what stays until the end: all that is loaded by now, and all
-    that is left when it exits."""
+    """Make Python's garbage collection rarer. It also skips objects that stay until the end: those that exist now, and
+    those that exist when Python exits."""
     gc.freeze()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     atexit.register(gc.freeze)
 
 
 def spare() -> None:
-    """Have pyinfra work out no more than once, or not at all, what does not change while it runs."""
-    # The order of operations comes from line numbers in the stack. With them inspect reads the lines of source around
-    # each frame, which nobody looks at, and searches all modules for those of pyinfra's own files.
+    """Make pyinfra compute values that do not change only once, and values that nobody uses not at all."""
+    # pyinfra takes the order of operations from line numbers in the stack. For these, inspect also reads the source
+    # lines around each frame, which nobody uses, and searches all modules for the frame's file.
     STACK.put(frames)
     FRAME_INFO.put(place)
-    # The types of an operation's arguments, worked out again for each one.
+    # pyinfra computes the types of the arguments again for each operation.
     GLOBAL_ARGUMENTS.put(cache(GLOBAL_ARGUMENTS.now()))

@@ -1,5 +1,5 @@
-"""Questions to the person at the terminal: connections are kept while they think, and without a terminal they are told
-what to do instead."""
+"""Questions to the person at the terminal. While the person decides, connections are kept. If there is no terminal, a
+message says what to do instead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from operations.engine.pyinfra_inside import ASK_ABOUT_HOST_KEY, ASK_WHETHER_TO_
 
 
 def ask_well(state: Any, yes: bool) -> None:
-    """Have pyinfra's questions asked by us. `yes`: the run was started with -y."""
+    """Replace pyinfra's questions by those of this module. `yes`: the run was started with -y."""
     ASK_WHETHER_TO_GO_ON.put(lambda: go_on(state))
     ASK_ABOUT_HOST_KEY.put(lambda question: key_is_right(question, yes))
 
@@ -22,8 +22,8 @@ def ask_well(state: Any, yes: bool) -> None:
 def go_on(state: Any) -> str:
     """The answer to "press enter to execute" or "one of more hosts failed, continue?": empty for yes.
 
-    Raises PyinfraError, which ends the run with status 1, where nobody can answer and where the answer is no while
-    nothing was changed: pyinfra would call that a success, and what stands behind `&&` would go on.
+    While planning, it raises PyinfraError if nobody can answer or the answer is no. This ends the run with status 1.
+    pyinfra itself would end with success, and in `deploy && verify` the second command would run.
     """
     planned = is_planning(state)
     try:
@@ -43,7 +43,7 @@ def go_on(state: Any) -> str:
 def key_is_right(question: str, yes: bool) -> str:
     """The answer to "do you want to continue", asked about the key of a host that SSH does not know: a jump host.
 
-    Raises SSHException, which fails that host's connection, where nobody can answer.
+    If nobody can answer, it raises SSHException, so that the connection to that host fails.
     """
     if not yes and sys.stdin.isatty():
         return input(question)
@@ -55,8 +55,8 @@ def key_is_right(question: str, yes: bool) -> str:
 
 
 def _line() -> str:
-    """A line of standard input. Connections are looked after until it is there: a person may take an hour."""
+    """A line of standard input. Until it is there, connections are kept: a person may need an hour to answer."""
     if sys.stdin.isatty():
-        # gevent's, which lets others work; pyinfra has put it in the place of Python's.
+        # This is gevent's select, which lets other greenlets work meanwhile: pyinfra has replaced Python's.
         select.select([sys.stdin], [], [])
     return input()

@@ -1,4 +1,4 @@
-"""Texts for hosts: templates of templates/ filled with values, and files of files/ as they are."""
+"""Texts for hosts: templates from templates/, filled with values, and unchanged files from files/."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENVIRONMENT = jinja2.Environment(
 
 
 def render(template: str, /, **values: object) -> str:
-    """The text of templates/`template` with `values`. Raises jinja2.UndefinedError when one is missing."""
+    """The text of templates/`template`, filled with `values`. Raises jinja2.UndefinedError when a value is missing."""
     return _ENVIRONMENT.get_template(template).render(**values)
 
 

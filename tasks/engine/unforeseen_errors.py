@@ -1,4 +1,4 @@
-"""Errors that nobody has foreseen: one line says what, a file keeps where in the code it came from."""
+"""Unexpected errors: a message of one line says what happened, and a file keeps where in the code it happened."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from plan.engine.errors import AGAIN
 from plan.engine.terminal_text import line
 from tasks.engine.ending import ended
 
-#: In the folder in which the run was started; the name is pyinfra's.
+#: The file is in the folder in which the run was started. pyinfra uses the same name.
 LOG = Path("pyinfra-debug.log")
 
 _execute = CALL_FUNCTION.now()
 
 
 def in_words(state: Any) -> None:
-    """Have every error of this run told in a line, wherever pyinfra or gevent would print a traceback, and the end for
-    want of hosts by their names."""
+    """Show every error of this run as one line, where pyinfra or gevent would print a traceback. If the run ends
+    because hosts have failed, the message names them."""
     CALL_FUNCTION.put(execute)
     TELL_OF_A_FACT.put(unanswered)
     replace_gevents_traceback(background)
@@ -43,13 +43,14 @@ def in_words(state: Any) -> None:
     SHOW_EXPECTED_ERROR.put(lambda self, file=None: (show if raised_by_us(self.exception) else theirs)(self, file))
     # pyinfra says "No hosts remaining!" and "Over 0% of hosts failed (50%)".
     when_hosts_fail(state, failed)
-    # Of an earlier run.
+    # The file may be from an earlier run.
     with contextlib.suppress(OSError):
         LOG.unlink()
 
 
 def execute(command: FunctionCommand, state: State, host: Host, arguments: Any) -> Any:
-    """Carry out an operation's function; what it raises is told on its host's line, and the operation has failed."""
+    """Call an operation's function. If it raises an error, a line with the host's name shows it, and the operation
+    fails."""
     try:
         return _execute(command, state, host, arguments)
     except (NestedOperationError, TimeoutError):
@@ -60,43 +61,45 @@ def execute(command: FunctionCommand, state: State, host: Host, arguments: Any) 
 
 
 def unanswered(host: Host, *_: Any, description: str = "", exception: Exception | None = None) -> None:
-    """A question that a host has not answered, or in another form than is known. pyinfra would tell what Python said of
-    that and not what we say, and the whole question, which names all that a component wants."""
+    """Report that a host has not answered a question, or has answered in an unknown form. pyinfra would print Python's
+    error instead of our message, and the whole question, which can be very long."""
     fact = description.partition(": ")[2].partition(" ")[0]
     said = told(exception) if exception else f"it has not answered {fact}. {AGAIN}"
     logger.error(f"{host.print_prefix}{said}")
 
 
 def background(context: Any, kind: Any, error: Any, trace: Any) -> None:
-    """What ended a greenlet, in the place of gevent's own traceback. Whoever waits for it gets the error as well."""
+    """Keep an unexpected error that has ended a greenlet; gevent would print its traceback. Code that waits for the
+    greenlet gets the error too, and shows it."""
     if isinstance(error, Exception) and not isinstance(error, PyinfraError):
         keep(error)
 
 
 def show(shown: Any, file: Any = None) -> None:
-    """An error that ends the run, in the place of pyinfra's own traceback."""
+    """Show an error that ends the run; pyinfra would print a traceback."""
     logger.error(f"--> {told(shown.exception)}")
 
 
 def failed(state: Any) -> PyinfraError:
-    """What ends a run in which a host has failed, for people."""
+    """The error that ends a run in which hosts have failed. pyinfra's own message does not name the hosts."""
     names = ", ".join(sorted(str(host.name) for host in state.failed_hosts))
     return PyinfraError(f"the run ends for all hosts, because {names} failed, see above; {ended(state)}")
 
 
 def raised_by_us(error: BaseException) -> bool:
-    """Whether our code has raised an error, not pyinfra's or Python's."""
+    """Whether the code of this project has raised an error, and not pyinfra or Python."""
     *_, last = traceback.extract_tb(error.__traceback__)
     return ours(last)
 
 
 def ours(frame: traceback.FrameSummary) -> bool:
-    """Whether this is a line of our code."""
+    """Whether this is a line of this project's code."""
     return "site-packages" not in frame.filename and "/lib/python" not in frame.filename
 
 
 def told(error: BaseException) -> str:
-    """What people read of an error. Ours say everything themselves; of others it is kept where they came from."""
+    """The text of an error for people. An error of this project says everything itself. Of any other error, the
+    traceback is written to LOG."""
     text = "\n".join(map(line, str(error).splitlines()))
     if isinstance(error, PyinfraError) or getattr(error, "next_step", None):
         return text
@@ -108,13 +111,14 @@ def told(error: BaseException) -> str:
         ),
         "",
     )
-    # Python names the file of a syntax error itself.
+    # In the text of a syntax error, Python names the file itself.
     where = "" if isinstance(error, SyntaxError) else where
     return f"{type(error).__name__}: {text}{where}. {keep(error)}"
 
 
 def keep(error: BaseException) -> str:
-    """Write an error's traceback into LOG, for nobody else to read, and say so."""
+    """Write an error's traceback to LOG, which no other account can read. Returns the sentence that says where it
+    is."""
     lines = traceback.format_exception(error)
     try:
         with os.fdopen(os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8") as log:

@@ -109,7 +109,7 @@ def test_more_keys_in_the_agent_than_sshd_lets_one_try(many_keys: None, refusing
     known = tmp_path / "known_hosts"
     known.touch()
     said = refusal(connector(ssh_port=refusing, ssh_allow_agent=True, ssh_known_hosts_file=str(known)))
-    assert "Next: the SSH agent has more keys than sshd lets one try (MaxAuthTries), and none" in said
+    assert "Next: perhaps the SSH agent has more keys than sshd allows in one login (MaxAuthTries)" in said
     # Which of the two it is, sshd does not tell.
     assert "; or the key is right and the account may not log in just now, as with /etc/nologin" in said
     assert "'ssh_key': '~/.ssh/id_ed25519'; or" in said and "Then see that `ssh -p" in said
