@@ -17,7 +17,8 @@ from lab.state import LabError, State, chosen_name, current_lab
 from lab.topology import DEFAULT_NET, DEFAULT_TOPOLOGY, FRESH, TOPOLOGIES, Lab, parse_net, parse_profile
 from plan.engine.errors import SettingError
 
-#: Instead of a number: one that nothing on this machine uses, chosen while no other lab chooses.
+#: This word stands for a number that nothing on this machine uses. It is chosen under a lock, so that no two labs
+#: choose the same one.
 ANY_NET = "free"
 
 
@@ -26,9 +27,9 @@ def arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
         ("prepare", "install what the machine needs, and build the packed root"),
-        ("up", "bring the lab up, or what is missing of it"),
+        ("up", "bring the lab up, or the parts of it that are missing"),
         ("down", "remove the lab and nothing else"),
-        ("status", "say what runs"),
+        ("status", "show which hosts run"),
         ("ssh", "HOST [COMMAND...]: a shell or a command on a host"),
         ("reboot", "HOST: restart a host and wait for it"),
         ("why", "collect journals, rules and states of all hosts, to see why something failed"),
@@ -44,7 +45,7 @@ def arguments() -> argparse.ArgumentParser:
         if name == "up":
             command.add_argument("--net", help="its subnet number N: 10.N.0.0/24, or `free` (default: LAB_NET, or 77)")
             command.add_argument("--topology", help=" or ".join(TOPOLOGIES) + " (default: TOPOLOGY, or single)")
-            command.add_argument("--phone", action="store_true", help="also a person's device that is in no inventory")
+            command.add_argument("--phone", action="store_true", help="add a person's device that is in no inventory")
         if name in ("ssh", "reboot"):
             command.add_argument("host")
         if name == "ssh":
@@ -69,7 +70,7 @@ def main() -> int:
 
 def _do(options: argparse.Namespace) -> int:
     if options.command != "prepare":
-        Lab(options.name)  # refuses a name that is none, before it becomes a path
+        Lab(options.name)  # refuses a wrong name before the name becomes part of a path
     match options.command:
         case "prepare":
             more = BROWSER_PACKAGES if options.browser else ()
@@ -98,7 +99,7 @@ def _do(options: argparse.Namespace) -> int:
 def _why(lab: Lab) -> int:
     state = State.of(lab.name)
     if state.read_lab() is None:
-        print(f"lab {lab.name} is not up. A test that failed has left what it saw below reports/why")
+        print(f"lab {lab.name} is not up. If a test has failed, the state of its hosts is in reports/why")
         return 1
     for found in why.collect(lab, state.directory / "why"):
         console.print(f"{found.host:10} {found.file}", soft_wrap=True, markup=False)
@@ -108,7 +109,7 @@ def _why(lab: Lab) -> int:
 
 
 def _wanted(options: argparse.Namespace, there: Lab | None) -> Lab:
-    # What is not said is as it is: `up` without words repairs a lab, whatever its topology.
+    # Options that are not given keep their value: so `up` without options repairs a lab of any topology.
     net = (options.net if options.net != ANY_NET else "") or os.environ.get("LAB_NET")
     topology = options.topology or os.environ.get("TOPOLOGY")
     profile = _profile(options)

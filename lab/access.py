@@ -1,4 +1,5 @@
-"""Ways into a lab's hosts: SSH with known keys, and the process number to enter a host's namespaces with."""
+"""Two ways into a lab's hosts: SSH with known keys, and the number of a process whose namespaces `nsenter` can
+enter."""
 
 from __future__ import annotations
 
@@ -24,11 +25,10 @@ def run_on(
     name: str | None = None,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a shell text or an argument list on a host over SSH, as root, or as the account of a lived-in host.
+    """Run a shell text or an argument list on a host over SSH: as root, or on a lived-in host as a person's account.
 
-    The lab is `name`, by default the one named by LAB. Returns exit status and both outputs, whatever the
-    status (255 when SSH itself failed). Raises SettingError if that lab is not up, TimeoutExpired after
-    `timeout` seconds.
+    The lab is `name`, by default the one named by LAB. Returns exit status and both outputs, also if the command failed
+    (255 when SSH itself failed). Raises SettingError if that lab is not up, TimeoutExpired after `timeout` seconds.
     """
     text = command if isinstance(command, str) else shlex.join(command)
     return subprocess.run(
@@ -42,7 +42,7 @@ def run_on(
 
 
 def ssh_command(name: str | None = None) -> list[str]:
-    """`ssh -F ...` for a lab; add host and command."""
+    """The words `ssh -F ...` for a lab. The caller adds host and command."""
     name = name or chosen_name()
     config = State.of(name).ssh_config
     if not config.exists():
@@ -51,13 +51,13 @@ def ssh_command(name: str | None = None) -> list[str]:
 
 
 def leader(host: str, name: str | None = None) -> int:
-    """A host's PID 1 as the machine sees it, for `nsenter --target`. LabError if the host does not run."""
+    """The number that a host's PID 1 has on the machine, for `nsenter --target`. LabError if the host does not run."""
     record = State.of(name or chosen_name()).processes(host)
     if "nspawn" in record and record["nspawn"].alive():
         for status in Path("/proc").glob("[0-9]*/status"):
             try:
                 fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-            except OSError:  # ended meanwhile
+            except OSError:  # the process has ended meanwhile
                 continue
             if int(fields["PPid"]) == record["nspawn"].pid and fields["NSpid"].split()[-1:] == ["1"]:
                 return int(fields["Pid"])
@@ -65,7 +65,8 @@ def leader(host: str, name: str | None = None) -> int:
 
 
 def make_keys(lab: Lab, state: State) -> None:
-    """The login key, one host key per host, and known_hosts from them: nothing is trusted on first use."""
+    """Make the login key, a host key for each host, and known_hosts with these. So SSH never has to trust an unknown
+    key."""
     state.host_keys.mkdir(mode=0o700, exist_ok=True)
     _make_key(state.ssh_key, f"lab-{lab.name}")
     lines = []
@@ -74,7 +75,7 @@ def make_keys(lab: Lab, state: State) -> None:
         _make_key(key, host.name)
         kind, public, *_ = key.with_suffix(".pub").read_text().split()
         port = way(lab, host).port
-        # As sshd(8) wants it: a port of its own stands with each name.
+        # The form of sshd(8): if the port is not 22, it stands with each name.
         names = [name if port == 22 else f"[{name}]:{port}" for name in (host.name, str(host.v4), str(host.v6))]
         lines.append(f"{','.join(names)} {kind} {public}\n")
     write_whole(state.known_hosts, "".join(lines))
@@ -87,11 +88,12 @@ def _make_key(path: Path, comment: str) -> None:
 
 
 def write_ssh_config(lab: Lab, state: State) -> None:
-    """For ssh, rsync, testinfra. Shared connections live in a short private folder: socket paths are limited
-    to about 100 characters (unix(7)), and the repository may lie deep."""
+    """Write the ssh configuration of the lab, for ssh, rsync and testinfra. The sockets of shared connections are in a
+    private folder with a short path: a socket's path has about 100 characters at most (unix(7)), and the repository's
+    path may be long."""
     sockets = _sockets(state)
     if sockets is None or not sockets.is_dir():
-        # Not in TMPDIR, which may be long and hold anything.
+        # Not in TMPDIR, because that path may be long and may contain any characters.
         sockets = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
     lines = []
     for host in lab.hosts:
@@ -119,7 +121,7 @@ def write_ssh_config(lab: Lab, state: State) -> None:
 
 
 def close_connections(state: State, host: str | None = None) -> None:
-    """End the shared SSH connections (to one host, or to all with their folder)."""
+    """End the shared SSH connections to one host; or to all hosts, and remove their folder."""
     if host is not None:
         command = ["ssh", "-F", str(state.ssh_config), "-O", "exit", host]
         subprocess.run(command, capture_output=True, check=False)

@@ -1,7 +1,8 @@
-"""A control group for each host, so that hosts keep apart and everything one started can be found again.
+"""A control group for each host, so that hosts are separate, and all processes that a host has started can be found.
 
-Without it nspawn (told not to register, for want of a systemd on the machine) would put all hosts into the
-caller's group, where their systemds meet. It is also how `down` ends stragglers without guessing.
+nspawn does not register its hosts here, because the machine may have no systemd. So without these groups it would put
+all hosts into the caller's group, where their systemds would disturb each other. `down` also uses the groups to end
+exactly those processes that are left.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def _hierarchy(kind: str) -> Path | None:
 
 
 def enter(label: str, part: str, pid: int = 0) -> None:
-    """Move a process, by default the calling one, into the group of a lab's part (a host, say).
+    """Move a process, by default the calling one, into the group of a part of a lab, for example of a host.
 
-    `label` is State.label: unlike the name it is the lab's alone on this machine.
+    `label` is State.label: on this machine no other lab has the same label, while two labs may have the same name.
     """
     root = _hierarchy("cgroup2")
     if root is None:
@@ -38,11 +39,11 @@ def enter(label: str, part: str, pid: int = 0) -> None:
         _pass_on_controllers(place)
     place = place / part
     place.mkdir(exist_ok=True)
-    (place / "cgroup.procs").write_text(str(pid))  # 0 is whoever writes
+    (place / "cgroup.procs").write_text(str(pid))  # 0 stands for the process that writes
 
 
 def _pass_on_controllers(place: Path) -> None:
-    # So that limits on memory and processes work inside the hosts wherever the machine has them to give.
+    # So that limits on memory and processes work inside the hosts, if the machine has these controllers.
     for name in (place / "cgroup.controllers").read_text().split():
         try:
             (place / "cgroup.subtree_control").write_text(f"+{name}")
@@ -51,28 +52,28 @@ def _pass_on_controllers(place: Path) -> None:
 
 
 def members(label: str, part: str = "") -> list[int]:
-    """Every process of a lab, or of one part of it."""
+    """The numbers of all processes of a lab, or of one part of it."""
     found: list[int] = []
     root = _hierarchy("cgroup2")
     for group in _groups(root / TOP / label / part) if root else ():
         try:
             found += [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
-        except OSError:  # the group went away, or is one that holds no processes (threaded)
+        except OSError:  # the group was removed, or is a threaded one, which has no processes
             continue
     return found
 
 
 def any_lab() -> bool:
-    """Whether any lab is left on this machine, of this checkout or another."""
+    """Whether there is still a lab on this machine, of this checkout or of another one."""
     root = _hierarchy("cgroup2")
     return root is not None and (root / TOP).is_dir()
 
 
 def clear(label: str, part: str = "") -> None:
-    """End at once whatever is left of a lab, or of one part of it, and remove its groups (needs Linux 5.14).
+    """End all processes that are left of a lab, or of one part of it, and remove its groups (needs Linux 5.14).
 
-    Groups that held a killed process must not be used again: some kernels then kill every process that
-    systemd starts right into a child group of them.
+    A group with a killed process must not be used again: some kernels then kill every process that systemd starts
+    directly in a child group of it.
     """
     root = _hierarchy("cgroup2")
     if root is not None and members(label, part):
@@ -81,7 +82,8 @@ def clear(label: str, part: str = "") -> None:
         if not members(label, part):
             break
         time.sleep(0.05)
-    for kind in ("cgroup2", "cgroup"):  # on hybrid machines nspawn makes a twin in the name=systemd hierarchy
+    # If the machine has cgroup v1 and v2, nspawn also makes a group of the same name in the hierarchy name=systemd.
+    for kind in ("cgroup2", "cgroup"):
         root = _hierarchy(kind)
         if root is None:
             continue
@@ -91,7 +93,7 @@ def clear(label: str, part: str = "") -> None:
 
 
 def _groups(top: Path) -> list[Path]:
-    """A group and all below it, the deepest first."""
+    """A group and all groups below it, the deepest first."""
     return [Path(folder) for folder, _, _ in os.walk(top, topdown=False)]
 
 

@@ -1,4 +1,4 @@
-"""What distinguishes one host's root from the packed one: pure text, by path."""
+"""The files in which a host's root differs from the packed root: texts, by path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lab.topology import PHONE, WORLD_V4, WORLD_V6, Host, Lab
 
 FILES = Path(__file__).resolve().parent / "files"
 
-# Units that cannot do their work in a container, or would at random moments: apt's own timers hold its lock.
+# Units that do not work in a container, or that work at random moments: apt's timers would hold apt's lock.
 MASKED = (
     "systemd-modules-load.service",
     "systemd-networkd-wait-online.service",
@@ -25,14 +25,15 @@ MASKED = (
 ENABLED = {
     "multi-user.target.wants": (
         "systemd-networkd.service",
-        # Podman's user units wait 90 s for it otherwise.
+        # Without it, Podman's user units wait 90 s.
         "network-online.target",
     ),
     "sockets.target.wants": ("systemd-networkd.socket",),
     "network-online.target.wants": ("lab-online.service",),
 }
 
-# systemd's own wait for the network does not end in a container; the addresses are static, so look for them.
+# In a container, systemd's own wait for the network does not end. The addresses are static, so this unit waits for
+# them.
 ONLINE_UNIT = """\
 [Unit]
 Description=Wait for the lab's addresses
@@ -64,7 +65,8 @@ Restart=on-failure
 WantedBy=multi-user.target
 """
 
-# A router without an uplink: it says "unreachable" at once where silence would cost a timeout each time.
+# The router has no uplink. It answers "unreachable" at once; without an answer, each attempt would take until its time
+# limit.
 ROUTER = """\
 net.ipv4.ip_forward=1
 net.ipv4.icmp_ratelimit=0
@@ -90,10 +92,10 @@ class Guest:
 
 
 def guest(lab: Lab, host: Host, machine_id: str, host_key: tuple[str, str], login: str) -> Guest:
-    """All of a host's own files.
+    """All files that only this host has.
 
-    `machine_id` is 32 hexadecimal digits; `host_key` the private and public half of its SSH key; `login` the
-    public key that may log in as root.
+    `machine_id` is 32 hexadecimal digits. `host_key` is the private and the public half of the host's SSH key. `login`
+    is the public key that may log in as root.
     """
     private, public = host_key
     proxy = f"http://{lab.controller.v4}:{PROXY_PORT}/"
@@ -103,12 +105,12 @@ def guest(lab: Lab, host: Host, machine_id: str, host_key: tuple[str, str], logi
             f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n::1 localhost ip6-localhost ip6-loopback\n",
             0o644,
         ),
-        # As behind a home router, which asks the world: this one knows example.com and nothing else.
+        # As in a home, the router is the name server. The lab's router knows example.com and no other name.
         "etc/resolv.conf": (f"nameserver {lab.router.v4}\n", 0o644),
         "etc/machine-id": (f"{machine_id}\n", 0o444),
         lived_in.NETWORK: (_network(lab, host), 0o644),
         "etc/systemd/system/lab-online.service": (ONLINE_UNIT.format(v6=host.v6), 0o644),
-        # Stopping takes two minutes without these.
+        # Without these two files, stopping a host takes two minutes.
         "etc/systemd/system.conf.d/lab.conf": ("[Manager]\nDefaultTimeoutStopSec=8s\n", 0o644),
         "etc/systemd/system/user@.service.d/lab.conf": ("[Service]\nTimeoutStopSec=5s\n", 0o644),
         "etc/ssh/sshd_config.d/10-lab.conf": (SSHD, 0o644),
@@ -148,18 +150,18 @@ def _network(lab: Lab, host: Host) -> str:
         addresses += [f"{WORLD_V4}/32", f"{WORLD_V6}/128"]
         routes = []
     parts = ["[Match]\nName=host0\n", "[Network]\nDHCP=no\nIPv6AcceptRA=no\n"]
-    # Addresses are given out by this program, so nobody else can have them: no second of probing at boot.
+    # This program gives out the addresses, so no other host can have them. Without probing, a boot takes a second less.
     parts += [f"[Address]\nAddress={a}\nDuplicateAddressDetection=none\n" for a in addresses]
     parts += [f"[Route]\nGateway={gateway}\n" for gateway in routes]
     return "\n".join(parts)
 
 
 def write_guest(root: Path, files: Guest) -> None:
-    """Lay a host's files into its unpacked root."""
+    """Write a host's files into its unpacked root."""
     for name, (text, mode) in files.texts.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A root may hold absolute links; following one here would write to the machine itself.
+        # A root may contain absolute links. Following one here would write to a file of the machine itself.
         if path.is_symlink():
             path.unlink()
         path.touch(mode=0o600)

@@ -1,4 +1,5 @@
-"""The lab's hosts as inventory.py needs them. Data only: cheap, and the same whether the lab is up or not."""
+"""The lab's hosts in the form that inventory.py needs. These are only data, and the same whether the lab is up or
+not."""
 
 from __future__ import annotations
 
@@ -12,15 +13,16 @@ from plan.engine.errors import SettingError
 
 
 class WrongLab(SettingError, PyinfraError):
-    """pyinfra, which runs inventories, shows its own errors without a traceback."""
+    """A SettingError that is also an error of pyinfra: pyinfra runs inventories, and shows its own errors without a
+    traceback."""
 
 
 def lab_host(name: str, **settings: object) -> tuple[str, dict[str, Any]]:
     """One inventory entry for a virtual host of the lab named by LAB (default `demo`), with `settings` of its own.
 
-    The data is what pyinfra's SSH connector wants, plus `lan_addresses` (IPv4, IPv6) and `admin_networks`
-    (where SSH comes from: the controller, one address per family). An inventory names the hosts of its own
-    topology, so any lab host is accepted here, whichever topology is up. Raises SettingError for other names.
+    The data are what pyinfra's SSH connector needs, and `lan_addresses` (IPv4, IPv6) and `admin_networks` (the
+    controller's addresses, from which SSH comes). An inventory names the hosts of its own topology, so a host of any
+    topology is accepted here, also if another topology is up. Raises SettingError for other names.
     """
     if name not in NUMBERS:
         raise WrongLab(
@@ -41,12 +43,13 @@ def lab_host(name: str, **settings: object) -> tuple[str, dict[str, Any]]:
         "ssh_key": str(state.ssh_key),
         "ssh_known_hosts_file": str(state.known_hosts),
         "ssh_strict_host_key_checking": "yes",
-        # The lab's own file also keeps the user's ~/.ssh/config (jump hosts for 10.*, say) out of it.
+        # With the lab's own file, ~/.ssh/config is not read. It could contain, for example, jump hosts for 10.*.
         "ssh_config_file": str(state.ssh_config),
         "ssh_look_for_keys": False,
         "ssh_allow_agent": False,
         "lan_addresses": [str(host.v4), str(host.v6)],
-        # The demo shows the way of a message; a model that fills the machine would only make it long.
+        # The demo shows how a message reaches the model and how the answer comes back. A large model would only make
+        # this slow.
         "ollama_model": "smallest",
         "admin_networks": [f"{lab.controller.v4}/32", f"{lab.controller.v6}/128"],
         **settings,

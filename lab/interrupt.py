@@ -1,17 +1,19 @@
-"""Run pyinfra and cut it off at one of its writing steps, as a closed notebook or a broken line does.
+"""Run pyinfra and interrupt it at one of the steps that change something, as a closed notebook or a broken line would.
 
-Run: python -m lab.interrupt STEP HOW [--but FILE] pyinfra's arguments. STEP counts the commands and uploads of
-operations over all hosts, from 1; facts only read and do not count. Neither do steps that FILE lists, a line "HOW HOST:
-OPERATION #DIGEST" for each. HOW is
+Run: python -m lab.interrupt STEP HOW [--but FILE] pyinfra's arguments. STEP is the number of a step, from 1. The
+commands and uploads of operations are counted, over all hosts. Facts only read, so they are not counted. Steps that
+FILE lists are not counted either; it has a line "HOW HOST: OPERATION #DIGEST" for each. HOW is
 
-during  the controller dies (SIGKILL) shortly after the step has begun; what it began on the host goes on there
-after   the controller dies when the step has ended, before the next begins
-cut     the step dies on the host as well, as if the connection had taken it along
-power   the whole host goes off during the step; `python -m lab up` switches it on again
-off     likewise, but the controller goes on: it has to notice by itself, within seconds here instead of minutes
+during  the controller dies (SIGKILL) shortly after the step has begun; the command on the host goes on
+after   the controller dies when the step has ended, before the next step begins
+cut     the controller dies, and the command on the host is killed too
+power   the whole host is switched off during the step; `python -m lab up` switches it on again
+off     the host is switched off in the same way, but the controller goes on. It must notice by itself that the host is
+        gone; here this takes seconds instead of minutes
 
-The run says what it cuts off, in a line "[interrupted] HOW HOST: OPERATION #DIGEST", where the digest tells steps of
-one operation apart, and dies of SIGKILL, but for "off". One that comes to its end before STEP has pyinfra's own status.
+The run prints which step it interrupts, in a line "[interrupted] HOW HOST: OPERATION #DIGEST". The digest distinguishes
+the steps of one operation. Except with "off", the run then dies of SIGKILL. If a run ends before STEP, its exit status
+is pyinfra's own.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 # isort: off
-# It makes Python's sockets gevent's, which has to be done before anything opens one.
+# This import replaces Python's sockets with gevent's, and must come before any module opens a socket.
 from pyinfra_cli.main import main as pyinfra_main  # type: ignore[import-untyped]
 import gevent
 from pyinfra.api import Host
@@ -40,13 +42,13 @@ from plan.engine.upload_folder import INCOMING
 from tasks.engine import connection
 
 WAYS = ("during", "after", "cut", "power", "off")
-#: Seconds between two questions to a host whether it is there, for "off".
+#: With "off": seconds between two questions to a host whether it is still there.
 PAUSE = 1
-#: Seconds into a step at which it is cut off: a command is at work, an upload has sent something.
+#: A step is interrupted so many seconds after its beginning. Then a command is running, or an upload has sent a part.
 COMMAND_SECONDS = 0.05
 UPLOAD_SECONDS = 0.3
 
-#: Run on a host: end every login session but the one that does it, with all its processes.
+#: A command for a host that ends every login session, with all its processes, except the session that runs the command.
 END_SESSIONS = (
     "mine=$(grep -o 'session-[^/]*[.]scope' /proc/self/cgroup); "
     "for scope in $(systemctl list-units --type=scope --plain --no-legend 'session-*' | cut -d' ' -f1); do "
@@ -62,7 +64,7 @@ class Steps:
         self.count = 0
 
     def at(self, connector: Any, what: object, seconds: float, work: Callable[[], Any]) -> Any:
-        """Do one step, and end the process during or after it when it is the one."""
+        """Do one step. If it is the step to interrupt, end the process during or after it."""
         digest = hashlib.sha256(str(what).encode()).hexdigest()[:6]
         said = f"{self.how} {connector.host.name}: {_operation(connector)} #{digest}"
         self.count += said not in self.but
@@ -75,7 +77,7 @@ class Steps:
             return work()
         finally:
             if mine:
-                # Whatever becomes of the step, nothing else may begin.
+                # Also if the step has failed, no other step may begin.
                 if self.how == "after":
                     self._end(connector.host.name)
                 ending.join()
@@ -84,7 +86,8 @@ class Steps:
         if self.how == "cut":
             subprocess.run(["lab/ssh", host, END_SESSIONS], stdin=subprocess.DEVNULL, capture_output=True, check=False)
         if self.how in ("power", "off"):
-            # Its network first: a host without power says nothing, and the kernel would close its connections.
+            # First its network is cut: a host without power sends nothing, but here the kernel would close its
+            # connections.
             init = leader(host, chosen_name())
             subprocess.run(["nsenter", f"--target={init}", "--net", "ip", "link", "set", "host0", "down"], check=True)
             os.kill(init, signal.SIGKILL)
@@ -93,7 +96,7 @@ class Steps:
 
 
 def _operation(connector: Any) -> str:
-    """The name of the operation at work, or nothing while none is."""
+    """The name of the operation that is running, or "" if none is."""
     operation = pyinfra_inside.operation_of(connector.host)
     return ", ".join(pyinfra_inside.names_of(connector.state, operation)) if operation else ""
 
@@ -108,7 +111,7 @@ def _asked_by_a_fact() -> bool:
 
 
 def interrupt(step: int, how: str, but: Collection[str]) -> None:
-    """Have the process end at that step."""
+    """Make this process end at that step."""
     steps = Steps(step, how, but)
     if how == "off":
         connection.PAUSE = PAUSE

@@ -1,4 +1,4 @@
-"""Bringing a lab up and taking it down. Both can be repeated, and both start from whatever they find."""
+"""Bring a lab up and take it down. Both can be repeated, and both work in any state of the lab."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UNPACK = "unpack"
 
 @contextmanager
 def only_one(state: State) -> Iterator[None]:
-    """Let one `up` or `down` of a lab work at a time."""
+    """Only one `up` or `down` of a lab works at a time; others wait."""
     state.directory.parent.mkdir(exist_ok=True)
     with (state.directory.parent / f"{state.directory.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -40,8 +40,8 @@ def only_one(state: State) -> Iterator[None]:
 
 
 def prepare(*more: str, habits: Collection[str] = ()) -> tuple[machine.Mirrors, Path]:
-    """Debian packages of the machine, `more` among them, and the packed root for hosts with these habits; returns
-    mirrors and root."""
+    """Install the Debian packages that the machine needs, and `more`. Make the packed root for hosts with these habits.
+    Returns mirrors and root."""
     missing = machine.missing_packages((*machine.MACHINE_PACKAGES, *more))
     if missing:
         with stage(f"Debian packages of this machine: {', '.join(missing)}"):
@@ -59,9 +59,9 @@ def prepare(*more: str, habits: Collection[str] = ()) -> tuple[machine.Mirrors, 
 
 
 def up(lab: Lab, any_net: bool = False) -> None:
-    """Bring a lab up, or whatever is missing of it; returns when every host is `running` and answers SSH.
+    """Bring a lab up, or the parts of it that are missing. Returns when every host is `running` and answers SSH.
 
-    With `any_net` the lab's number does not count: it gets one that nothing on this machine uses.
+    With `any_net`, the lab gets a subnet number that nothing on this machine uses, instead of its own.
     """
     state = State.of(lab.name)
     with only_one(state):
@@ -93,7 +93,7 @@ def up(lab: Lab, any_net: bool = False) -> None:
 
 def _refuse_other(lab: Lab, state: State) -> None:
     there = state.read_lab()
-    # A phone may come to a lab that is up.
+    # A phone may be added to a lab that is up.
     if there is not None and replace(there, phone=lab.phone) != lab:
         name = "" if lab.name == "demo" else f"LAB={lab.name} "
         raise SettingError(
@@ -126,7 +126,8 @@ def _unpack(lab: Lab, state: State, host: Host, packed: Path) -> None:
     command = ["tar", "--extract", "--file", str(packed), "--directory", str(part)]
     command += ["--preserve-permissions", "--numeric-owner", "--xattrs", "--xattrs-include=*"]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tar:
-        # So that it does not go on writing when this program is killed and `down` removes the root.
+        # In a group of the lab, `down` can end it. Otherwise, if this program is killed, tar would go on writing while
+        # `down` removes the root.
         cgroups.enter(state.label, UNPACK, tar.pid)
         _, complaint = tar.communicate()
     if tar.returncode:
@@ -137,21 +138,22 @@ def _unpack(lab: Lab, state: State, host: Host, packed: Path) -> None:
     write_guest(part, guest(lab, host, uuid.uuid4().hex, pair, login))
     if host.name == PHONE:
         phone.lay_programs(part)
-    part.rename(root)  # only now: a root that exists is a whole one
+    part.rename(root)  # only now, so that a root that exists is always complete
 
 
 def _supervised(state: State, host: Host) -> bool:
     processes = state.processes(host.name)
     if "supervisor" in processes and processes["supervisor"].alive():
         return True
-    # A host without its supervisor would not come back from a reboot: it is stopped, to be started anew.
+    # Without its supervisor, a host would not start again after a reboot. So it is stopped here and started again.
     _stop(processes.values())
     return False
 
 
 def _start(lab: Lab, state: State, host: Host) -> None:
     def first() -> None:
-        # Between fork and exec: whoever looks from now on finds the supervisor by the number it keeps.
+        # This runs between fork and exec. The number of the process stays the same, so from now on other programs find
+        # the supervisor by it.
         cgroups.enter(state.label, "supervisors")
         state.write_processes(host.name, {"supervisor": Process.of(os.getpid())})
 
@@ -168,7 +170,7 @@ def _start(lab: Lab, state: State, host: Host) -> None:
 
 
 def wait_running(state: State, host: Host, seconds: float = BOOT_SECONDS) -> None:
-    """Wait until a host answers SSH and systemd says `running`; LabError tells what it says instead."""
+    """Wait until a host answers SSH and systemd says `running`. Otherwise LabError says what the host answered."""
     end = time.monotonic() + seconds
     said = ""
     while time.monotonic() < end:
@@ -183,7 +185,7 @@ def wait_running(state: State, host: Host, seconds: float = BOOT_SECONDS) -> Non
             text=True,
             timeout=seconds,
         )
-        # Some shells greet before they answer.
+        # Some shells print a greeting before the answer.
         said = done.stdout.strip().rpartition("\n")[2] or done.stderr.strip()
         if said == "running":
             return
@@ -208,7 +210,7 @@ def _tail(path: Path, lines: int = 25) -> str:
 
 
 def reboot(lab: Lab, name: str) -> None:
-    """Restart a host from inside, as an administrator would, and wait for it."""
+    """Restart a host with a command on the host, as an administrator would, and wait until it runs again."""
     state = State.of(lab.name)
     host = lab.host(name)
     before = state.processes(name).get("nspawn")
@@ -226,7 +228,7 @@ def reboot(lab: Lab, name: str) -> None:
 
 
 def down(name: str) -> list[str]:
-    """Take a lab away, whatever state it is in; returns what could not be removed, one line each."""
+    """Remove a lab, in any state. Returns what could not be removed, one line each."""
     state = State.of(name)
     with only_one(state):
         lab = state.read_lab()
@@ -235,7 +237,7 @@ def down(name: str) -> list[str]:
         with stage(f"lab {name} down") as tell:
             tell("stopping hosts")
             access.close_connections(state)
-            # Supervisors first: they shut their hosts down in order.
+            # The supervisors end first: they shut down their hosts properly.
             recorded = [state.processes(record.stem) for record in state.directory.glob("*.pids")]
             processes = [process for roles in recorded for process in roles.values()]
             _stop(roles["supervisor"] for roles in recorded if "supervisor" in roles)
@@ -258,7 +260,7 @@ def down(name: str) -> list[str]:
 
 
 def _stop(processes: Iterable[Process]) -> None:
-    """End processes we started: asked first, forced after a while."""
+    """End processes that the lab has started: first with SIGTERM, and after a while with SIGKILL."""
     wanted = list(processes)
     for process in wanted:
         process.signal(signal.SIGTERM)
@@ -286,7 +288,7 @@ def _wait(true: Callable[[], bool], seconds: float) -> bool:
 
 
 def _each(hosts: Iterable[Host], work: Callable[[Host], None], tell: Callable[[str], None]) -> None:
-    """Do the same for every host at once; the first error is raised after all have ended."""
+    """Call `work` for all hosts at the same time. After all calls have ended, the first error is raised."""
     hosts = list(hosts)
     with ThreadPoolExecutor(len(hosts)) as pool:
         jobs = {host.name: pool.submit(work, host) for host in hosts}

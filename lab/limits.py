@@ -1,7 +1,7 @@
-"""The machine's limit on inotify instances: 128 per user, and every systemd of every host counts as root's.
+"""The machine's limit on inotify instances: 128 for each user. Those of all hosts count for root.
 
-A lab takes 30 to 60 of them, so the third lab's hosts would fail to boot. Raised while a lab is up, put back by the
-last one to go.
+A lab takes 30 to 60 of them, so the hosts of a third lab would fail to boot. The limit is raised while a lab is up. The
+last lab that is taken down restores it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from pathlib import Path
 
 LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 ENOUGH = 2048
-# Under /run: after a restart of the machine the limit is the machine's own again.
+# In /run, because after a restart the machine has its own limit again.
 BEFORE = Path("/run/private-ai-lab.inotify")
 
 
 def raise_limit() -> None:
-    """Make room for many hosts, and note the machine's own value."""
+    """Raise the limit, and note the machine's own value."""
     found = int(LIMIT.read_text())
     if found < ENOUGH:
         BEFORE.write_text(str(found))
@@ -23,7 +23,7 @@ def raise_limit() -> None:
 
 
 def restore_limit() -> None:
-    """Put the machine's own value back, unless somebody else has set another meanwhile."""
+    """Restore the machine's own value, unless somebody else has set another value meanwhile."""
     if BEFORE.exists():
         if int(LIMIT.read_text()) == ENOUGH:
             LIMIT.write_text(BEFORE.read_text())

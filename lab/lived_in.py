@@ -1,5 +1,7 @@
-"""Hosts as households have them: profile `lived-in`. Each habit is a thing that people or their hosters do to a host
-before the house comes, and has a name of its own, so that it can be tried alone or left out.
+"""The profile `lived-in`: hosts that are set up like hosts that people have used for years.
+
+Each habit is something that people or their hosters do to a host before the house is deployed. Each has a name, so that
+it can be tried alone or left out.
 """
 
 from __future__ import annotations
@@ -9,12 +11,12 @@ from dataclasses import dataclass
 
 from lab.topology import OUTSIDERS, TOPOLOGIES, Host, Lab
 
-#: On top of what a fresh host has.
+#: Packages in addition to those of a fresh host.
 PACKAGES = ("locales", "chrony", "fish", "systemd-resolved")
-#: Debian's minimal root leaves all translations out; these are brought in. German messages are what `german` is for.
+#: Debian's minimal root has no translations. These are added, because the habit `german` needs German messages.
 INCLUDED = ("/usr/share/locale/de/*",)
-#: Commands in the packed root, `$1`: the accounts, and the locale, which takes seconds to make. What a habit needs is
-#: switched on by that habit.
+#: Commands that run when the packed root, `$1`, is made. They make the accounts, and the locale, which takes seconds.
+#: They disable services; the habit that needs a service enables it.
 HOOKS = (
     'chroot "$1" useradd --create-home --shell /bin/bash admin',
     'chroot "$1" useradd --create-home --shell /usr/bin/fish berta',
@@ -22,9 +24,9 @@ HOOKS = (
     'chroot "$1" systemctl disable chrony.service systemd-resolved.service',
 )
 SSH_PORT = 2222
-#: Documentation addresses (RFC 5737 TEST-NET-1): nothing answers.
+#: An address for documentation (RFC 5737, TEST-NET-1), at which nothing answers.
 DEAD_PROXY = "http://192.0.2.9:3128"
-#: What a host calls itself, by its name in the inventory.
+#: Name of a host in the inventory -> the name that the host has itself.
 HOST_NAMES = {"home": "optiplex", "hub": "optiplex", "gate": "nuc", "brain": "tower", "laptop": "debian", "desk": "pc"}
 
 SSHD = "etc/ssh/sshd_config.d/20-lived-in.conf"
@@ -53,7 +55,7 @@ Links = dict[str, str]
 
 @dataclass(frozen=True)
 class Way:
-    """How a person comes in over SSH; `jump` is the host in between, or nothing."""
+    """How a person logs in over SSH. `jump` is the jump host, or ""."""
 
     user: str
     port: int = 22
@@ -61,7 +63,7 @@ class Way:
 
 
 def lives(lab: Lab, host: Host, habit: str) -> bool:
-    """Whether a host has a habit. `stranger`, `internet` and `phone` are nobody's household."""
+    """Whether a host has a habit. `stranger`, `internet` and `phone` have none: they do not belong to the house."""
     house = TOPOLOGIES[lab.topology]
     if habit not in lab.habits or host.name not in house:
         return False
@@ -75,7 +77,7 @@ def lives(lab: Lab, host: Host, habit: str) -> bool:
 
 
 def way(lab: Lab, host: Host) -> Way:
-    """How the controller comes into a host of this lab."""
+    """How the controller logs in on a host of this lab."""
     person = "berta" if lives(lab, host, "fish") else "admin"
     user = person if lives(lab, host, "admin") else "root"
     port = SSH_PORT if lives(lab, host, "ssh-port") else 22
@@ -83,12 +85,13 @@ def way(lab: Lab, host: Host) -> Way:
 
 
 def host_name(lab: Lab, host: Host) -> str:
-    """What a host calls itself."""
+    """The name that a host has itself, which may differ from its name in the inventory."""
     return HOST_NAMES[host.name] if lives(lab, host, "host-name") else host.name
 
 
 def furnish(lab: Lab, host: Host, login: str, proxy: str, texts: Texts, links: Links) -> None:
-    """Put the habits of a host into its files. `login` is the public key that may log in, `proxy` apt's proxy."""
+    """Change the files of a host according to its habits. `login` is the public key that may log in, `proxy` apt's
+    proxy."""
     for habit in lab.habits:
         if lives(lab, host, habit):
             more, others = _habit(habit, lab, host, login, proxy)
@@ -154,7 +157,8 @@ def _habit(habit: str, lab: Lab, host: Host, login: str, proxy: str) -> tuple[Te
                 "etc/apt/apt.conf.d/30detectproxy": (setting, 0o644),
             }, {}
         case "chrony":
-            # The clock is the machine's; -x keeps chronyd from setting it, and its unit asks for the right to.
+            # All hosts have the machine's clock. With -x chronyd does not set it. Its unit would not start without the
+            # right to set the clock, so that condition is removed.
             return (
                 {
                     "etc/default/chrony": ('DAEMON_OPTS="-F 1 -x"\n', 0o644),
@@ -163,15 +167,15 @@ def _habit(habit: str, lab: Lab, host: Host, login: str, proxy: str) -> tuple[Te
                 {f"{SYSTEM}/multi-user.target.wants/chrony.service": "/usr/lib/systemd/system/chrony.service"},
             )
         case "umask":
-            # Read by pam_umask(8), which Debian calls for each session.
+            # pam_umask(8) reads this file. Debian calls it for each session.
             return text("etc/default/login", "UMASK=077\n")
-        case _:  # host names, login shells and the router are not files of their own
+        case _:  # these habits change no files here: host names, login shells and the router are handled elsewhere
             return {}, {}
 
 
 _RESOLVED = ("sysinit.target.wants/systemd-resolved.service", "dbus-org.freedesktop.resolve1.service")
 
-#: Habits that not every host of the house has: the first server, or the laptop.
+#: Habits that only one host of the house has: the first server, or the laptop.
 WHERE: Mapping[str, str] = {
     "ssh-port": "server",
     "chrony": "server",

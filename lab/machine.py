@@ -1,4 +1,4 @@
-"""What the machine that carries the lab must have: Debian packages, and the root that hosts are made from."""
+"""What the machine on which the lab runs must have: Debian packages, and the packed root from which hosts are made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from artifacts import cache as artifacts_cache
 from lab.state import LabError
 from plan.engine.errors import SettingError
 
-# nspawn, the root's builder, bridge rules, package proxy; the rest is on nearly every Debian already.
+# For nspawn, building the root, the bridge's rules and the package proxy. Nearly every Debian has the rest already.
 MACHINE_PACKAGES = (
     "systemd-container",
     "mmdebstrap",
@@ -29,11 +29,12 @@ MACHINE_PACKAGES = (
     "mount",
 )
 
-# What the tests of pages need on top: a browser with icons and a certificate store, readers of PDF and of QR codes.
-# About 430 MB, so not for the demo.
+# What the tests of web pages need in addition: a browser with icons and a certificate store, and readers of PDF and of
+# QR codes. These take about 430 MB, so the demo does not install them.
 BROWSER_PACKAGES = ("chromium", "libnss3-tools", "fonts-noto-color-emoji", "poppler-utils", "zbar-tools")
 
-# What a freshly installed server has. Anything else the deployment must bring itself, and so it is tested.
+# The packages of a freshly installed server. The deployment must install all others itself, and so the tests show that
+# it does.
 ROOT_PACKAGES = (
     "systemd",
     "systemd-sysv",
@@ -53,7 +54,8 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Mirrors:
-    """Where this machine gets Debian from: URLs of the main archive and, if it has one, of security."""
+    """From where this machine gets Debian: the URL of the main archive and, if there is one, of the security
+    archive."""
 
     main: str
     security: str | None
@@ -63,7 +65,7 @@ class Mirrors:
         return (self.main, self.security) if self.security else (self.main,)
 
     def sources(self, suite: str) -> tuple[str, ...]:
-        """apt's one-line entries for a suite and its updates."""
+        """The lines of apt's sources for a suite and its updates."""
         lines = [f"deb {self.main} {suite} main", f"deb {self.main} {suite}-updates main"]
         if self.security:
             lines.append(f"deb {self.security} {suite}-security main")
@@ -71,10 +73,10 @@ class Mirrors:
 
 
 def parse_mirrors(listing: str, codename: str) -> Mirrors:
-    """Debian's URLs out of `apt-get indextargets`, one line `RELEASE COMPONENT URL` per index.
+    """Debian's URLs from the output of `apt-get indextargets`, which has a line `RELEASE COMPONENT URL` for each index.
 
-    Other people's repositories have other releases or components. SettingError if there is no such line, or
-    if the URL is not HTTP: hosts without an uplink get packages through an HTTP proxy.
+    The repositories of other projects have other releases or components, so they are not taken. SettingError if no line
+    fits, or if the URL is not HTTP: the hosts have no uplink, and get packages through an HTTP proxy.
     """
     found: dict[str, str] = {}
     for line in listing.splitlines():
@@ -92,7 +94,7 @@ def parse_mirrors(listing: str, codename: str) -> Mirrors:
     for url in mirrors.urls:
         if not re.match(r"https?://[^/@]+", url):
             raise SettingError(
-                "apt sources of this machine", url, "http:// or https://", "name a mirror by its URL there"
+                "apt sources of this machine", url, "http:// or https://", "write the URL of a mirror there"
             )
     return mirrors
 
@@ -127,7 +129,7 @@ def missing_packages(wanted: tuple[str, ...]) -> list[str]:
 
 
 def install(packages: list[str]) -> None:
-    """Install Debian packages on this machine; apt's own progress goes to the terminal."""
+    """Install Debian packages on this machine. apt prints its own progress to the terminal."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         done = subprocess.run(["apt-get", "-q", *command], env=environment, stdin=subprocess.DEVNULL)
@@ -137,16 +139,17 @@ def install(packages: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what is in the root; its hash is the root's name, so a change makes a new one."""
+    """Everything that decides what is in the packed root. Its hash is part of the root's name, so that a changed recipe
+    makes a new root."""
 
     suite: str
     packages: tuple[str, ...]
     sources: tuple[str, ...]
-    # Nobody reads manuals in a virtual host: half the size, so half the time to unpack.
+    # Nobody reads manuals on a virtual host. Without these files, size and time to unpack are half.
     excluded: tuple[str, ...] = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
     included: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
-    # Every host gets its own keys and its own identity.
+    # These are removed, because every host gets keys and an identity of its own.
     removed: tuple[str, ...] = ("/etc/ssh/ssh_host_*", "/etc/machine-id", "/etc/hostname", "/etc/resolv.conf")
 
     @property
@@ -166,7 +169,7 @@ class Recipe:
             "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
             f"--include={','.join(self.packages)}",
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in self.excluded),
-            # The last rule that fits is the one that counts (dpkg(1)).
+            # These come after the excludes: the last rule that matches decides (dpkg(1)).
             *(f"--dpkgopt=path-include={pattern}" for pattern in self.included),
             *(f"--customize-hook={hook}" for hook in self.hooks),
             f"--customize-hook=rm -f {remove}",
@@ -181,13 +184,13 @@ def cache() -> Path:
 
 
 def build_root(recipe: Recipe, tell: Tell) -> Path:
-    """The packed root, from the cache or built now (a minute and a half); only a whole one gets its name."""
+    """The packed root, from the cache or built now (a minute and a half). It gets its name only when it is complete."""
     target = cache() / recipe.name
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / "lock").open("w") as lock:
-        # Two labs that come up at once build it once.
+        # If two labs are brought up at the same time, only one of them builds it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.exists():
             return target

@@ -1,4 +1,5 @@
-"""The lab's network: a namespace without uplink, a bridge in it, and one leg for the controller."""
+"""The lab's network: a network namespace without uplink, a bridge in it, and an interface for the controller (its
+leg)."""
 
 from __future__ import annotations
 
@@ -19,18 +20,19 @@ BRIDGE = "lab0"
 CONTROLLER_PORT = "ctl"  # the bridge's end of the controller's leg
 PROXY_PORT = 8888
 ROUTES = ("route", "show", "table", "all")
-#: Where a lab that asks for any free network looks; DEFAULT_NET and its neighbours are left to people.
+#: The subnet numbers for labs that ask for any free network. DEFAULT_NET and the numbers near it are left to people.
 FREE = range(81, 200)
-#: Under /run, and so the same for every checkout on this machine, and gone with its labs at a restart.
+#: In /run: so all checkouts on this machine use the same lock, and it is gone after a restart, like the labs.
 LOCK = Path("/run/private-ai-lab.networks")
 
 
 def rules(lab: Lab) -> str:
-    """What may cross from the hosts to the machine they run on, as nft's text.
+    """The nftables rules for packets from the hosts to the machine on which they run.
 
-    Replies, and packages through the proxy; nothing else. Written without connection tracking and without
-    reject, which the bridge family lacks on many kernels: an opening TCP packet passes to the proxy only, a
-    UDP packet passes only if the controller asked that very port within the last minute.
+    Only replies, and connections to the package proxy, are allowed. The rules use neither connection tracking nor
+    reject, because many kernels do not have them for bridges. Instead, the first packet of a TCP connection may go to
+    the proxy only. A UDP packet is allowed only if the controller has sent a packet from that port within the last
+    minute.
     """
     controller = lab.controller
     return f"""\
@@ -75,26 +77,26 @@ table bridge lab {{
 
 
 def is_up(state: State) -> bool:
-    """Whether the lab's namespace stands."""
+    """Whether the lab's network namespace exists."""
     return str(state.namespace) in mounts_below(state.directory)
 
 
 def inside(state: State, *command: str) -> list[str]:
-    """That command, run in the lab's network.
+    """The words that run a command in the lab's network.
 
-    Not `ip netns exec`: it mounts a new /sys, in which nspawn does not find the control groups.
+    `ip netns exec` would not do: it mounts a new /sys, in which nspawn does not find the control groups.
     """
     return ["nsenter", f"--net={state.namespace}", *command]
 
 
 def bring_up(lab: Lab, state: State) -> None:
-    """Make namespace, bridge, leg and rules, or what is missing of them."""
+    """Make namespace, bridge, leg and rules, or those that are missing."""
     if not is_up(state):
         state.namespace.touch()
         _run(["unshare", f"--net={state.namespace}", "true"])
     links = {link["ifname"] for link in json.loads(_run(inside(state, "ip", "-j", "link")))}
     if BRIDGE not in links:
-        # No spanning tree wait, and no multicast snooping: it loses neighbour discovery on quiet bridges.
+        # No wait for the spanning tree. No multicast snooping, because with it quiet bridges lose neighbour discovery.
         options = ["forward_delay", "0", "mcast_snooping", "0"]
         _run(inside(state, "ip", "link", "add", BRIDGE, "type", "bridge", *options))
         _run(inside(state, "ip", "link", "set", BRIDGE, "addrgenmode", "none", "up"))
@@ -119,7 +121,7 @@ def _add_leg(lab: Lab, state: State) -> None:
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Let one lab of this machine take its network at a time: two that look at the same moment both find it free."""
+    """Only one lab of this machine takes its network at a time. Otherwise two labs could find the same network free."""
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -128,7 +130,7 @@ def one_at_a_time() -> Iterator[None]:
 def free_net() -> int:
     """The first subnet number from FREE whose networks this machine does not use. LabError if there is none.
 
-    It stays free until it is taken only inside of one_at_a_time().
+    Call it, and take the network, inside of one_at_a_time(): otherwise another lab may take the network first.
     """
     used = _routes()
     for number in FREE:
@@ -165,7 +167,7 @@ def refuse_clash(lab: Lab, state: State) -> None:
 
 
 def take_down(lab: Lab, state: State) -> None:
-    """Remove leg, bridge and namespace; what does not exist is passed over."""
+    """Remove leg, bridge and namespace, as far as they exist."""
     if leg_exists(lab, state):
         _run(["ip", "link", "delete", lab.interface])
     while is_up(state):
@@ -173,7 +175,7 @@ def take_down(lab: Lab, state: State) -> None:
 
 
 def leg_exists(lab: Lab, state: State) -> bool:
-    """Whether this lab's leg stands; another program's interface of the same name is not ours."""
+    """Whether this lab's leg exists. An interface of the same name that another program has made does not count."""
     try:
         return Path(f"/sys/class/net/{lab.interface}/ifalias").read_text().strip() == _alias(state)
     except FileNotFoundError:
@@ -183,7 +185,7 @@ def leg_exists(lab: Lab, state: State) -> bool:
 def mounts_below(directory: Path) -> list[str]:
     """Mount points at or under a directory, the deepest first."""
     lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").rstrip("\n").split("\n")
-    # Blanks and backslashes in paths are written as \040 and \134, all other letters as they are.
+    # In this file, spaces and backslashes in paths are written as \040 and \134. Other characters are not changed.
     points = [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split(" ")[4]) for line in lines]
     return sorted((p for p in points if Path(p).is_relative_to(directory)), reverse=True)
 

@@ -1,6 +1,6 @@
-"""The `phone`: a person's device as it comes, with a stock Tailscale that nobody has told anything.
+"""The `phone`: a person's new device, with Tailscale as its package installs it.
 
-It knows nothing of the house: no name, no CA, no key, none of the deployment's settings for Tailscale.
+The device knows nothing of the house: no name, no CA, no key, and none of the deployment's settings for Tailscale.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from artifacts.packages import this_cpu
 from artifacts.store import find_program
 from lab.state import LabError
 
-# What Tailscale's own Debian package says, in the parts that matter on a host without a desktop.
+# The unit of Tailscale's own Debian package, without the parts that only matter on a desktop.
 UNIT = """\
 [Unit]
 Description=Tailscale node agent
@@ -35,13 +35,13 @@ CacheDirectory=tailscale
 WantedBy=multi-user.target
 """
 _UNIT_FILE = "usr/lib/systemd/system/tailscaled.service"
-#: Like those of lab.guest.Guest.
+#: In the form of lab.guest.Guest.
 TEXTS = {_UNIT_FILE: (UNIT, 0o644), "etc/default/tailscaled": ('PORT="41641"\nFLAGS=""\n', 0o644)}
 LINKS = {"etc/systemd/system/multi-user.target.wants/tailscaled.service": f"/{_UNIT_FILE}"}
 
 
 def lay_programs(root: Path) -> None:
-    """Copy Tailscale's programs from the cache to where its Debian package has them. LabError if they are not there."""
+    """Copy Tailscale's programs from the cache to the paths of its Debian package. LabError if the cache has none."""
     found = find_program("tailscale", this_cpu(), "auto")
     if found is None:
         raise LabError("tailscale is not in the cache, and a phone needs it. Next: `lab/prepare`, then this again")

@@ -1,4 +1,4 @@
-"""Shows what is being done and how long it took: alive on a terminal, plain lines in a log."""
+"""Shows what is being done and how long it took: on a terminal in a line that changes, in a log in plain lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ QUIET_SECONDS = 10
 
 @contextmanager
 def stage(title: str) -> Iterator[Callable[[str], None]]:
-    """Time a stage; the yielded function tells what it is at. Repeats itself now and then while nothing is told."""
+    """Show and time a stage. Call the yielded function with what the stage is doing now. If there is no news, the last
+    line is repeated from time to time."""
     begin = time.monotonic()
     told = ""
     news = threading.Event()
@@ -39,7 +40,7 @@ def stage(title: str) -> Iterator[Callable[[str], None]]:
             console.print(line, soft_wrap=True)
 
     def repeat() -> None:
-        # On a terminal the seconds run; in a log a line now and then says that it lives.
+        # On a terminal the seconds are counted. In a log, a line from time to time shows that the program still works.
         while not over.is_set():
             if not news.wait(1 if console.is_terminal else QUIET_SECONDS) and not over.is_set():
                 show(f"  {told} ({seconds()})" if told else f"  ({seconds()})")

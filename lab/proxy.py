@@ -1,4 +1,5 @@
-"""The package proxy: tinyproxy on the controller's leg, for the lab's hosts, to the Debian mirror only."""
+"""The package proxy: tinyproxy at the controller's addresses in the lab. It lets the lab's hosts reach the Debian
+mirror only."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ from lab.topology import Lab
 
 
 def configuration(lab: Lab, mirrors: Mirrors, filter_file: str, upstream: str = "") -> str:
-    """tinyproxy.conf(5). `upstream` is the machine's own proxy as HOST:PORT, if apt uses one here."""
+    """The text of tinyproxy.conf(5). `upstream` is the machine's own proxy as HOST:PORT, if apt uses one here."""
     tls = any(url.startswith("https:") for url in mirrors.urls)
     lines = [
-        # The filter is read before the rights are dropped.
+        # tinyproxy reads the filter while it is still root, so `nobody` need not be able to read that file.
         "User nobody",
         "Group nogroup",
         f"Port {PROXY_PORT}",
@@ -35,7 +36,7 @@ def configuration(lab: Lab, mirrors: Mirrors, filter_file: str, upstream: str = 
         "FilterDefaultDeny Yes",
         "FilterType ere",
         "FilterURLs On",
-        # 0 refuses CONNECT altogether.
+        # With 0, tinyproxy refuses every CONNECT.
         f"ConnectPort {443 if tls else 0}",
     ]
     if upstream:
@@ -44,7 +45,7 @@ def configuration(lab: Lab, mirrors: Mirrors, filter_file: str, upstream: str = 
 
 
 def filters(mirrors: Mirrors) -> str:
-    """One regular expression per line for what may be asked: the mirror's archives, nothing beside them."""
+    """The addresses that hosts may ask for: a regular expression per line, for the mirror's archives only."""
     lines = []
     for url in sorted(mirrors.urls):
         parts = urlsplit(url)
@@ -52,12 +53,12 @@ def filters(mirrors: Mirrors) -> str:
             lines.append(f"^{re.escape(parts.netloc)}:443$")
         else:
             lines.append(f"^{re.escape(url)}/")
-    # Python escapes what needs no escape; POSIX expressions do not know an escaped minus or slash.
+    # Python also escapes characters that need no escape. POSIX expressions do not allow an escaped minus or slash.
     return "\n".join(lines).replace("\\-", "-").replace("\\/", "/") + "\n"
 
 
 def start(lab: Lab, state: State, mirrors: Mirrors) -> None:
-    """Start the proxy unless it runs; returns when it accepts connections."""
+    """Start the proxy if it does not run. Returns when it accepts connections."""
     if all(process.alive() for process in state.processes("proxy").values()) and state.processes("proxy"):
         return
     filter_file = state.directory / "proxy.filter"

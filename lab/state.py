@@ -1,7 +1,7 @@
 """Where a lab keeps its files, and how it remembers its processes.
 
-Everything of a lab lies in `.lab/NAME/` under the repository and goes away with it. A process is remembered
-by its number and its start time, because numbers are given out again and `down` must never end a stranger.
+All files of a lab are in `.lab/NAME/` in the repository. A process is remembered by its number and its start time. The
+number alone is not enough, because the kernel uses numbers again, and `down` must never end another program's process.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class LabError(RuntimeError):
-    """Something went wrong while working on a lab; the text says what and what to do."""
+    """Something went wrong while working on a lab. The text says what happened and what to do."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process that cannot be taken for another: start time in clock ticks after boot (proc(5))."""
+    """A process that cannot be confused with another one. `start` is its start time in clock ticks after boot
+    (proc(5))."""
 
     pid: int
     start: int
@@ -41,7 +42,7 @@ class Process:
         return start == self.start and state not in "ZX"
 
     def signal(self, number: int) -> None:
-        """Send a signal if this very process still lives."""
+        """Send a signal, but only if exactly this process still runs."""
         if self.alive():
             try:
                 os.kill(self.pid, number)
@@ -50,7 +51,7 @@ class Process:
 
 
 def _stat(pid: int) -> tuple[str, int]:
-    # The command name in field 2 may hold spaces and brackets: read on from the last bracket.
+    # The command name in field 2 may contain spaces and brackets, so the other fields are those after the last bracket.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return fields[0], int(fields[19])
 
@@ -67,7 +68,7 @@ class State:
 
     @property
     def label(self) -> str:
-        """What this lab's things are called on the machine: another checkout may have a lab of the same name."""
+        """A name for this lab that is unique on the machine: another checkout may have a lab of the same name."""
         return f"{self.directory.name}-{hashlib.sha256(str(self.directory).encode()).hexdigest()[:8]}"
 
     @property
@@ -88,7 +89,7 @@ class State:
 
     @property
     def namespace(self) -> Path:
-        """The file that holds the lab's network namespace (an nsfs mount while the lab is up)."""
+        """The file of the lab's network namespace. While the lab is up, it is an nsfs mount."""
         return self.directory / "network"
 
     @property
@@ -113,7 +114,7 @@ class State:
         write_whole(self.record(what), text)
 
     def processes(self, what: str) -> dict[str, Process]:
-        """What was started for a host (`supervisor`, `nspawn`) or for the `proxy`; empty if nothing."""
+        """Role -> process, for a host (`supervisor`, `nspawn`) or for the `proxy`. Empty if none was started."""
         try:
             found: dict[str, dict[str, int]] = json.loads(self.record(what).read_text())
         except (FileNotFoundError, ValueError):
@@ -133,7 +134,7 @@ class State:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write so that a reader sees the old text or the new one, never half of it."""
+    """Write a file in such a way that a reader sees either the old or the new text, and never a part of it."""
     part = path.with_name(path.name + ".part")
     part.write_text(text)
     part.rename(path)
@@ -144,8 +145,9 @@ def chosen_name() -> str:
 
 
 def current_lab(name: str | None = None) -> Lab:
-    """The lab of that name (default: LAB, else `demo`): as it was brought up, else as it would be."""
-    # Before it becomes a path.
+    """The lab of that name (default: LAB, else `demo`). If it is up, it is the lab as it was brought up; otherwise the
+    lab as `up` would make it."""
+    # Lab() checks the name before it becomes part of a path.
     name = Lab(name or chosen_name()).name
     return State.of(name).read_lab() or Lab(
         name,

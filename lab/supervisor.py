@@ -1,7 +1,7 @@
-"""Runs one host and starts it again when it reboots. Usage: python -m lab.supervisor LAB HOST
+"""Runs one host, and starts it again when it reboots. Usage: python -m lab.supervisor LAB HOST
 
-systemd-nspawn ends with exit status 133 when its host reboots, and expects to be started again; any other
-status is a stop. SIGTERM shuts the host down and ends this process.
+When a host reboots, systemd-nspawn ends with exit status 133 and must be started again. With any other status, the host
+has stopped. SIGTERM shuts the host down and ends this process.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ REBOOT = 133
 
 
 def machine(state: State, host: Host) -> str:
-    """nspawn's name for a host: two labs may both have a `laptop`. At most 12 characters, because `vb-` and
-    this name together name its port on the bridge."""
+    """nspawn's name for a host, which also says the lab, because two labs may both have a `laptop`. It has 12
+    characters at most: `vb-` and this name are the name of the host's port on the bridge."""
     return f"{host.name}-{state.label[-3:]}"
 
 
 def nspawn(lab: Lab, state: State, host: Host) -> list[str]:
     """The command line that runs a host.
 
-    All capabilities but one, and all system calls: the host is to be a whole server, with its own nftables, containers
-    and VPN. It is kept apart from the network by the namespace, not from its machine's root. The clock is the
-    machine's: a host that sets its own time zone (`timedatectl set-timezone`) could shift it by hours for everybody.
+    The host has all capabilities except one, and may use all system calls, because it must work as a complete server
+    with its own nftables, containers and VPN. The namespace separates it from the network. Nothing protects the machine
+    from root on the host. The capability that it does not have is setting the clock: all hosts have the machine's
+    clock, and `timedatectl set-timezone` on a host could shift it by hours for everybody.
     """
     return inside(
         state,
@@ -48,7 +49,7 @@ def nspawn(lab: Lab, state: State, host: Host) -> list[str]:
         "--capability=all",
         "--drop-capability=CAP_SYS_TIME",
         "--system-call-filter=@known",
-        # Nodes of the lab's own with the usual modes, where the machine's may be for root alone.
+        # Device nodes of the lab, with the usual modes. Those of the machine may be usable by root only.
         f"--bind={state.devices}/tun:/dev/net/tun",
         f"--bind={state.devices}/fuse:/dev/fuse",
         "--resolv-conf=off",
@@ -74,7 +75,7 @@ def main(lab_name: str, host_name: str) -> int:
             child.terminate()
 
     signal.signal(signal.SIGTERM, stop)
-    # After a crash of nspawn the host's processes and its port on the bridge may still be there.
+    # After a crash of nspawn, the host's processes and its port on the bridge may still exist.
     cgroups.clear(state.label, host.name)
     port = inside(state, "ip", "link", "delete", f"vb-{machine(state, host)}")
     subprocess.run(port, capture_output=True, check=False)
@@ -89,13 +90,13 @@ def main(lab_name: str, host_name: str) -> int:
                 env={
                     **os.environ,
                     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
-                    # Where /tmp is in the host's own fstab, nspawn leaves it to the host.
+                    # If the host mounts /tmp by its own fstab, nspawn must not mount it.
                     "SYSTEMD_NSPAWN_TMPFS_TMP": str(int(not lives(lab, host, "small-tmp"))),
                 },
                 preexec_fn=lambda: cgroups.enter(state.label, host.name),
             )
             state.write_processes(host_name, {"supervisor": Process.of(os.getpid()), "nspawn": Process.of(child.pid)})
-            if stopping:  # the signal came between the start and the line above
+            if stopping:  # SIGTERM came between the start of nspawn and the assignment to `child`
                 child.terminate()
             status = child.wait()
             console.write(f"[lab] nspawn ended with status {status}\n".encode())

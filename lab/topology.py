@@ -1,8 +1,8 @@
-"""What a lab is made of: hosts and addresses. Pure data, no host is touched.
+"""The hosts and addresses of a lab. These are only data; no host is touched.
 
-A lab is one LAN, `10.N.0.0/24` and a unique local IPv6 network, with the hosts of a house, a `stranger` on
-the same LAN and an `internet` host that stands for the rest of the world behind the default route. N is the
-lab's subnet number, so labs with different names and numbers run beside each other.
+A lab is one LAN, with the IPv4 network `10.N.0.0/24` and a unique local IPv6 network. On it are the hosts of a house, a
+`stranger`, and an `internet` host, which is the default route and stands for the rest of the world. N is the lab's
+subnet number. Labs with different names and numbers can run at the same time.
 """
 
 from __future__ import annotations
@@ -17,38 +17,39 @@ DEFAULT_NAME = "demo"
 DEFAULT_NET = 77
 DEFAULT_TOPOLOGY = "single"
 
-# Who is in the house. The same names stand in the inventory files.
+# Topology -> the hosts of the house. The inventory files have the same names.
 TOPOLOGIES: dict[str, tuple[str, ...]] = {
     "single": ("home", "laptop"),
     "split": ("hub", "gate", "brain", "laptop"),
     "pair": ("home", "gate", "laptop", "desk"),
 }
-# Who is not, and stands in every lab.
+# Hosts that do not belong to the house. Every lab has them.
 OUTSIDERS = ("stranger", "internet")
-# A person's device as it comes, in no inventory. It is brought up when it is asked for.
+# A person's new device, which is in no inventory. A lab has it only with `up --phone`.
 PHONE = "phone"
 
-#: What people and hosters do to a host before the house comes (lab/lived_in.py): the habits of profile `lived-in`.
+#: The habits of the profile `lived-in`: what people and hosters do to a host before the house is deployed
+#: (lab/lived_in.py).
 HABITS = {
-    "admin": "root may not log in over SSH; `admin` and `berta` become root by a sudo that asks nothing and uses a pty",
+    "admin": "no SSH login for root; `admin` and `berta` become root with sudo, which asks nothing and uses a pty",
     "ssh-port": "sshd of the first server listens on another port",
-    "jump": "sshd of the laptop lets nobody in but from `stranger`",
+    "jump": "sshd of the laptop accepts logins only from `stranger`",
     "small-tmp": "/tmp and /var/tmp are memory, and small",
     "german": "programs speak German",
-    "greeting": "each shell says something first, which is never the same twice",
-    "hosts-file": "/etc/hosts is written anew at each boot",
+    "greeting": "each shell first prints a greeting, which is different each time",
+    "hosts-file": "/etc/hosts is written again at each boot",
     "host-name": "hosts have other names than in the inventory",
-    "resolved": "the laptop asks names through systemd-resolved",
+    "resolved": "the laptop resolves names with systemd-resolved",
     "dead-proxy": "the environment names an HTTP proxy that does not answer",
     "apt-detect": "apt asks a program for its proxy",
     "no-internet": "there is no router, so no host has a default route",
     "chrony": "chrony runs on the first server",
     "fish": "the account on the laptop is `berta`, whose shell is fish",
-    "umask": "files that somebody makes are for nobody else",
+    "umask": "other accounts cannot read new files",
 }
 FRESH, LIVED_IN = "fresh", "lived-in"
 
-# Last part of a host's addresses: decimal for IPv4, the same digits for IPv6 (the router is ::fe = 254).
+# The last part of a host's addresses: decimal for IPv4, and the same digits for IPv6. The router has .254 and ::fe.
 NUMBERS = {
     "home": 11,
     "hub": 11,
@@ -61,9 +62,9 @@ NUMBERS = {
     "internet": 254,
 }
 
-# Addresses the `internet` host answers on, ports 80 and 443. Both are set aside for documentation (RFC 5737
-# TEST-NET-2, RFC 3849), so nothing real can answer there. TEST-NET-3 is left alone: some machines use it for
-# their own package access.
+# The addresses at which the `internet` host answers, on ports 80 and 443. Both are reserved for documentation (RFC 5737
+# TEST-NET-2, RFC 3849), so no real server can answer there. TEST-NET-3 is not used: some machines get their packages
+# through it.
 WORLD_V4 = IPv4Address("198.51.100.10")
 WORLD_V6 = IPv6Address("2001:db8:198::10")
 
@@ -79,7 +80,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab by name, subnet number (1 to 254) and topology; everything else follows."""
+    """A lab. Its name, its subnet number (1 to 254) and its topology decide everything else."""
 
     name: str = DEFAULT_NAME
     net: int = DEFAULT_NET
@@ -90,7 +91,7 @@ class Lab:
     habits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # Names end up in paths, in nspawn machine names and in cgroup names.
+        # The name becomes part of paths, of nspawn's machine names and of cgroup names.
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,15}", self.name):
             raise SettingError(
                 "LAB (--name)",
@@ -127,13 +128,13 @@ class Lab:
 
     @property
     def lan_v6(self) -> IPv6Network:
-        # A unique local network (RFC 4193): fd, then the 40 bits 4c4142 ("LAB") and the subnet number written
-        # with the digits of its IPv4 twin, so that 10.77.0.11 and fd4c:4142:77::11 are easy to match.
+        # A unique local network (RFC 4193): fd, then 4c4142 ("LAB"), then the subnet number with the same digits as in
+        # IPv4. So people see that 10.77.0.11 and fd4c:4142:77::11 are the same host.
         return IPv6Network(f"fd4c:4142:{self.net}::/64")
 
     @property
     def controller(self) -> Host:
-        """The machine itself, as its lab sees it."""
+        """The machine itself, with its addresses in the lab."""
         return Host("controller", self.lan_v4[1], self.lan_v6[1])
 
     @property
@@ -160,18 +161,18 @@ class Lab:
 
     @property
     def interface(self) -> str:
-        """The machine's own leg in the lab; at most 15 characters, one per subnet."""
+        """The name of the machine's interface in the lab (its leg). It has 15 characters at most."""
         return f"lab{self.net}"
 
     def place(self, name: str) -> Host:
-        """The addresses a host has in this lab's network, whether or not its topology has that host."""
+        """A host with its addresses in this lab's network, also if the lab's topology does not have that host."""
         number = NUMBERS[name]
         digits = f"{number:x}" if name == "internet" else str(number)
         return Host(name, self.lan_v4[number], self.lan_v6[int(digits, 16)])
 
 
 def parse_net(text: str) -> int:
-    """A subnet number as typed; SettingError if it is not a number."""
+    """The subnet number that was typed. SettingError if it is not a number."""
     try:
         return int(text)
     except ValueError:
@@ -181,5 +182,5 @@ def parse_net(text: str) -> int:
 
 
 def parse_profile(text: str) -> tuple[str, ...]:
-    """The habits that a profile means, as typed: `fresh`, `lived-in`, or names with commas between."""
+    """The habits of the profile that was typed: `fresh`, `lived-in`, or names with commas between."""
     return {FRESH: (), LIVED_IN: tuple(HABITS)}.get(text, tuple(text.split(",")))

@@ -1,4 +1,4 @@
-"""Why something failed in a lab: units, journals, rules and states of all hosts that run, read without SSH."""
+"""Show why something failed in a lab: collect units, journals, rules and states of all running hosts, without SSH."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lab.access import leader
 from lab.state import LabError, State
 from lab.topology import Lab
 
-#: Seconds that one host has for all of it.
+#: Seconds that all commands on one host may take together.
 PATIENCE = 60
-#: Part -> a command for sh on the host. What a host does not have says so, and is no error.
+#: Part -> a command for sh on the host. If a host does not have something, the command's own message says so.
 PARTS = {
     "failed units": "systemctl --failed --no-legend --plain",
     "our units": "systemctl list-units --all --no-legend --plain 'private-ai*' 'headscale*' 'tailscale*' 'ollama*' "
@@ -38,7 +38,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Found:
-    """What was collected of one host: the file, and a line or two for people."""
+    """What was collected from one host: the file, and a line or two for people."""
 
     host: str
     file: Path
@@ -46,7 +46,8 @@ class Found:
 
 
 def collect(lab: Lab, folder: Path) -> Iterator[Found]:
-    """Write a file for each host of a lab into `folder`. A host that does not run has the end of its console."""
+    """Write a file for each host of a lab into `folder`. If a host does not run, the file has the end of its
+    console."""
     state = State.of(lab.name)
     folder.mkdir(parents=True, exist_ok=True)
     script = questions()
@@ -57,7 +58,7 @@ def collect(lab: Lab, folder: Path) -> Iterator[Found]:
         except LabError as error:
             text = f"=== failed units\n{error}\n=== console\n{_console(state, host.name)}\n"
         file = folder / f"{host.name}.txt"
-        # Journals and rules of virtual hosts; nobody else on this machine has to read them.
+        # Other accounts on this machine need not read the journals and rules of the virtual hosts.
         file.touch(mode=0o600)
         file.write_text(text, encoding="utf-8")
         failed = text.partition("=== failed units\n")[2].partition("\n===")[0].strip()

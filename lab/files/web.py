@@ -1,6 +1,7 @@
-"""Runs on the `internet` host: answers HTTP on 80, HTTPS on 443 and DNS on 53/udp, IPv4 and IPv6, and logs who asked.
+"""Runs on the `internet` host. Answers HTTP on 80, HTTPS on 443 and DNS on 53/udp, over IPv4 and IPv6, and logs who
+asked.
 
-DNS knows one name, example.com, which is this host. Only modules of Debian's python3-minimal.
+DNS knows one name, example.com, with this host's addresses. Uses only modules of Debian's python3-minimal.
 Usage: web.py CERTIFICATE KEY IPV4 IPV6 [MORE ADDRESSES FOR DNS]
 """
 
@@ -39,20 +40,21 @@ def serve(port: int, context: ssl.SSLContext | None) -> None:
 
 
 def dns_answer(query: bytes, addresses: dict[int, bytes]) -> bytes:
-    """The answer to a DNS query (RFC 1035) with one question: this host for NAME, "no such name" for all else."""
+    """The answer to a DNS query (RFC 1035) with one question: this host for NAME, "no such name" for all other
+    names."""
     end = query.index(b"\x00", 12) + 5
     kind = int(struct.unpack("!H", query[end - 4 : end - 2])[0])
     known = query[12 : end - 4].lower() == NAME
     value = addresses.get(kind, b"") if known else b""
-    # Response, recursion desired and available; 3 is NXDOMAIN.
+    # The flags mean: response, recursion desired, recursion available. 3 is NXDOMAIN.
     head = query[:2] + struct.pack("!HHHHH", 0x8180 | (0 if known else 3), 1, 1 if value else 0, 0, 0)
-    # The record's name points to the question's.
+    # The record's name is a pointer to the name in the question.
     record = struct.pack("!HHHIH", 0xC00C, kind, 1, 60, len(value)) + value
     return head + query[12:end] + (record if value else b"")
 
 
 def serve_dns(address: str, addresses: dict[int, bytes]) -> None:
-    # A socket for each address: an answer must come from the address that was asked.
+    # One socket for each address, because an answer must come from the address that was asked.
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((address, 53))
         while True:

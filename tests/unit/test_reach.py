@@ -110,9 +110,9 @@ def test_more_keys_in_the_agent_than_sshd_lets_one_try(many_keys: None, refusing
     known.touch()
     said = refusal(connector(ssh_port=refusing, ssh_allow_agent=True, ssh_known_hosts_file=str(known)))
     assert "Next: perhaps the SSH agent has more keys than sshd allows in one login (MaxAuthTries)" in said
-    # Which of the two it is, sshd does not tell.
-    assert "; or the key is right and the account may not log in just now, as with /etc/nologin" in said
-    assert "'ssh_key': '~/.ssh/id_ed25519'; or" in said and "Then see that `ssh -p" in said
+    # sshd does not say which of the two causes it is.
+    assert ". Or the key is right, but the account may not log in now: there is a file /etc/nologin" in said
+    assert "'ssh_key': '~/.ssh/id_ed25519'. Or" in said and "Then see that `ssh -p" in said
 
 
 def test_a_host_with_another_key_than_is_known(refusing: int, tmp_path: Path) -> None:
