@@ -1,4 +1,4 @@
-"""How commands are run as root: by a login as root, or by a sudo or doas that asks for no password."""
+"""How a run gets root's rights on a host: it logs in as root, or it uses sudo or doas without a password."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from plan.engine.errors import SettingError, nearest
 from plan.engine.terminal_text import line
 
-#: Word of a host's data in the inventory -> what a command begins with. The words are pyinfra's.
+#: Key in a host's data in the inventory -> what a command begins with. pyinfra defines these keys.
 WAYS = {"_sudo": "sudo -n", "_doas": "doas -n"}
 ACCEPTED = "a login as root, or '_sudo': True or '_doas': True with a sudo or doas that asks no password"
 
 
 def wrong_words(data: Mapping[str, Any], where: str) -> Iterator[SettingError]:
-    """Words for pyinfra in a host's data that are not in WAYS.
+    """Errors for keys of pyinfra in a host's data that are not in WAYS.
 
-    pyinfra has more such words: for a password, another user, another shell. The verification does not know them.
+    pyinfra has more such keys: for a password, another user, another shell. The verification does not know them.
     """
     for word, value in data.items():
         if not isinstance(word, str) or not word.startswith("_"):
             continue
         if word not in WAYS:
-            # A password may stand there.
+            # The value may be a password, so the message does not show it.
             found, kind = ("something", word) if "password" in word else (value, word)
             yield SettingError(f"{where}: {kind}", found, ACCEPTED, _instead_of(word))
         elif not isinstance(value, bool):
@@ -31,7 +31,7 @@ def wrong_words(data: Mapping[str, Any], where: str) -> Iterator[SettingError]:
 
 
 def both_ways(data: Mapping[str, Any], where: str) -> Iterator[SettingError]:
-    """What is wrong when a host's data have both of WAYS."""
+    """An error when a host's data has both keys of WAYS."""
     used = [word for word in WAYS if data.get(word)]
     if len(used) > 1:
         yield SettingError(f"{where}: {' and '.join(used)}", True, "one of them", "remove the other")
@@ -44,15 +44,15 @@ def _instead_of(word: str) -> str:
 
 
 def way(data: Mapping[str, Any]) -> str:
-    """The word of WAYS in a host's data, "" for a login as root."""
+    """The key of WAYS in a host's data; "" for a login as root."""
     return next((word for word in WAYS if data.get(word)), "")
 
 
 def refusal(name: str, data: Mapping[str, Any], status: int, said: str) -> SettingError | None:
-    """What is wrong when a command was not run as root; None when it was, or when something else is wrong.
+    """The error when sudo or doas did not run a command as root; None when it did, or when something else failed.
 
-    `status` and `said` are the command's status and standard error. sudo writes in the host's language, so it is known
-    by its name alone: nothing that is run as root has to do with sudo or doas.
+    `status` and `said` are the command's exit status and standard error. sudo writes in the host's language, so we
+    look only for its name. That is enough: no command that we run as root mentions sudo or doas itself.
     """
     word = way(data)
     if not status or not word:

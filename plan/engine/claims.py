@@ -1,7 +1,8 @@
-"""The places that the house takes for itself on a host, and how a host remembers that they are the house's.
+"""Claims: the paths and units that the house takes on a host, and the list of them that the host keeps.
 
-A place is taken once, when a run has found it free, and the host keeps the list. So what a later run finds there is the
-house's own, also when a run was interrupted half way; and what the first run finds there is somebody else's.
+A run takes a path once, when it finds the path free, and writes it to the list on the host. So whatever a later run
+finds there belongs to the house, also after an interrupted run. Whatever the first run finds there belongs to somebody
+else.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-#: On every host: the places that were found free and taken, one a line. Written before any of them is filled.
+#: File on every host: the paths that a run found free and took, one on each line. The run writes this file before it
+#: puts anything at these paths.
 CLAIMED = "/var/lib/private-ai/claimed"
 
-#: Where the house's units lie, and where else systemd looks: a unit of the same name there would be shadowed by ours.
+#: The folder of the house's units, and the other folders in which systemd looks. Our unit would hide a unit of the same
+#: name in one of the others.
 UNITS = "/etc/systemd/system"
 OTHER_UNITS = ("/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What one program takes on the hosts of a role, or on "all". `folders` are taken with all that is in them.
+    """What one program takes on the hosts of one role, or on all hosts (`role` is "all"). A folder is taken with all
+    its content.
 
-    `instead` says what the owner of such a program does so that the run can go on.
+    `instead` tells the owner of another program of this kind what to do so that the run can go on.
     """
 
     name: str
@@ -33,17 +37,18 @@ class Claim:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """What the house fills."""
+        """All paths at which the house puts files."""
         return (*self.folders, *self.files, *(f"{UNITS}/{unit}" for unit in self.units))
 
     @property
     def shadows(self) -> tuple[str, ...]:
-        """What must not be there before: units whose place ours would take, and drop-ins that would change ours."""
+        """Paths that must be free before: units that our units would hide, and drop-ins that would change our units."""
         elsewhere = (f"{folder}/{unit}" for folder in OTHER_UNITS for unit in self.units)
         return (*elsewhere, *(f"{folder}/{unit}.d" for folder in (UNITS, *OTHER_UNITS) for unit in self.units))
 
     def found(self, filled: Collection[str], claimed: Collection[str]) -> list[str]:
-        """What of it is somebody else's, on a host where `filled` is there and `claimed` was taken by the house."""
+        """The paths that belong to somebody else. `filled`: paths that exist on the host. `claimed`: paths that the
+        house has taken there."""
         there = [place for place in self.places if place in filled and place not in claimed]
         if not set(self.places) <= set(claimed):
             there += [place for place in self.shadows if place in filled]
@@ -92,7 +97,7 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class Login:
-    """An account as /etc/passwd has it."""
+    """An account, from its line in /etc/passwd."""
 
     name: str
     number: int
@@ -100,14 +105,14 @@ class Login:
     shell: str
 
 
-#: Service accounts of the house: name -> the role that needs it, and its home.
+#: Service accounts of the house: name -> the role that needs the account, and the account's home.
 ACCOUNTS = {
     "headscale": ("coordinator", "/var/lib/headscale"),
     "ollama": ("model_hosts", "/var/lib/ollama"),
     "ollama-vpn": ("model_hosts", "/nonexistent"),
     "openclaw": ("gateway", "/var/lib/openclaw"),
 }
-#: Below it are system accounts (Debian's login.defs, SYS_UID_MAX).
+#: The lowest number of a person's account. Lower numbers are system accounts (Debian's login.defs, SYS_UID_MAX).
 FIRST_PERSON = 1000
 
 
@@ -117,18 +122,20 @@ def claims_of(roles: Collection[str]) -> tuple[Claim, ...]:
 
 
 def accounts_of(roles: Collection[str]) -> dict[str, str]:
-    """Account -> its home, for a host with these roles."""
+    """The service accounts of a host with these roles: name -> home."""
     return {name: home for name, (role, home) in ACCOUNTS.items() if role in roles}
 
 
 def claim_file(roles: Collection[str], before: Collection[str]) -> str:
-    """The content of CLAIMED for a host with these roles, which had claimed `before`. It only grows."""
+    """The content of CLAIMED for a host with these roles. `before`: the paths that the file has now. They all stay in
+    it."""
     places = {place for claim in claims_of(roles) for place in claim.places}
     return "".join(f"{place}\n" for place in sorted(places | set(before)))
 
 
 def is_ours(login: Login) -> bool:
-    """Whether an account with one of our names is what the deployment would make: no login, and our home."""
+    """Whether an account with one of our names is as the deployment makes it: a system account without a login shell,
+    and with the home in ACCOUNTS."""
     return (
         login.number < FIRST_PERSON
         and login.home == ACCOUNTS[login.name][1]

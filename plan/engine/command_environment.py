@@ -1,4 +1,4 @@
-"""The environment that our commands have on every host, whatever the host's own is."""
+"""The environment of our commands: the same on every host, so that settings of the host do not change what they do."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from collections.abc import Iterable, Iterator
 from plan.engine.errors import SettingError
 from plan.engine.terminal_text import line as on_one_line
 
-#: What a host says before this line is a greeting of its shell, and none of the answer.
+#: Output before this line is a greeting of the host's shell, not part of the answer.
 MARK = "--- private-ai: the answer begins"
 
-#: English words: programs are asked, and their answers are read. No proxy on the way to the house's own names.
+#: LC_ALL=C: programs answer in English, because we parse their answers. no_proxy: no proxy for the house's own names.
 ENVIRONMENT = "export LC_ALL=C no_proxy='*' NO_PROXY='*'"
-#: Debian's PATH of root, then the host's own: an account of Debian, a secure_path of sudo and doas may lack the folders
-#: of nft and useradd, and root's own may have another openssl first. Root's own umask may be 077, with which others
-#: could not read what is made here; what must be secret says so by itself.
+#: Root's PATH as Debian sets it, then the host's own PATH. A normal account's PATH and the secure_path of sudo and doas
+#: may lack the folders of nft and useradd. Root's own PATH may have another openssl first. Root's umask may be 077;
+#: then service accounts could not read the files that we make. Each secret file gets its own mode.
 SYSTEM = 'export PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin${PATH:+:$PATH}"; umask 022'
-#: Names by which a person changes what programs do that a run starts, in /etc/environment or a shell's own files: how
-#: they read their arguments and print, what they trust, whom they ask.
+#: Variables that a person may have set in /etc/environment or in a shell's start-up files. They change how the programs
+#: that a run starts read arguments and print, which certificates they trust, and which server they ask.
 FOREIGN = (
     *("BASH_ENV", "BLOCKSIZE", "BLOCK_SIZE", "CDPATH", "DF_BLOCK_SIZE", "GREP_OPTIONS", "POSIXLY_CORRECT"),
     *("QUOTING_STYLE", "TAR_OPTIONS", "SYSTEMD_COLORS", "SYSTEMD_LOG_LEVEL", "SYSTEMD_UNIT_PATH"),
     *("CURL_CA_BUNDLE", "OPENSSL_CONF", "SSL_CERT_DIR", "SSL_CERT_FILE"),
     *("HEADSCALE_CLI_ADDRESS", "HEADSCALE_CLI_API_KEY", "HEADSCALE_CONFIG"),
 )
-#: Likewise for Podman, which OpenClaw's account runs: its systemd has what /etc/environment says (pam_env).
+#: The same for Podman, which OpenClaw's account runs: the account's systemd gets /etc/environment too (pam_env).
 FOREIGN_TO_PODMAN = (
     *("CONTAINERS_CONF_OVERRIDE", "CONTAINERS_REGISTRIES_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINER_CONNECTION"),
     *("CONTAINER_HOST", "CONTAINER_SSHKEY", "STORAGE_DRIVER", "STORAGE_OPTS"),
     *("TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
 )
-#: What /etc/containers/containers.conf says is for a person's own containers: it may mount folders, pass variables, and
-#: take protection away. OpenClaw's account has none of it.
+#: /etc/containers/containers.conf is for a person's own containers: it may mount folders, pass variables and remove
+#: protection. With this variable, Podman does not read it for OpenClaw's account.
 PODMAN = "CONTAINERS_CONF=/dev/null"
-#: Before a command for which the host's own exceptions from its proxy hold. apt takes the proxy itself from http_proxy,
-#: which is left alone, and takes an asterisk for no host's name.
+#: Before a command that must use the host's own no_proxy, such as apt. apt takes its proxy from http_proxy, which we do
+#: not change, and does not understand the asterisk in our no_proxy.
 OWN_EXCEPTIONS = 'no_proxy="$host_no_proxy"'
-#: The first lines of every script that is sent to a host. A greeting may lack its end of line, and come on either way.
+#: The first lines of every script that a run sends to a host. MARK gets a line break before it, because a greeting may
+#: end without one, and goes to both outputs, because a greeting may come on either.
 BEGIN = "\n".join(
     [
         f"unset {' '.join(FOREIGN)}",
@@ -48,8 +49,8 @@ BEGIN = "\n".join(
 
 
 def answer(lines: Iterable[str], otherwise: Iterable[str] = ()) -> Iterator[str]:
-    """The lines behind MARK. All of them when it does not come, and `otherwise` behind them: the script was not begun,
-    and they say why."""
+    """The lines after MARK. Without MARK the host did not begin the script: then all lines, and after them those of
+    `otherwise`, because they say why."""
     before: list[str] | None = []
     for line in lines:
         if before is None:
@@ -64,9 +65,9 @@ def answer(lines: Iterable[str], otherwise: Iterable[str] = ()) -> Iterator[str]
 
 
 def unbegun(name: str, user: str, said: Iterable[str]) -> SettingError:
-    """What is wrong with host `name`, where scripts sent to `user` are not begun; `said` is what came instead."""
+    """The error for a host whose login as `user` does not begin our scripts. `said`: the output that came instead."""
     words = " ".join(each.strip() for each in said if each.strip())
-    # Debian's cloud images: the key is there for root too, with a command that only says who may log in.
+    # Debian's cloud images also let the key log in as root, but only run a command that prints which user to log in as.
     other = re.search(r'login as the user "(\w+)" rather than', words)
     step = (
         f"'ssh_user': '{other[1]}', '_sudo': True in the host's data in the inventory"

@@ -1,4 +1,4 @@
-"""Compare what a component wants with what a host has. Pure; the result says in words what will be done, and why."""
+"""Compares what a component wants with what a host has. The result also says in words what a run would do, and why."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import dataclass, fields
 from plan.engine.want import Account, Block, Component, Directory, Effect, File, Have, Program, Secret, SeenPath, Unit
 
 MISSING = "it is missing"
-#: The digest of a block that is not there.
+#: The digest of a missing block.
 NOTHING = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is not as wanted: what it is, what a run does to it ("installed"), and why.
+    """One difference: `what` is the thing, `would` is what a run does to it ("installed"), `why` is the reason.
 
-    `would` is empty where `what` is a whole sentence. `shown` is what people may see both contents of.
+    `would` is empty when `what` is a whole sentence. `shown`: the file or block as wanted, if people may see both the
+    wanted content and the content on the host.
     """
 
     what: str
@@ -31,13 +32,13 @@ class Change:
 
     @property
     def brief(self) -> str:
-        """For the run that does it."""
+        """The text that a run prints when it makes the change."""
         return f"{self.what}: {self.why}" if self.why else self.what
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What is missing or different on a host, in the order in which it is carried out; `changes` says it in words."""
+    """What is missing or different on a host, in the order in which a run corrects it. `changes` has it in words."""
 
     packages: tuple[str, ...]
     accounts: tuple[Account, ...]
@@ -56,7 +57,7 @@ class Difference:
 
 
 def difference(want: Component, have: Have) -> Difference:
-    """What has to be done so that `have` becomes `want`; empty (false) when nothing has."""
+    """What a run has to do so that the host has what `want` says. It is empty (false) when nothing differs."""
     packages = tuple(name for name in want.packages if name not in have.packages)
     accounts = {account: why for account in want.accounts if (why := _account(account, have))}
     programs = tuple(program for program in want.programs if program.prefix not in have.paths)
@@ -73,7 +74,7 @@ def difference(want: Component, have: Have) -> Difference:
     changed = [file.path for file in files]
     effects = tuple(each for each in want.effects if each.path in changed or each.path not in have.effects)
     touched = {*changed, *(link for link, _ in links), *(secret.path for secret in secrets)}
-    # A run's own files are dated 1970: one with a later date was written by somebody else.
+    # A run gives its files a date in 1970, so somebody else has written a file with a later date.
     written = {file.path: seen.written for file in want.files if (seen := have.paths.get(file.path))}
     units = {unit: why for unit in want.units if (why := _unit(unit, have, touched, written))}
     changes = (
@@ -107,7 +108,7 @@ def difference(want: Component, have: Have) -> Difference:
 
 
 def _account(account: Account, have: Have) -> str:
-    """Why an account is not as wanted; "" when it is. The functions below say it in the same way."""
+    """Why an account is not as wanted; "" when it is. The functions below return their reasons in the same way."""
     if account.name not in have.accounts:
         return MISSING
     if have.groups.get(account.name) != frozenset({account.name}):
@@ -143,7 +144,7 @@ def _path(thing: Directory | File | Secret, have: Have) -> str:
     elif isinstance(thing, File) and seen.sha256 != thing.sha256:
         said.append(f"its content differs{'' if _shown(thing, seen) else ' and is not shown'}")
     elif isinstance(thing, Secret) and seen.size != Secret.SIZE:
-        # One that is shorter was not made here, and can be guessed.
+        # A shorter secret was not made by a run, and somebody could guess it.
         said.append(f"it has {seen.size} digits instead of {Secret.SIZE}")
     said += [
         f"{name} {getattr(seen, name)} instead of {getattr(thing, name)}"
@@ -154,7 +155,7 @@ def _path(thing: Directory | File | Secret, have: Have) -> str:
 
 
 def _shown(file: File, seen: SeenPath) -> bool:
-    """Whether people may see both contents: a file that somebody has closed on the host may hold what they added."""
+    """Whether people may see both contents. Somebody may have closed a file on the host and added a secret to it."""
     return file.may_be_shown and (file.shown is not None or seen.open)
 
 
@@ -202,7 +203,8 @@ def _unit(unit: Unit, have: Have, touched: set[str], written: Mapping[str, int])
         return f"{', '.join(differing)} differ{'' if differing[1:] else 's'}"
     if seen.stamp != seen.inputs_sha256:
         return "no deployment has started it with what it has now"
-    # The content is as wanted again, and what runs may have read another. What is reloaded was not started anew.
+    # The file has the wanted content again, but the running program may have read another content. This does not apply
+    # to a unit that is reloaded: its start time stays the same.
     late = [path for path in unit.inputs if written.get(path, 0) > seen.started > 0 and not unit.reload]
     return f"it was started before {late[0]} was last written" if late else ""
 

@@ -1,4 +1,4 @@
-"""The one way in which wrong input is reported: what, found, accepted, next step."""
+"""The error for wrong input. It names the input, the value found, what is accepted, and the next step."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: What reading an answer may raise that has another shape than expected, whoever made it up.
+#: The exceptions that parsing raises when an answer does not have the expected form.
 STRANGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
-#: What follows an answer of a host that does not have the form that the house's own programs give it.
+#: Added to the error when a host's answer does not have the form that our own programs write.
 AGAIN = "Next: run this again; if it comes again, report it with this line"
 
-#: Characters of a value that an error shows; of a longer one it shows both ends.
+#: The most characters of a value that an error shows. Of a longer value it shows the beginning and the end.
 MOST = 300
 
 
 def nearest(word: object, known: Iterable[str], otherwise: str) -> str:
-    """The next step for a word that is none of `known`: the nearest of them, else what `otherwise` says."""
+    """The next step for a word that is not in `known`: it names the most similar known word. If none is similar, the
+    next step is `otherwise`."""
     close = difflib.get_close_matches(word.lower(), list(known), n=1) if isinstance(word, str) else []
     return f"did you mean {close[0]!r}?" if close else otherwise
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, on one line and harmless to a terminal. Letters that are not ASCII also as numbers,
-    since some look like ones that are."""
+    """A value as Python writes it, on one line and harmless to a terminal. Letters outside ASCII are also written as
+    numbers, because some look like ASCII letters."""
     try:
         text = repr(value)
     except ValueError:
@@ -39,7 +40,7 @@ def shown(value: object) -> str:
 
 
 def without_secrets(value: Any) -> Any:
-    """The value as it may be shown: with dots for a password in it."""
+    """The value with dots in place of passwords, so that a message may show it."""
     if isinstance(value, Mapping):
         return {key: "..." if "pass" in str(key) else without_secrets(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -48,11 +49,10 @@ def without_secrets(value: Any) -> Any:
 
 
 class SettingError(ValueError):
-    """A wrong setting or a host that cannot play its part, found before anything has changed.
+    """A wrong setting, or a host that does not fit its roles. It is raised before a run has changed anything.
 
-    `setting` names where the value stands (for example `group_data/all.py: house_domain` or
-    `host brain: os`), `found` is the value, `accepted` says what would be right, and `next_step`
-    is what the reader does now.
+    `setting` names the place of the value (for example `group_data/all.py: house_domain` or `host brain: os`), `found`
+    is the value, `accepted` says which values are right, and `next_step` says what the reader does now.
     """
 
     def __init__(self, setting: str, found: object, accepted: str, next_step: str) -> None:
@@ -64,12 +64,12 @@ class SettingError(ValueError):
 
     @property
     def problems(self) -> tuple[SettingError, ...]:
-        """All that is wrong, each by itself."""
+        """The single errors of which this one consists."""
         return (self,)
 
 
 class SettingErrors(SettingError):
-    """Several of them, told at once. Its parts are those of the first."""
+    """Several errors in one message. `setting`, `found`, `accepted` and `next_step` are those of the first."""
 
     def __init__(self, problems: Sequence[SettingError]) -> None:
         first = problems[0]
@@ -83,7 +83,8 @@ class SettingErrors(SettingError):
 
 
 def tried(problems: list[SettingError], otherwise: T, read: Callable[..., T], *given: object) -> T:
-    """What `read` makes of what is given. What is wrong is kept among the problems: people are told all at once."""
+    """The result of `read(*given)`. If it raises SettingError, adds the errors to `problems` and returns `otherwise`,
+    so that people get all errors at once."""
     try:
         return read(*given)
     except SettingError as error:

@@ -1,7 +1,7 @@
-"""IP addresses and networks from outside: from settings, and from what hosts and programs say.
+"""Reads IP addresses and networks that come from outside: from settings, and from the output of hosts and programs.
 
-They become firewall rules, units, lines of /etc/hosts and arguments. Python's own functions also take numbers and
-bytes, and let any text stand in an IPv6 zone ("fe80::1%; reboot"), so they are not asked before the text was looked at.
+They become firewall rules, units, lines of /etc/hosts and arguments. Python's own functions also accept numbers and
+bytes, and any text as an IPv6 zone ("fe80::1%; reboot"). So we check the text first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: The VPN's own addresses, as Tailscale uses them everywhere.
+#: The address ranges of the VPN. Every Tailscale network uses these two.
 VPN_V4, VPN_V6 = "100.64.0.0/10", "fd7a:115c:a1e0::/48"
 
 
@@ -22,7 +22,7 @@ def address(text: object) -> Address:
 
 
 def is_address(text: object) -> bool:
-    """Whether this is an address as `address` takes it."""
+    """Whether `address` accepts this text."""
     try:
         address(text)
     except ValueError:
@@ -36,12 +36,12 @@ def network(text: object) -> Network:
 
 
 def node_addresses(found: Iterable[object] | None) -> tuple[str, ...]:
-    """A node's addresses in the VPN as Headscale and Tailscale list them, IPv4 first. Raises ValueError."""
+    """A node's addresses in the VPN, from a list of Headscale or Tailscale, IPv4 first. Raises ValueError."""
     return tuple(sorted((str(address(each)) for each in found or ()), key=lambda text: ":" in text))
 
 
 def of_no_use_on_lan(found: Address) -> str:
-    """Why other hosts cannot reach a host at this address on their network; "" when they may."""
+    """Why other hosts on the network cannot reach a host at this address; "" when nothing speaks against it."""
     for vpn in (VPN_V4, VPN_V6):
         if found in ipaddress.ip_network(vpn):
             return "an address in the VPN, which hosts reach only after they have reached the control server"

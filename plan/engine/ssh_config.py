@@ -1,6 +1,6 @@
-"""Words of ssh_config(5), for a configuration that names what an inventory or this computer says.
+"""Checks words from the inventory and from this computer before they go into an SSH configuration (ssh_config(5)).
 
-A line break in such a word would begin an option of its own, and ProxyCommand is one of them.
+A line break in such a word would begin another option, for example ProxyCommand, which runs a program.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from plan.engine.errors import SettingError
 
 
 def host_word(setting: str, value: object) -> str:
-    """A name or address that ssh dials: no option, no pattern. Raises SettingError."""
+    """A name or address to which ssh connects. Refuses options and patterns. Raises SettingError."""
     accepted = "a host name or an address"
     word = _word(setting, value, r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,254}", accepted)
     if _is_short_address(word):
@@ -23,7 +23,7 @@ def host_word(setting: str, value: object) -> str:
 
 
 def _is_short_address(word: str) -> bool:
-    """Whether 22 is dialled as 0.0.0.22, or 127.1 as 127.0.0.1."""
+    """Whether this is a short form of an IPv4 address: ssh reads 22 as 0.0.0.22, and 127.1 as 127.0.0.1."""
     try:
         return socket.inet_ntoa(socket.inet_aton(word)) != word
     except OSError:
@@ -31,7 +31,7 @@ def _is_short_address(word: str) -> bool:
 
 
 def user_word(setting: str, value: object) -> str:
-    """The name of an account, also of a directory service. Raises SettingError."""
+    """The name of an account; also one from a directory service, such as anna@example. Raises SettingError."""
     return _word(setting, value, r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,254}", "letters, digits and . _ @ -")
 
 
@@ -45,8 +45,8 @@ def port_word(setting: str, value: object) -> str:
 
 
 def path_word(setting: str, value: object) -> str:
-    """The path of a file, in quotes. Raises SettingError for one that ssh cannot be told in every version."""
-    # ~somebody is a home folder to ssh, and an error when there is nobody of that name.
+    """The path of a file, in quotes. Raises SettingError for a path that not every version of ssh can read."""
+    # ssh reads ~NAME as the home folder of that account, and ends with an error when there is no such account.
     if not isinstance(value, str) or not value.isprintable() or not value or re.search(r"%|\$\{|^~(?!/)", value):
         accepted = "a path without %, ${ and ~NAME, on one line"
         raise SettingError(setting, value, accepted, "move the file, or link to it")
@@ -54,7 +54,8 @@ def path_word(setting: str, value: object) -> str:
 
 
 def include_word(setting: str, value: object) -> str:
-    """The path of one file for Include, which would take it for a pattern. Raises SettingError."""
+    """The path of one file for the option Include, which reads patterns: their characters are escaped. Raises
+    SettingError."""
     path_word(setting, value)
     return path_word(setting, re.sub(r"([*?\[\]\\])", r"\\\1", str(value)))
 

@@ -11,16 +11,17 @@ from datetime import datetime
 from plan.house.inventory import HostEntry
 from plan.house.settings import SETTINGS
 
-#: On every host, for everybody to read.
+#: The file on every host. Every account may read it.
 PATH = "/var/lib/private-ai/deployed.json"
-#: Where no git says which revision of the repository this is.
+#: The revision when git cannot tell it.
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Deployed:
     """`revision`: git commit, with "+" when files were changed after it. `settings`: their digest. `programs`: name ->
-    version, of those that the host has, and of pyinfra. `host`: its name in the inventory, "" for an old one."""
+    version, for the programs of the host and for pyinfra. `host`: the host's name in the inventory; "" in a stamp of an
+    older version of this project."""
 
     revision: str
     settings: str
@@ -42,7 +43,7 @@ class Stamp:
 
 
 def parse_stamp(text: str) -> Stamp | None:
-    """The stamp in a file's content; None for none, and for one that is not understood, which a run replaces."""
+    """The stamp from a file's content. None when there is none, or when it cannot be read; then a run replaces it."""
     try:
         raw = json.loads(text)
         programs = {str(name): str(version) for name, version in raw["programs"].items()}
@@ -55,7 +56,8 @@ def parse_stamp(text: str) -> Stamp | None:
 
 
 def parse_revision(status: str) -> str:
-    """What `git status --porcelain=v2 --branch` says: the commit, with "+" when it lists something; or UNKNOWN."""
+    """The revision from the output of `git status --porcelain=v2 --branch`: the commit, with "+" when the output lists
+    changed files; UNKNOWN without a commit."""
     lines = status.splitlines()
     commit = next((line.split()[-1][:12] for line in lines if line.startswith("# branch.oid ")), "(initial)")
     if commit.startswith("("):
@@ -64,10 +66,11 @@ def parse_revision(status: str) -> str:
 
 
 def settings_digest(entries: Sequence[HostEntry]) -> str:
-    """One digest over all that an inventory and group data decide about a house: 12 hexadecimal digits.
+    """One digest of all that the inventory and group data say about a house: 12 hexadecimal digits.
 
-    Over hosts, groups, addresses and settings that are not at their default: neither a default that is written down
-    nor a new setting that nobody uses makes another digest. What pyinfra reads (users, keys, passwords) is not in it.
+    It covers hosts, groups, addresses, and settings that differ from their default. So the digest stays the same when
+    somebody writes a default down, or when this project gets a new setting. What only pyinfra reads (users, keys,
+    passwords) is not in it.
     """
     hosts = {
         entry.name: {

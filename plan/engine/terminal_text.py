@@ -1,4 +1,4 @@
-"""What others say, harmless to a terminal: it is shown, not obeyed."""
+"""Makes text from outside harmless to a terminal: the terminal shows control characters and does not obey them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import unicodedata
 
 
 def plain(text: str) -> str:
-    """Text of several lines, in which characters that command a terminal, turn the direction of writing, or that nobody
-    sees stand as Python writes them."""
+    """Text of several lines. Characters that control a terminal, change the direction of writing or are invisible are
+    replaced by their escape sequences in Python."""
     return "".join(letter if letter in "\n\t" or _shows(letter) else _written(letter) for letter in text)
 
 
 def line(text: object) -> str:
-    """A name or a few words on one line, with a question mark for each such character."""
+    """A name or a few words on one line. Each character that cannot be printed becomes a question mark."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(text or ""))
 
 
 def _shows(letter: str) -> bool:
-    # Python counts all blanks but the common one among what cannot be printed; French needs two others.
+    # For Python, all spaces except the usual one cannot be printed. French text uses two of the others.
     return letter.isprintable() or unicodedata.category(letter) == "Zs"
 
 

@@ -1,7 +1,7 @@
 """What a component wants on a host, as plain data: packages, accounts, programs, files, links, units.
 
-Nothing here knows a host. `facts.engine.component_state` reports what a host has, `plan.engine.difference` compares the
-two, and `operations.engine.component` carries the difference out.
+This module has no contact with a host. `facts.engine.component_state` asks what a host has, `plan.engine.difference`
+compares the two, and `operations.engine.component` makes the changes.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-#: Bit of a file's mode.
+#: The bit in a file's mode that lets every account read the file.
 EVERYBODY_READS = 0o004
-#: The end of the name of a file that is being sent, and the minutes for which the next run can go on with it.
+#: The end of the name of a file that has not arrived completely, and how many minutes later a run still continues it.
 BEGUN = ".part"
 BEGUN_MINUTES = 1440
 
 
 @dataclass(frozen=True)
 class Account:
-    """A system account without a password, a login shell or groups but its own.
+    """A system account without a password and a login shell, in no other group than its own.
 
-    Owns: its existence, its groups, subordinate ids, lingering.
+    Owns: the account, its groups, subordinate ids, lingering.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Account:
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory with its owner and mode. Its content is not managed. `empty`: nothing may be in it, but a file
-    that is being sent, for BEGUN_MINUTES."""
+    """A directory with its owner and mode. A run does not manage its content. `empty`: nothing may be in it, except a
+    file that has not arrived completely and is younger than BEGUN_MINUTES."""
 
     path: str
     owner: str = "root"
@@ -45,12 +45,12 @@ class Directory:
 
 @dataclass(frozen=True)
 class File:
-    """A file with exactly this content. `check` is a shell command that must succeed for `{}`, the new file
-    in its place beside the old one, before the old one is replaced.
+    """A file with exactly this content. `check` is a shell command that must succeed before the new file replaces the
+    old one; in it, `{}` stands for the path of the new file, which lies beside the old one.
 
-    `shown` says whether people may see the content, this one and the one on the host, when they differ. None: if every
-    account of the host may read the file. Most files that are closed hold no secret as we write them, but are where
-    programs look for secrets, so somebody may have put one in.
+    `shown` says whether `make diff` may show the wanted content and the content on the host. None: only if every
+    account of the host may read the file. Most closed files have no secret in them as we write them. But programs look
+    for secrets there, so somebody may have added one.
     """
 
     path: str
@@ -72,8 +72,8 @@ class File:
 
 @dataclass(frozen=True)
 class Effect:
-    """What has to follow from the file at `path`: `command` is run when the file was changed, or when `check`, a shell
-    command that only reads, does not succeed. So it is not lost when a run ends between the two."""
+    """A command that has to be run after the file at `path` has changed. A run also runs `command` when `check`, a
+    shell command that only reads, fails. So a later run does it when a run was interrupted between file and command."""
 
     path: str
     check: str
@@ -82,8 +82,8 @@ class Effect:
 
 @dataclass(frozen=True)
 class Secret:
-    """A file with 256 random bits as 64 hexadecimal digits, made on the host that uses it and never read by the
-    deployment."""
+    """A file with 256 random bits as 64 hexadecimal digits. It is made on the host that uses it. The deployment never
+    reads it."""
 
     path: str
     owner: str
@@ -95,9 +95,10 @@ class Secret:
 
 @dataclass(frozen=True)
 class Block:
-    """Lines of a file that others own too, between two marker lines. Owns: what stands between the markers.
+    """Lines in a file that other programs or people also write. Two marker lines enclose them. Owns: the lines between
+    the markers.
 
-    People may see the lines: they are no place for a secret.
+    `make diff` shows the lines, so they must not contain a secret.
     """
 
     path: str
@@ -123,7 +124,8 @@ class Block:
 
 @dataclass(frozen=True)
 class ProgramPart:
-    """One file of a program: where it goes below the prefix, where it is on the controller. `link`: a symbolic link."""
+    """One file of a program. `path`: below the program's prefix on the host. `local`: on the controller. `link`: the
+    target, if the file is a symbolic link."""
 
     path: str
     local: Path
@@ -135,30 +137,32 @@ class ProgramPart:
 
 @dataclass(frozen=True)
 class Program:
-    """A versioned, never changing folder below /opt/private-ai, and links to it from the usual places."""
+    """A folder below /opt/private-ai for one version of a program, and links to it from the usual places. The folder's
+    content never changes."""
 
     name: str
     version: str
     parts: tuple[ProgramPart, ...]
-    #: Path of the link on the host -> path below the prefix.
+    #: Pairs: path of the link on the host, path below the prefix to which it leads.
     links: tuple[tuple[str, str], ...] = ()
 
     @property
     def prefix(self) -> str:
-        """The folder's name holds a digest of its content, so another build of the same version is another folder."""
+        """The program's folder. Its name has a digest of the content, so another build of the same version gets another
+        folder."""
         digest = hashlib.sha256("".join(f"{p.path} {p.sha256}{p.link}\n" for p in self.parts).encode())
         return f"/opt/private-ai/{self.name}-{self.version}-{digest.hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A systemd unit that is enabled and running, and was started after the last change of its `inputs`.
+    """A systemd unit that is enabled and running, and that was started after its `inputs` changed last.
 
-    `inputs` are paths on the host. Their digest is kept in a stamp once the unit has started well, so a run that
-    was interrupted between writing a file and restarting the unit is finished by the next one.
-    `ready` is a shell command tried until it succeeds, for `ready_seconds` at most; `then` one that is run once after
-    that, whose failure is none of the unit. `user` names the account whose
-    systemd manager owns the unit. Generated units (Quadlet) cannot be enabled: `enable=False`.
+    `inputs` are paths on the host. The host keeps their digest in a stamp after the unit has started without an error.
+    So when a run was interrupted between writing a file and restarting the unit, the next run restarts it.
+    `ready` is a shell command that a run repeats until it succeeds, for at most `ready_seconds`. `then` is a shell
+    command that a run calls once after that; if it fails, the unit still counts as started. `user` is the account whose
+    systemd manager has the unit; "" is the system's. Generated units (Quadlet) cannot be enabled: `enable=False`.
     """
 
     name: str
@@ -168,18 +172,18 @@ class Unit:
     then: str = ""
     enable: bool = True
     user: str = ""
-    #: A shell command, run as `user`, whose output belongs to the inputs: what the unit has put in force, where that
-    #: can be changed behind its back.
+    #: A shell command, run as `user`, whose output counts as an input. It shows what the unit has put in force, if
+    #: somebody can change that without the unit's knowledge.
     in_force: str = ""
     #: Reload a running unit instead of restarting it.
     reload: bool = False
-    #: Stopped and disabled rather than running.
+    #: The unit must be stopped and disabled.
     stopped: bool = False
 
 
 @dataclass(frozen=True)
 class Component:
-    """Everything a component wants on one host, applied in the order of the fields."""
+    """All that a component wants on one host. A run makes the changes in the order of the fields."""
 
     packages: tuple[str, ...] = ()
     accounts: tuple[Account, ...] = ()
@@ -193,8 +197,8 @@ class Component:
 
 
 def merged(components: Iterable[Component]) -> Component:
-    """One component that wants what all of some want. Of two that want one unit, block or effect in two ways the first
-    counts; `covers` tells the other."""
+    """One component that wants all that the given components want. If two of them want the same unit, block or effect
+    in different ways, the first one counts. `covers` is then false for the second."""
     every, found = tuple(components), {}
     for each in fields(Component):
         things: dict[object, object] = {}
@@ -206,12 +210,13 @@ def merged(components: Iterable[Component]) -> Component:
 
 
 def covers(wide: Component, narrow: Component) -> bool:
-    """Whether all that the narrow component wants is wanted by the wide one in the same way."""
+    """Whether the wide component wants all that the narrow one wants, in the same way."""
     return all(set(getattr(narrow, each.name)) <= set(getattr(wide, each.name)) for each in fields(Component))
 
 
 def in_parts(component: Component) -> list[Component]:
-    """A component in parts that are worth asking side by side: the system's units, each account's, and all else."""
+    """Splits a component into parts that a host can answer in parallel: the system's units, the units of each account,
+    and the rest."""
     users = dict.fromkeys(unit.user for unit in component.units)
     units = [Component(units=tuple(unit for unit in component.units if unit.user == user)) for user in users]
     rest = replace(component, units=())
@@ -219,7 +224,8 @@ def in_parts(component: Component) -> list[Component]:
 
 
 def _known_by(thing: object) -> object:
-    """What a host tells a thing by; of the others it tells everything by the path or name, whatever is wanted there."""
+    """The key of a thing in a host's answer. Units, blocks and effects that are wanted in two ways have one key. For
+    all other kinds the answer does not depend on what is wanted, so the thing itself is the key."""
     if isinstance(thing, Block):
         return thing.path, thing.name
     if isinstance(thing, Effect):
@@ -229,7 +235,7 @@ def _known_by(thing: object) -> object:
 
 @dataclass(frozen=True)
 class SeenPath:
-    """A path as it is: `kind` as `stat -c %F` says it, `mode` as four octal digits, `written` in seconds since 1970."""
+    """A path on a host. `kind`: the words of `stat -c %F`. `mode`: four octal digits. `written`: seconds since 1970."""
 
     kind: str
     owner: str
@@ -248,8 +254,8 @@ class SeenPath:
 
 @dataclass(frozen=True)
 class SeenUnit:
-    """A unit as it is; `inputs_sha256` over its inputs now, `stamp` the same when it was last started well, `started`
-    when its program was, in seconds since 1970; 0 when it runs none."""
+    """A unit on a host. `inputs_sha256`: digest of its inputs now. `stamp`: the same digest at its last start without
+    an error. `started`: when its program was started, in seconds since 1970; 0 when none is running."""
 
     load: str
     active: str
@@ -262,26 +268,26 @@ class SeenUnit:
 
 @dataclass(frozen=True)
 class Have:
-    """What a host has of what was asked; absent things are missing from the mappings."""
+    """What a host has of the things it was asked for. A thing that the host does not have is not in the mappings."""
 
     packages: frozenset[str] = frozenset()
     accounts: dict[str, int] = field(default_factory=dict)
-    #: Account -> the groups it is in.
+    #: Account -> its groups.
     groups: dict[str, frozenset[str]] = field(default_factory=dict)
     subids: frozenset[str] = frozenset()
     lingering: frozenset[str] = frozenset()
     paths: dict[str, SeenPath] = field(default_factory=dict)
-    #: Directories with something in them, of those that were looked into.
+    #: The directories that are not empty, of those for which the question asked this.
     filled: frozenset[str] = frozenset()
-    #: Paths of the effects that have taken place.
+    #: Paths of the effects whose `check` succeeds.
     effects: frozenset[str] = frozenset()
-    #: Path and name of a block -> digest of it with its markers.
+    #: Path and name of a block -> digest of the block with its markers.
     blocks: dict[tuple[str, str], str] = field(default_factory=dict)
     units: dict[str, SeenUnit] = field(default_factory=dict)
 
 
 def united(haves: Iterable[Have]) -> Have:
-    """What a host has, told in parts."""
+    """Joins the parts of a host's answer."""
     found = Have()
     for have in haves:
         found = Have(**{each.name: getattr(found, each.name) | getattr(have, each.name) for each in fields(Have)})
