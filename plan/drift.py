@@ -45,7 +45,7 @@ def content_diff(change: Change, present: str | None) -> tuple[str, ...]:
     if change.shown is None:
         return ()
     if present is None:
-        return ("(what the host has is too long to be shown)",)
+        return ("(the content on the host is too long to be shown)",)
     wanted = change.shown.content if isinstance(change.shown, File) else change.shown.text
     old, new = present.split("\n"), wanted.split("\n")
     # Both end with a line's end; where only one does, that is a difference.
@@ -65,11 +65,11 @@ def report(hosts: Sequence[HostDrift]) -> Iterator[tuple[str, str]]:
                 yield from ((_style(line), f"      {line}") for line in narrow(one.diff))
         if not each.found:
             stale = each.stamp is None or each.stamp.what != each.here
-            yield "good", f"  nothing differs{' but the stamp, which the next run writes anew' if stale else ''}"
+            yield "good", f"  {'only the stamp differs; the next run writes it anew' if stale else 'nothing differs'}"
         yield "", ""
     differing = [f"{len(each.found)} on {each.host}" for each in hosts if each.found]
     if differing:
-        yield "change", f"Differences: {', '.join(differing)}. A deployment puts them right."
+        yield "change", f"Differences: {', '.join(differing)}. A deployment corrects them."
     else:
         yield "good", f"Nothing differs on {', '.join(each.host for each in hosts)}."
 
@@ -112,7 +112,7 @@ def _style(line: str) -> str:
 def _stamp_words(each: HostDrift) -> str:
     """When a host was deployed, from what, and how that differs from what is here."""
     if each.stamp is None:
-        return "no deployment has come to its end here"
+        return "no deployment has been completed here"
     then, here = each.stamp.what, each.here
     same = then.revision == here.revision
     words = [

@@ -80,7 +80,7 @@ def difference(want: Component, have: Have) -> Difference:
     changes = (
         *(Change(f"package {name}", "installed", MISSING) for name in packages),
         *(Change(f"account {account.name}", _account_would(account, have), why) for account, why in accounts.items()),
-        *(Change(f"program {program.name} {program.version}", "laid down", MISSING) for program in programs),
+        *(Change(f"program {program.name} {program.version}", "installed", MISSING) for program in programs),
         *(Change(f"link {link}", f"set to {target}", why) for (link, target), why in links.items()),
         *(
             Change(f"directory {directory.path}", _would(directory, have), why)
@@ -117,11 +117,11 @@ def _account(account: Account, have: Have) -> str:
         return ""
     if account.name not in have.subids:
         return "it has no subordinate ids"
-    return "" if account.name in have.lingering else "it does not linger"
+    return "" if account.name in have.lingering else "lingering is off"
 
 
 def _account_would(account: Account, have: Have) -> str:
-    return "put right" if account.name in have.accounts else "made"
+    return "corrected" if account.name in have.accounts else "made"
 
 
 def _link(target: str, seen: SeenPath | None) -> str:
@@ -140,7 +140,7 @@ def _path(thing: Directory | File | Secret, have: Have) -> str:
     if (seen.kind == "directory") != isinstance(thing, Directory) or seen.kind == "symbolic link":
         said.append(f"it is a {seen.kind}")
     elif isinstance(thing, Directory) and thing.empty and thing.path in have.filled:
-        said.append("something lies in it")
+        said.append("it is not empty")
     elif isinstance(thing, File) and seen.sha256 != thing.sha256:
         said.append(f"its content differs{'' if _shown(thing, seen) else ' and is not shown'}")
     elif isinstance(thing, Secret) and seen.size != Secret.SIZE:
@@ -180,7 +180,7 @@ def _block_change(block: Block, have: Have) -> Change:
 
 
 def _effect_change(effect: Effect, changed: list[str]) -> Change:
-    why = f"{effect.path} differs" if effect.path in changed else f"what follows from {effect.path} is not so"
+    why = f"{effect.path} differs" if effect.path in changed else f"{effect.path} has not taken effect"
     return Change(f"command {effect.command}", "run", why)
 
 
@@ -202,7 +202,7 @@ def _unit(unit: Unit, have: Have, touched: set[str], written: Mapping[str, int])
     if differing:
         return f"{', '.join(differing)} differ{'' if differing[1:] else 's'}"
     if seen.stamp != seen.inputs_sha256:
-        return "no deployment has started it with what it has now"
+        return "no run has started it with its current inputs"
     # The file has the wanted content again, but the running program may have read another content. This does not apply
     # to a unit that is reloaded: its start time stays the same.
     late = [path for path in unit.inputs if written.get(path, 0) > seen.started > 0 and not unit.reload]

@@ -136,7 +136,7 @@ def test_a_look_at_bare_hosts_finds_that_all_is_missing_and_what_is_not_known_ye
     done = look(single)
     assert done.returncode == 1, done.stderr[-3000:]
     for line in (
-        "laptop: no deployment has come to its end here",
+        "laptop: no deployment has been completed here",
         "    package nftables would be installed (it is missing)",
         "    unit ollama.service would be started (it is missing)",
         "    not known before the run: the CA is made on the coordinator first",

@@ -123,11 +123,11 @@ def test_another_revision_is_told_and_is_no_difference(house: TestLab) -> None:
     done = look(house)
     assert done.returncode == 0, done.stdout
     assert "revision 0123456789ab, here " in done.stdout
-    assert "nothing differs but the stamp, which the next run writes anew" in done.stdout
+    assert "only the stamp differs; the next run writes it anew" in done.stdout
     assert changed(house) == {STAMP: ["laptop"]}
     # One that an account of the host may have written says nothing.
     house.ssh("home", f"chmod 0666 {PATH}")
-    assert "home: no deployment has come to its end here" in look(house).stdout
+    assert "home: no deployment has been completed here" in look(house).stdout
     assert changed(house) == {STAMP: ["home"]}
 
 

@@ -92,7 +92,7 @@ def story(lab: TestLab, who: Person) -> float:
     [chat] = [command for command in commands("7.") if command.startswith("make chat")]
     with others(lab, lab.hosts, "admin") as sessions:
         status, shown = who.does(f"{activate} && {look}")
-        assert status == 1 and "laptop: no deployment has come to its end here" in shown, shown[-4000:]
+        assert status == 1 and "laptop: no deployment has been completed here" in shown, shown[-4000:]
         begun = time.monotonic()
         who.succeeds(f"{activate} && {run}")
         took = time.monotonic() - begun

@@ -100,7 +100,7 @@ CONF, LINK = (
     f"unit svc.service would be restarted ({path} differs)" for path in ("/etc/svc/conf", "/usr/local/bin/tool")
 )
 EFFECT = f"command {WANT.effects[0].command} would be run (/etc/svc/conf differs)"
-BEHIND = "unit svc.service would be restarted (no deployment has started it with what it has now)"
+BEHIND = "unit svc.service would be restarted (no run has started it with its current inputs)"
 TOOL = f"{PROGRAM.prefix}/bin/tool"
 
 
@@ -108,8 +108,8 @@ TOOL = f"{PROGRAM.prefix}/bin/tool"
     ("old", "new", "says"),
     [
         ("package curl installed", "package curl config-files", ["package curl would be installed (it is missing)"]),
-        ("subids svc\n", "", ["account svc would be put right (it has no subordinate ids)"]),
-        ("lingering svc\n", "", ["account svc would be put right (it does not linger)"]),
+        ("subids svc\n", "", ["account svc would be corrected (it has no subordinate ids)"]),
+        ("lingering svc\n", "", ["account svc would be corrected (lingering is off)"]),
         (
             "0750|4096",
             "0755|4096",
@@ -166,12 +166,12 @@ TOOL = f"{PROGRAM.prefix}/bin/tool"
         (
             "effect /etc/svc/conf\n",
             "",
-            [f"command {WANT.effects[0].command} would be run (what follows from /etc/svc/conf is not so)"],
+            [f"command {WANT.effects[0].command} would be run (/etc/svc/conf has not taken effect)"],
         ),
         (
             "groups svc svc\n",
             "groups svc svc adm\n",
-            ["account svc would be put right (it is in other groups than its own)"],
+            ["account svc would be corrected (it is in other groups than its own)"],
         ),
         (WANT.blocks[0].sha256, "d" * 64, ["lines 'names' in /etc/hosts would be replaced (they differ)"]),
         ("ActiveState=active", "ActiveState=inactive", ["unit svc.service would be started (it is stopped)"]),
@@ -375,7 +375,7 @@ def test_what_an_interrupted_run_left_among_the_uploads_is_removed(tmp_path: Pat
     assert not difference(left, have(seen.format("")))
     todo = difference(left, have(seen.format("filled /incoming\n")))
     assert todo.directories == left.directories
-    assert str(todo.changes[0]) == "directory /incoming would be emptied (something lies in it)"
+    assert str(todo.changes[0]) == "directory /incoming would be emptied (it is not empty)"
     folder = Directory(str(tmp_path / "incoming"), mode="0700", empty=True)
     (tmp_path / "incoming/half").mkdir(parents=True)
     (tmp_path / "incoming/half/file").write_text("x")

@@ -107,7 +107,7 @@ def test_a_content_is_compared_by_lines() -> None:
     lines = Change("lines", shown=Block("/etc/hosts", "names", ("10.0.0.1 hub",)))
     assert "+10.0.0.1 hub" in content_diff(lines, "")
     assert content_diff(Change("file"), None) == ()
-    assert content_diff(change, None) == ("(what the host has is too long to be shown)",)
+    assert content_diff(change, None) == ("(the content on the host is too long to be shown)",)
 
 
 @pytest.mark.parametrize("present", ["a = 1\nb = 2", "a = 1\r\nb = 2\r\n", "a = 1\nb = 2\n\n"])
@@ -221,14 +221,14 @@ def test_the_report_names_what_differs_below_host_and_component() -> None:
         "      +new",
         "    unit ollama.service would be started (it is stopped)",
         "",
-        "laptop: no deployment has come to its end here",
+        "laptop: no deployment has been completed here",
         "  CA",
         "    not known before the run: the CA is made on the coordinator first",
         "",
         "spare: deployed 2026-11-03 20:05 UTC; revision 0123456789ab, the same as here; the same settings as here",
         "  nothing differs",
         "",
-        "Differences: 2 on home, 1 on laptop. A deployment puts them right.",
+        "Differences: 2 on home, 1 on laptop. A deployment corrects them.",
     ]
     styles = {line.strip(): style for style, line in report(hosts)}
     assert (styles["--- on the host"], styles["-old"], styles["+new"]) == ("place", "removed", "added")
@@ -251,7 +251,7 @@ def test_another_revision_alone_is_no_difference() -> None:
     head, rest, _, last = said(drift_of_one)
     assert "revision fedcba987654, here 0123456789ab; other settings than here" in head
     assert head.endswith("ollama 0.32.15, here none; tailscale 1.100.0, here 1.102.3")
-    assert rest.strip() == "nothing differs but the stamp, which the next run writes anew"
+    assert rest.strip() == "only the stamp differs; the next run writes it anew"
     assert last == "Nothing differs on home."
     assert not as_json([drift_of_one])["differs"]
 
