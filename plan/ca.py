@@ -1,4 +1,4 @@
-"""Whether the house's settings are those that its certificate authority was made for."""
+"""Checks that the house's domain and name are still those for which its certificate authority was made."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NEXT = "set it back. A deployed house cannot have another one, see docs/ca.md"
 
 
 def authority_name(house: House) -> str:
-    """The name of a house's authority, for people."""
+    """The name that people see for a house's authority."""
     return f"Private AI {house.name} CA"
 
 
 def other_house(house: House, authority: str) -> SettingError | None:
-    """What is wrong when the authority (PEM, "" for none) was made for another domain or name; None when nothing is.
+    """The error when the authority (PEM, "" for none) was made for another domain or name; else None.
 
-    Also None for one that is not understood: whoever uses it says so.
+    Also None for a certificate that cannot be read: the step that uses the certificate reports that.
     """
     try:
         certificate = x509.load_pem_x509_certificate(authority.encode())

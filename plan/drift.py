@@ -1,4 +1,4 @@
-"""What differs between hosts and what would be deployed, for people and for programs. Pure."""
+"""The report of drift: how the hosts differ from what a run would deploy. For people, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from plan.engine.stamp import Deployed, Stamp
 from plan.engine.terminal_text import plain
 from plan.engine.want import File
 
-#: Characters of a diff's line that people are shown, about as many as most lines of files have, and how many of them
-#: stand before what differs.
+#: How many characters of a line of a diff the report shows, and how many of them come before the difference. Most lines
+#: of our files are shorter than WIDTH.
 WIDTH, BEFORE = 120, 30
 
 
 @dataclass(frozen=True)
 class Found:
-    """One thing of a component that a run would change. `diff`: lines of a unified diff of a content, if it may be
-    shown."""
+    """One thing of a component that a run would change. `diff`: lines of a unified diff, if people may see the
+    content."""
 
     component: str
     change: Change
@@ -31,8 +31,8 @@ class Found:
 
 @dataclass(frozen=True)
 class HostDrift:
-    """A host with the stamp that it carries, what a run from here would write into it, and all that a run would change
-    besides."""
+    """A host and its differences. `stamp`: the stamp on the host. `here`: what a run from here would write into the
+    stamp. `found`: all other things that a run would change."""
 
     host: str
     stamp: Stamp | None
@@ -41,14 +41,15 @@ class HostDrift:
 
 
 def content_diff(change: Change, present: str | None) -> tuple[str, ...]:
-    """Lines of a unified diff from what a host has to what is wanted. `present` is None for what was too long."""
+    """Lines of a unified diff from the content on the host (`present`) to the wanted content. `present` is None when
+    the content was too long to be read."""
     if change.shown is None:
         return ()
     if present is None:
         return ("(the content on the host is too long to be shown)",)
     wanted = change.shown.content if isinstance(change.shown, File) else change.shown.text
     old, new = present.split("\n"), wanted.split("\n")
-    # Both end with a line's end; where only one does, that is a difference.
+    # Most files end with a line break. If only one of the two contents does, that is a difference.
     if not old[-1] and not new[-1]:
         old, new = old[:-1], new[:-1]
     return tuple(plain(line) for line in difflib.unified_diff(old, new, "on the host", "wanted", lineterm=""))
@@ -75,12 +76,13 @@ def report(hosts: Sequence[HostDrift]) -> Iterator[tuple[str, str]]:
 
 
 def narrow(diff: Sequence[str]) -> Iterator[str]:
-    """Lines of a diff for people, the long ones cut to WIDTH: of two that stand for each other what differs is left."""
+    """Lines of a diff for people. Cuts long lines to WIDTH. Of a removed line and the added line that replaces it, the
+    part that differs remains."""
     at = 0
     while at < len(diff):
         removed = list(takewhile(lambda line: line.startswith("-"), diff[at:]))
         added = list(takewhile(lambda line: line.startswith("+"), diff[at + len(removed) :]))
-        # The hunk's head and what did not change.
+        # Without removed and added lines, this is the head of a hunk or an unchanged line.
         lines = [*removed, *added] or [diff[at]]
         alike = [_alike(old[1:], new[1:]) for old, new in zip(removed, added, strict=False)]
         starts = [*alike, *[0] * (len(removed) - len(alike)), *alike, *[0] * len(added)]
@@ -89,12 +91,13 @@ def narrow(diff: Sequence[str]) -> Iterator[str]:
 
 
 def _alike(one: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
+    """How many characters at the beginning of two texts are the same."""
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _cut(line: str, start: int) -> str:
-    """A line of a diff, cut so that what stands at `start` of its text is in it, with some of what is before."""
+    """A line of a diff, cut to WIDTH. The character at `start` of its text remains, with BEFORE characters before
+    it."""
     sign, text = line[:1], line[1:]
     if len(text) <= WIDTH:
         return line
@@ -110,7 +113,7 @@ def _style(line: str) -> str:
 
 
 def _stamp_words(each: HostDrift) -> str:
-    """When a host was deployed, from what, and how that differs from what is here."""
+    """When a host was deployed and from which revision, settings and versions, compared with those here."""
     if each.stamp is None:
         return "no deployment has been completed here"
     then, here = each.stamp.what, each.here
@@ -128,7 +131,7 @@ def _stamp_words(each: HostDrift) -> str:
 
 
 def as_json(hosts: Sequence[HostDrift]) -> Mapping[str, Any]:
-    """The same for programs."""
+    """The same report as JSON, for programs."""
     return {
         "differs": any(each.found for each in hosts),
         "hosts": {

@@ -1,4 +1,5 @@
-"""How a host is by its own account: limits, the state that it leaves, and the table of all hosts."""
+"""The health of hosts, as each host finds it by itself: limits, the state file on the host, and the table of all
+hosts."""
 
 from __future__ import annotations
 
@@ -13,23 +14,24 @@ from plan.house.house import Member
 
 State = Literal["ok", "warning", "failed"]
 
-#: Where a host leaves its state: state.json for programs, state.txt for people.
+#: The folder on a host with the result of its last look: state.json for programs, state.txt for people.
 FOLDER = "/var/lib/private-ai/health"
 SERVICE = "private-ai-health.service"
 TIMER = "private-ai-health.timer"
 #: Minutes between two looks.
 EVERY_MINUTES = 15
-#: Minutes after which a state tells nothing any more: two looks are missing.
+#: Minutes after which a state counts as old: by then two looks are missing.
 OLD_MINUTES = 40
-#: Seconds until a look is repeated that brought bad news.
+#: Seconds after which a host repeats a look whose state got worse.
 AGAIN_S = 30
-#: Days below which a server's certificate is a failure. The warning begins where a run renews it.
+#: A server's certificate that is valid for fewer days is a failure. The warning begins when a run would renew it.
 CERTIFICATE_FAIL_DAYS = 7
-#: Days below which the authority's own end is a warning: a new one has to be brought to every device.
+#: An authority that is valid for fewer days is a warning. It is early, because people have to bring a new authority to
+#: every device.
 AUTHORITY_WARN_DAYS = 180
-#: Days below which the end of a node's key is a warning.
+#: A node's key that is valid for fewer days is a warning.
 KEY_WARN_DAYS = 14
-#: MiB free on a file system: programs, images and logs need some.
+#: A file system with less free space, in MiB, is a warning or a failure: programs, images and logs need some.
 DISK_WARN_MIB = 1024
 DISK_FAIL_MIB = 256
 
@@ -38,7 +40,8 @@ HEAD = ("host", "roles", "state", "not well", "looked at", "certificates")
 
 @dataclass(frozen=True)
 class Seen:
-    """One thing that a host looked at. `days`: until it ends, -1 when it has; None where nothing ends."""
+    """The result of one check of a look. `days`: until the thing expires, -1 when it has expired; None for a thing that
+    does not expire."""
 
     check: str
     state: State
@@ -48,7 +51,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Look:
-    """What a host saw. Times are seconds since 1970, by its own clock: of the look, of the last change of `state`."""
+    """The result of one look. `time` is when the host looked, `since` is when `state` changed last; both are seconds
+    since 1970 by the host's clock."""
 
     time: int
     state: State
@@ -57,7 +61,7 @@ class Look:
 
 
 def look_of(text: str) -> Look:
-    """What state.json says. Raises ValueError when it is not understood."""
+    """The look in the text of state.json. Raises ValueError when the text does not have the expected form."""
     try:
         raw = json.loads(text)
         checks = tuple(
@@ -83,7 +87,7 @@ def _days(value: Any) -> int | None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of asking a host: a look with the host's time now, or why there is none."""
+    """A host's answer: its last look and the host's time `now`, or in `why` the reason why there is no look."""
 
     reached: bool
     look: Look | None = None
@@ -93,7 +97,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Line:
-    """A host in the table. `state`: also "old", "unknown", "not reached". `bad`: the house is not well for it."""
+    """A host's row in the table. `state`: a State, or "old", "unknown", "not reached". `bad`: the house counts as not
+    well because of this host."""
 
     host: str
     roles: tuple[str, ...]
@@ -108,7 +113,8 @@ class Line:
 
 
 def line(member: Member, answer: Answer) -> Line:
-    """A host's line. A person's computer that is off is no failure; a server is, and so is a state that is too old."""
+    """A host's row. A client that cannot be reached is no failure, since people switch their computers off. A server
+    that cannot be reached, and an old state, are failures."""
     roles = tuple(role for role in ROLES if role in member.roles)
     look = answer.look
     if look is None:
@@ -136,7 +142,7 @@ def line(member: Member, answer: Answer) -> Line:
 
 
 def ago(seconds: int) -> str:
-    """How long ago, in the largest unit that leaves a number above 1."""
+    """How long ago something was, in the largest unit in which the number is 2 or more."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if abs(seconds) >= 2 * size:
             return f"{seconds // size} {unit} ago"

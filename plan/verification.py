@@ -1,4 +1,4 @@
-"""What the verification expects of a house. Derived from the access table, as the firewall and the policy are."""
+"""What the verification expects of a house. It follows from the access table, like the firewall and the policy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from plan.house.house import House, Member, leads_to
 Protocol = Literal["tcp", "udp"]
 Witness = Literal["outside", "controller", "listener"]
 
-#: Access-table row -> the units that may hold its port on a host of the row's role.
+#: Row of the access table -> the units that may listen on its port, on a host to which the row leads.
 OWNERS: dict[str, tuple[str, ...]] = {
     "ssh": ("ssh.service", "sshd.service", "ssh.socket", "init.scope"),
     "headscale": ("headscale.service",),
@@ -24,14 +24,14 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "openclaw": ("openclaw.service",),
     "ollama": ("ollama.service", "ollama-vpn.socket", "ollama-vpn.service"),
 }
-#: Rows whose service can be asked in its own words how it is; of others it is known only whether they accept.
+#: Rows whose service the verification asks in the service's protocol. Of others it sees only whether they accept.
 KINDS = {"ssh": "ssh", "headscale": "headscale", "openclaw": "openclaw", "ollama": "ollama"}
-#: Rows whose service has no IPv6: OpenClaw's gateway.bind knows IPv4 addresses only. Clients fall back at once.
+#: Rows whose service has no IPv6: OpenClaw's gateway.bind accepts only IPv4 addresses. Clients use IPv4 without delay.
 IPV4_ONLY = frozenset({"openclaw"})
 
 
 def open_to_lan(house: House, member: Member, protocol: Protocol, *, admin: bool) -> frozenset[int]:
-    """Ports of `member` that must answer a machine outside the VPN; `admin`: one at an administrator's address."""
+    """Ports of `member` that must answer a machine outside the VPN. `admin`: its address is in admin_networks."""
     sources = ("lan", "admin") if admin else ("lan",)
     return frozenset(
         row.port
@@ -55,43 +55,43 @@ def rows_over_vpn(house: House, source: Member, target: Member) -> tuple[Row, ..
 
 
 def rows_at(house: House, member: Member) -> tuple[Row, ...]:
-    """TCP rows of the table that `member` serves."""
+    """TCP rows of the table that lead to `member`."""
     return tuple(row for row in house.access if row.protocol == "tcp" and leads_to(row, member))
 
 
 def speaker(row: Row, source: Member) -> str:
-    """The account that speaks on a row's way out of `source`, "" for anybody there."""
-    # A server's way out is closed but for its services (plan/firewall/rules.py).
+    """The account on `source` that makes the connections of a row; "" for any account."""
+    # The firewall lets only some accounts of a server begin connections (plan/firewall/rules.py).
     return "openclaw" if row.id == "ollama" and source.is_server else ""
 
 
 def served_at(row: Row, addresses: Iterable[str]) -> tuple[str, ...]:
-    """Those of a host's addresses at which a row's service answers."""
+    """The addresses, out of `addresses`, at which a row's service answers."""
     return tuple(address for address in addresses if row.id not in IPV4_ONLY or ":" not in address)
 
 
 def kind(row: Row) -> str:
-    """In which words a row's service is asked how it is; tcp for one of which nothing is known."""
+    """The protocol in which the verification asks a row's service; tcp for a service that it does not know."""
     return KINDS.get(row.id, "tcp")
 
 
 def tls_name(house: House, row: Row, member: Member) -> str:
-    """The name in the certificate of a row's service on a host, "-" for one without."""
+    """The name in the certificate of a row's service on a host; "-" for a service without a certificate."""
     return {"headscale": house.headscale_name, "openclaw": house.vpn_name(member)}.get(row.id, "-")
 
 
 def service_of(house: House, member: Member, port: int) -> str:
-    """What stands at a TCP port of a host: "HOST/ROW" for a row of the table that it serves, else "HOST PORT/tcp"."""
+    """A TCP port of a host in words: "HOST/ROW" when a row of the table leads to this port, else "HOST PORT/tcp"."""
     return next((f"{member.name}/{row.id}" for row in rows_at(house, member) if row.port == port), "") or (
         f"{member.name} {port}/tcp"
     )
 
 
 def closed_over_vpn(house: House, source: Member, target: Member, listeners: Iterable[Listener]) -> frozenset[int]:
-    """TCP ports of `target` to try from `source` that must not answer: the table's, and whatever listens there.
+    """TCP ports of `target` that must not answer `source`: those of the table, and all on which a program listens.
 
-    But for tailscaled's own ports between nodes (peerAPI): its filter lets every node of the network map in and decides
-    about each request itself (tailscale.com/net/tstun, filterPacketInboundFromWireGuard).
+    Except tailscaled's own ports between nodes (peerAPI): its packet filter lets every node of the network map in, and
+    tailscaled then decides about each request (tailscale.com/net/tstun, filterPacketInboundFromWireGuard).
     """
     known = {row.port for row in house.access if row.protocol == "tcp"}
     known |= {each.port for each in listeners if each.proto == "tcp" and not is_peer_port(house, each)}
@@ -99,12 +99,12 @@ def closed_over_vpn(house: House, source: Member, target: Member, listeners: Ite
 
 
 def is_loopback(address: str) -> bool:
-    """Whether a listening address is for its own host only. '*' is every address."""
+    """Whether only the host itself can reach this listening address. '*' means all addresses."""
     return address != "*" and ipaddress.ip_address(address).is_loopback
 
 
 def is_vpn(house: House, address: str) -> bool:
-    """Whether an address lies in the VPN. What is none ("*", or what a program says instead) does not."""
+    """Whether this is an address in the VPN. False for text that is not an address, such as "*"."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -113,14 +113,14 @@ def is_vpn(house: House, address: str) -> bool:
 
 
 def is_peer_port(house: House, listener: Listener) -> bool:
-    """Whether this is tailscaled's own port between nodes, inside the VPN."""
+    """Whether this is a port of tailscaled for other nodes (peerAPI), inside the VPN."""
     return listener.process == "tailscaled" and listener.proto == "tcp" and is_vpn(house, listener.address)
 
 
 def misplaced(house: House, listeners: Iterable[Listener]) -> list[str]:
-    """Sockets of the house's own programs that listen where the access table does not put them, in words.
+    """Sockets of the house's programs on ports or addresses that the access table does not give them, in words.
 
-    tailscaled's UDP sockets are not judged: it opens some for a moment when it measures the network.
+    This leaves out tailscaled's UDP sockets: tailscaled opens some for a moment when it measures the network.
     """
     everywhere = {
         "headscale": {("tcp", house.port("headscale")), ("udp", house.port("stun"))},
@@ -144,7 +144,7 @@ def misplaced(house: House, listeners: Iterable[Listener]) -> list[str]:
 
 
 def missing(house: House, member: Member, listeners: Sequence[Listener], vpn: Sequence[str]) -> list[str]:
-    """Rows of the access table for `member` that nothing listens for, in words. `vpn`: its addresses in the VPN."""
+    """Rows that lead to `member` and on whose port no program listens, in words. `vpn`: its addresses in the VPN."""
     absent = []
     for row in house.access:
         if not leads_to(row, member):
@@ -155,7 +155,7 @@ def missing(house: House, member: Member, listeners: Sequence[Listener], vpn: Se
             needed = {next((address for address in member.addresses if "." in address), "127.0.0.1")}
         elif house.served_elsewhere(row, member):
             needed = set(served_at(row, vpn))
-        # A server on every address of both families shows as '*' or '::', of IPv4 alone as 0.0.0.0.
+        # The kernel shows a socket on all addresses of both families as '*' or '::', and of IPv4 alone as 0.0.0.0.
         for address in sorted(needed):
             wide = {"*", "::"} if ":" in address else {"*", "::", "0.0.0.0"}
             if not on & (wide | {address}):
@@ -164,26 +164,26 @@ def missing(house: House, member: Member, listeners: Sequence[Listener], vpn: Se
 
 
 def units_of(listener: Listener, house: House) -> tuple[str, ...]:
-    """The units that may hold a listener's port by the access table; none for a port that is not in it."""
+    """The units that may listen on this port by the access table; none when the port is not in the table."""
     rows = [row for row in house.access if (row.protocol, row.port) == (listener.proto, listener.port)]
     return tuple(unit for row in rows for unit in OWNERS.get(row.id, ()))
 
 
 def declared(listener: Listener, house: House, member: Member) -> bool:
-    """Whether people say that a program of theirs listens there: by a row of their own, or in firewall_shut_off."""
+    """Whether the settings give this port to a program of people: in a row of their own, or in firewall_shut_off."""
     rows = (row for row in house.access if row.id not in OWNERS and leads_to(row, member))
     where = (listener.proto, listener.port)
     return f"{listener.port}/{listener.proto}" in member.shut_off or where in {(r.protocol, r.port) for r in rows}
 
 
 def service_users(house: House, member: Member) -> tuple[str, ...]:
-    """Accounts of a host whose way out of the house is closed: those of its services, and on servers root's."""
+    """Accounts of a host that may begin no connection out of the house: those of its services, and a server's root."""
     return (*service_egress(house, member), *(("root",) if member.is_server else ()))
 
 
 @dataclass(frozen=True)
 class SecretFile:
-    """A file that holds a secret, and whose it must be."""
+    """A file with a secret, and the owner, group and mode that it must have."""
 
     path: str
     owner: str
@@ -196,7 +196,7 @@ class SecretFile:
 
 
 def program_units(member: Member) -> dict[str, str]:
-    """Unit of a host -> the program of ours that it runs."""
+    """Unit of a host -> the program of the house that the unit runs."""
     found = {"tailscaled.service": "tailscale"}
     if "coordinator" in member.roles:
         found["headscale.service"] = "headscale"
@@ -206,12 +206,12 @@ def program_units(member: Member) -> dict[str, str]:
 
 
 def unit_accounts(member: Member) -> dict[str, str]:
-    """Unit of a host -> the account that its main process runs as."""
+    """Unit of a host -> the account of its main process."""
     return {unit: "root" if unit == "tailscaled.service" else name for unit, name in program_units(member).items()}
 
 
 def secret_files(member: Member) -> tuple[SecretFile, ...]:
-    """Every file with a secret of the house on a host."""
+    """All files on a host that have a secret of the house."""
     found = [SecretFile("/var/lib/tailscale/tailscaled.state", "root", "root", "0600")]
     if "coordinator" in member.roles:
         found.append(SecretFile("/var/lib/private-ai/ca/ca.key", "root", "root", "0600"))
@@ -229,20 +229,21 @@ def secret_files(member: Member) -> tuple[SecretFile, ...]:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the VPN as it must be: with tags, or owned by a user."""
+    """What a node of the VPN must have: tags, or a user as its owner."""
 
     tags: frozenset[str]
     user: str
 
 
 def nodes(house: House) -> dict[str, Node]:
-    """Name -> node, for exactly the hosts of the inventory. A tagged node has no user."""
+    """Name -> node, for all hosts of the inventory and nothing else. A tagged node has no user."""
     return {member.name: Node(frozenset(member.tags), "" if member.tags else member.user) for member in house.members}
 
 
 @dataclass(frozen=True)
 class Forbidden:
-    """A TCP service that the gateway's container must not reach. `witness`: who shows that it is there at all."""
+    """A TCP service that the gateway's container must not reach. `witness` shows that the service is there: a place
+    from which it answers, or "listener" for the list of listening sockets. Else no answer would prove nothing."""
 
     group: str
     address: str
@@ -250,7 +251,7 @@ class Forbidden:
     witness: Witness
 
 
-#: Groups of `forbidden_to_container`, each a check per address family.
+#: Groups of `forbidden_to_container`. Each is one check for each address family.
 FORBIDDEN = ("internet", "coordinator", "host", "lan", "vpn")
 
 
@@ -263,10 +264,11 @@ def forbidden_to_container(
     internet: Iterable[tuple[str, int]],
     doors: Iterable[str],
 ) -> tuple[Forbidden, ...]:
-    """What a gateway's container must not reach at `members`, among them that gateway, and outside the house.
+    """What a gateway's container must not reach: services of `members`, the gateway included, and of the internet.
 
-    `listeners` and `vpn` (addresses in the VPN) are by host name; `internet` are addresses and ports that answer
-    outside; `doors` are addresses that the container's network might map to its host (its router, host aliases).
+    `listeners` and `vpn` (addresses in the VPN) have the host's name as key. `internet`: addresses and ports outside
+    the house that answer. `doors`: addresses by which the container's network might lead to its own host (the
+    container's router, aliases of the host).
     """
     ollama, own = house.port("ollama"), house.port("openclaw")
     found = [Forbidden("internet", address, port, "outside") for address, port in internet]
@@ -276,7 +278,7 @@ def forbidden_to_container(
             for port in sorted(open_to_lan(house, house.coordinator, "tcp", admin=False))
         ]
     tcp = {each.port for each in listeners.get(gateway.name, ()) if each.proto == "tcp"}
-    # Its own port is its own, and a local Ollama's is what it is for.
+    # The container may reach its own port, and the port of an Ollama on the same host.
     for address in ("127.0.0.1", "::1", *doors):
         found += [Forbidden("host", address, port, "listener") for port in sorted(tcp - {own, ollama})]
     for member in members:
