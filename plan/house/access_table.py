@@ -1,7 +1,7 @@
 """The access table: who may talk to whom, on which port, over which network, and why.
 
-Firewall rules, the Headscale policy, what services bind to, and the checks of the verification all follow from it;
-no other place repeats a port number.
+Firewall rules, the Headscale policy, the listening addresses of services and the checks of the verification are made
+from it. No other place repeats a port number.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ SETTING = "group_data/all.py: access_table"
 
 #: Inventory groups, in the order in which they are deployed.
 ROLES = ("coordinator", "gateway", "model_hosts", "clients")
-#: Roles that are servers; their own way out is closed.
+#: Roles that are servers. A server may begin only the connections that the firewall lists.
 SERVERS = frozenset({"coordinator", "gateway", "model_hosts"})
-#: Who may stand on the left besides the roles: the administrators' addresses, or anyone on the local network. Over the
+#: What `from` may be: a role, `admin` (the addresses of admin_networks), or `lan` (all of the local network). Over the
 #: VPN also a person, written as Headscale writes users: "anna@".
 SOURCES = ("admin", "lan", *ROLES)
 TARGETS = ("all", *ROLES)
 SEE = "see docs/access-table.md"
-#: Rows that the components look up by their id; a table without them has no working house.
+#: Rows that the components look up by their id. Without them the house does not work.
 NEEDED = ("ssh", "headscale", "stun", "wireguard", "openclaw", "ollama")
 
 
@@ -34,8 +34,9 @@ NEEDED = ("ssh", "headscale", "stun", "wireguard", "openclaw", "ollama")
 class Row:
     """One permission. `protocol` is tcp or udp; `over` is lan (plain network) or vpn (inside WireGuard).
 
-    `source` is admin, lan, a role, or a person as "NAME@". `target` is all, a role, or an address: then the row is a
-    way out, for the kernel and root of the servers in `source` (network file systems, a tunnel of the kernel's own).
+    `source` is admin, lan, a role, or a person as "NAME@". `target` is all, a role, or an address. With an address the
+    row is a way out: the kernel and root of the servers in `source` may connect to it (network file systems, a tunnel
+    of the kernel).
     """
 
     id: str
@@ -48,13 +49,13 @@ class Row:
 
     @property
     def leads_out(self) -> bool:
-        """Whether this is a way from servers to an address, rather than into a host of the house."""
+        """Whether the row lets servers connect to an address, and does not open a port of the house's hosts."""
         return self.target not in TARGETS
 
 
 def parse_access(raw: object, users: Sequence[str] = ()) -> tuple[Row, ...]:
-    """The rows of the table, in which `users` may be named. Raises SettingError for all that is wrong, for the first
-    thing of each row."""
+    """The rows of the table. `users`: the people whom a row may name. Raises one SettingError with all errors; of each
+    row it has the first."""
     if not isinstance(raw, list) or not raw:
         raise SettingError(SETTING, raw, "a list of rows", "restore the table from the project")
     problems: list[SettingError] = []
@@ -142,7 +143,8 @@ def _row(number: int, entry: object, users: Sequence[str]) -> Row:
 
 
 def _address(where: str, value: object) -> str:
-    """An address as it is written in rules, "" for what is none. Raises SettingError for one that leads nowhere."""
+    """The address in the form that rules use; "" when the value is not an address. Raises SettingError for an address
+    that a host cannot reach."""
     try:
         found = address(value)
     except ValueError:
@@ -153,7 +155,7 @@ def _address(where: str, value: object) -> str:
 
 
 def _leads_out(where: str, entry: Mapping[str, object]) -> None:
-    """Refuse a row to an address that cannot be a way out."""
+    """Raises SettingError when a row to an address is not allowed."""
     servers = tuple(role for role in ROLES if role in SERVERS)
     if entry["id"] in NEEDED:
         raise SettingError(f"{where} to", entry["to"], "all, or a group: the house needs this row", SEE)

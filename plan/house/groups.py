@@ -1,7 +1,6 @@
-"""The form of the groups in an inventory file: a list of hosts, each a name or a name with its data.
+"""Checks the form of the groups in an inventory file: a list of hosts, each a name or a name with its data.
 
-pyinfra takes what has another form for something else: it reads a text letter by letter, and leaves a mapping out
-without a word.
+pyinfra itself does not report other forms: it takes each letter of a text for a host, and ignores a mapping.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ SEE = "see inventory.py and docs/quick-start.md"
 
 
 def wrong_forms(found: Mapping[str, Any], own: str) -> Iterator[SettingError]:
-    """What is wrong with the form of an inventory file's groups. `found` are the file's variables by name, `own` is the
-    group that pyinfra makes of the file's name."""
+    """Errors for groups that do not have the right form. `found`: the variables of the inventory file. `own`: the group
+    that pyinfra names after the file."""
     for group, value in found.items():
         if group in (*ROLES, "all") or (group == own and isinstance(value, (list, tuple))):
             yield from _wrong_group(group, value)
@@ -34,13 +33,13 @@ def wrong_forms(found: Mapping[str, Any], own: str) -> Iterator[SettingError]:
 
 def _wrong_group(group: str, value: Any) -> Iterator[SettingError]:
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], list) and isinstance(value[1], dict):
-        # pyinfra's own form of a group with data for all of its hosts.
+        # The form in which pyinfra accepts a group with data for all its hosts.
         value = value[0]
     if not isinstance(value, list):
         yield _error(group, value, _as_list(value))
         return
     if _is_host(value):
-        # ["laptop", {...}]: a pair in square brackets.
+        # ["laptop", {...}]: one host, in square brackets instead of round ones.
         yield _error(group, value, [tuple(value)])
         return
     for number, host in enumerate(value, 1):
@@ -49,7 +48,8 @@ def _wrong_group(group: str, value: Any) -> Iterator[SettingError]:
             yield _error(f"{group} host {number}", host, _as_list(host))
             continue
         if name.startswith("@"):
-            # One of pyinfra's connectors. The verification, and the firewall's last look, come over SSH.
+            # A connector of pyinfra, such as @local. But the verification, and the test of new firewall rules, need
+            # SSH.
             yield SettingError(
                 f"inventory: {group} host {number}",
                 name,
@@ -74,7 +74,7 @@ def _is_host(value: Any) -> bool:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """What was probably meant by something that is no list of hosts, [] when nobody knows."""
+    """The list of hosts that somebody probably meant by another value; [] when we cannot tell."""
     if isinstance(value, str):
         return [(value, DATA)] if re.fullmatch(r"[a-z0-9-]+", value) else []
     if isinstance(value, Mapping):
@@ -87,12 +87,12 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _as_data(given: Any) -> dict[str, Any]:
-    """The data that a host's data in another form probably mean."""
+    """The data that somebody probably meant, when a host's data is not a mapping."""
     return dict(given) if isinstance(given, dict) else _pairs(given) or DATA
 
 
 def _pairs(text: Any) -> dict[str, Any]:
-    """What stands in a text such as "ssh_user=admin ssh_port=2222": a known name and its value, each."""
+    """The known names and their values in a text such as "ssh_user=admin ssh_port=2222"."""
     if not isinstance(text, str):
         return {}
     found = re.findall(r"(\w+)\s*[=:]\s*[\"']?([\w.@:~/+-]+)", text)

@@ -1,4 +1,4 @@
-"""The names and values in a host's data and in group_data, before anybody reads them."""
+"""Checks the names in a host's data and in group_data, and the values that SSH reads, before they are used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from plan.engine.as_root import WAYS, wrong_words
 from plan.engine.errors import SettingError, nearest, shown
 
-#: What pyinfra's SSH connector reads rather than we, with the type of each value as pyinfra wants it.
+#: The names that pyinfra's SSH connector reads, with the type that pyinfra needs.
 SSH_TYPES: dict[str, type] = {
     **dict.fromkeys(("ssh_hostname", "ssh_user", "ssh_password", "ssh_key", "ssh_key_password"), str),
     **dict.fromkeys(("ssh_config_file", "ssh_known_hosts_file", "ssh_strict_host_key_checking"), str),
@@ -19,11 +19,11 @@ SSH_TYPES: dict[str, type] = {
     "ssh_file_transfer_protocol": str,
     "ssh_paramiko_connect_kwargs": dict,
 }
-#: Those that most inventories have.
+#: The names that most inventories use.
 USUAL = ("ssh_hostname", "ssh_port", "ssh_user", "ssh_password", "ssh_key")
 TYPES = {str: "a text in quotation marks", bool: "True or False", int: "a number", float: "a number", dict: "a mapping"}
 PORTS = "a number from 1 to 65535, without quotation marks"
-#: Names that people write, also those of Ansible and of OpenSSH's configuration, without _ -> what each means here.
+#: Other names that people write, also from Ansible and from OpenSSH's configuration, without _ -> our name for it.
 MEANT = {
     **dict.fromkeys(("host", "hostname", "address", "ip", "ipaddress", "addr", "sshhost", "sship"), "ssh_hostname"),
     **dict.fromkeys(("port", "sshport"), "ssh_port"),
@@ -41,8 +41,8 @@ MEANT = {
 def wrong_data(
     data: Mapping[str, Any], where: str, settings: Collection[str], others: Collection[str]
 ) -> Iterator[SettingError]:
-    """What is wrong with the names in some data, and with what SSH reads of it. `settings` are the house's names,
-    `others` those of playbooks; what begins with _ is pyinfra's."""
+    """Errors for unknown names in `data`, and for values of the wrong type that SSH reads. `settings`: the names of our
+    settings. `others`: the names that playbooks use. Names that begin with _ belong to pyinfra."""
     for key in data:
         name = isinstance(key, str) and re.fullmatch(r"\w{1,60}", key, re.ASCII)
         if name and key in SSH_TYPES:
@@ -53,12 +53,12 @@ def wrong_data(
 
 
 def hides_the_address(data: Mapping[str, Any]) -> bool:
-    """Whether the host's address stands under a name that is wrong, so that it is not missing."""
+    """Whether somebody has written the host's address under a wrong name. Then another error reports the name."""
     return any(meant(key) in ("ssh_hostname", "lan_addresses") for key in data if key not in SSH_TYPES)
 
 
 def meant(key: object) -> str:
-    """The name of ours that somebody means who writes another one, "" when nobody knows."""
+    """Our name for what somebody probably means by another name; "" when we cannot tell."""
     if not isinstance(key, str):
         return ""
     return MEANT.get(re.sub(r"[^a-z]", "", key.lower().removeprefix("ansible_")), "")
@@ -74,7 +74,7 @@ def _unknown(where: str, key: object, value: object, settings: Collection[str]) 
         names = (*SSH_TYPES,)
     return SettingError(
         f"{where}: {key if plain else shown(key)}",
-        # A password may stand there.
+        # The value may be a password, so the message does not show it.
         "something" if "pass" in str(key).lower() else value,
         f"one of {', '.join(names)}",
         f"write {right!r} instead" if right else nearest(key, names, "remove it or see docs/settings.md"),

@@ -1,6 +1,6 @@
 """One house: its hosts with their roles and addresses, its settings, and who may talk to whom in it.
 
-Built from inventory and group data by plan/house/inventory.py.
+plan/house/inventory.py makes it from the inventory and group data.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from plan.house.access_table import ROLES, SERVERS, Row
 
 @dataclass(frozen=True)
 class Member:
-    """One host of the inventory. `addresses` are those on the local network, IPv4 before IPv6."""
+    """One host of the inventory. `addresses`: its addresses on the local network, IPv4 before IPv6."""
 
     name: str
     roles: frozenset[str]
     addresses: tuple[str, ...]
-    #: Headscale user that owns the node when the host is nothing but a client.
+    #: The Headscale user who owns the node, if the host is only a client.
     user: str
-    #: Ports of its owner's programs, as "80/tcp", that may be out of reach once the firewall is in force.
+    #: Ports of other programs on the host, as "80/tcp". The owner accepts that the firewall closes them.
     shut_off: frozenset[str] = frozenset()
-    #: Headscale users whose gateway this host is.
+    #: The Headscale users who use this host as their gateway.
     openclaw_users: tuple[str, ...] = ()
-    #: Whether the addresses are those of lan_addresses; else they are ssh_hostname's.
+    #: Whether the addresses come from lan_addresses; otherwise they come from ssh_hostname.
     lan_given: bool = True
 
     @property
@@ -35,7 +35,7 @@ class Member:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Headscale tags of the node; a host that is only a client has none and belongs to a user."""
+        """The node's Headscale tags. A host that is only a client has no tags; it belongs to a user."""
         return tuple(tag(role, self.name) for role in ROLES if role in self.roles & SERVERS)
 
 
@@ -57,7 +57,7 @@ class House:
 
     @property
     def vpn_domain(self) -> str:
-        """MagicDNS domain. Beside the control server's name, never above it: Headscale refuses that."""
+        """The MagicDNS domain. The control server's name must not be below it, because Headscale refuses that."""
         return f"vpn.{self.domain}"
 
     @property
@@ -71,16 +71,17 @@ class House:
         return tuple(member for member in self.members if role in member.roles)
 
     def callers(self, row: Row, target: Member) -> tuple[Member | Device, ...]:
-        """Hosts and devices that a row over the VPN lets in at `target`."""
+        """The hosts and devices that a row over the VPN lets connect to `target`."""
         everybody: tuple[Member | Device, ...] = (*self.members, *self.devices)
         return tuple(each for each in everybody if self.lets_in(row, each, target))
 
     def served_elsewhere(self, row: Row, target: Member) -> bool:
-        """Whether a row over the VPN lets anybody in at `target` besides itself."""
+        """Whether a row over the VPN lets any other host or device connect to `target`."""
         return any(caller != target for caller in self.callers(row, target))
 
     def lets_in(self, row: Row, caller: Member | Device, target: Member) -> bool:
-        """Whether a row over the VPN lets a host or device in at a host. People's messages go to their own gateway."""
+        """Whether a row over the VPN lets `caller` connect to `target`. A person may connect only to their own
+        gateway."""
         if not (calls(row, caller) and leads_to(row, target)):
             return False
         person = owner(caller)
@@ -111,19 +112,20 @@ class House:
 
 
 def tag(role: str, host: str) -> str:
-    """The Headscale tag of a server's role. Each gateway has one of its own: the policy lets people in at theirs."""
+    """The Headscale tag of a server's role. Each gateway has its own tag, so that the policy can let each person
+    connect to one gateway only."""
     return {"coordinator": "tag:coordinator", "gateway": f"tag:gateway-{host}", "model_hosts": "tag:model-host"}[role]
 
 
 def owner(each: Member | Device) -> str:
-    """The Headscale user a host or device belongs to, "" for a server: that belongs to nobody."""
+    """The Headscale user who owns a host or device; "" for a server, which belongs to nobody."""
     if isinstance(each, Device):
         return each.owner
     return "" if each.is_server else each.user
 
 
 def calls(row: Row, each: Member | Device) -> bool:
-    """Whether a row over the VPN is for a host or device: by its role, or as its person's."""
+    """Whether `from` of a row over the VPN includes this host or device, by its role or by its owner."""
     person = owner(each)
     if person and row.source in ("clients", f"{person}@"):
         return True
@@ -131,18 +133,18 @@ def calls(row: Row, each: Member | Device) -> bool:
 
 
 def leads_to(row: Row, member: Member) -> bool:
-    """Whether a row opens a port of a host."""
+    """Whether a row opens a port on this host."""
     return row.target == "all" or row.target in member.roles
 
 
 def row_for(member: Member, port: str, source: str = "lan", over: str = "lan") -> str:
-    """What to write so that a port of a host is open to its network, for messages. `port` as "80/tcp"."""
+    """For messages: the row to add so that the network can reach a port of a host. `port` as "80/tcp"."""
     role = next(role for role in ROLES if role in member.roles)
     return _row(source, role, port, over, f"{role}-{port}", "a program of my own")
 
 
 def row_out(member: Member, address: str, port: str) -> str:
-    """What to write so that the kernel of a server may reach a port of an address, for messages."""
+    """For messages: the row to add so that the kernel of a server may reach a port at an address."""
     role = next(role for role in ROLES if role in member.roles & SERVERS)
     return _row(role, address, port, "lan", f"{role}-{address if is_address(address) else 'out'}-{port}", "a way out")
 

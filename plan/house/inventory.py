@@ -1,4 +1,4 @@
-"""The house that an inventory and its settings describe, once all of it has been checked."""
+"""Checks an inventory with its settings, and makes the house from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOTH = "A machine that has several roles stands under one name in several groups
 
 @dataclass(frozen=True)
 class HostEntry:
-    """What the inventory says about one host: its groups without `all` and the file's own, and its data."""
+    """One host in the inventory. `groups`: without `all` and without the group that pyinfra names after the file."""
 
     name: str
     groups: tuple[str, ...]
@@ -29,15 +29,15 @@ class HostEntry:
 
 
 def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
-    """The house of an inventory. `groups` are the names of all groups that the inventory file defines.
+    """The house of an inventory. `groups`: the names of all groups that the inventory file defines.
 
-    Raises SettingError for all that is wrong: unknown or missing group, two coordinators, a host without a role, a bad
-    domain, address, user, device, row or setting name, two hosts with one address.
+    Raises one SettingError with all errors: an unknown or missing group, two coordinators, a host without a role, a
+    wrong domain, address, user, device, row or setting name, two hosts with one address.
     """
     problems = [unknown_group(group) for group in groups if group not in ROLES]
     for entry in entries:
         tried(problems, "", setting_values.label, f"inventory: host {shown(entry.name)}", entry.name)
-    # What else is wrong there is said of a name that is harmless to a terminal.
+    # Further errors about this host must not print a name with control characters.
     entries = [each if setting_values.is_label(each.name) else replace(each, name=shown(each.name)) for each in entries]
     problems += [*_wrong_roles(entries), *_wrong_data(entries)]
     settings = {
@@ -51,7 +51,7 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
             SettingError("group_data/all.py: artifacts_source", source, "auto, release or build", "correct it")
         )
     none: tuple[Any, ...] = ()
-    # Where the list of users is wrong, only it is said to be: who is in it is not known.
+    # If the list of users is wrong, we do not check what depends on it: we would report errors that are none.
     users = tried(problems, none, setting_values.users, settings["headscale_users"])
     gateways: dict[str, tuple[str, ...]] = {}
     if users:
@@ -82,7 +82,7 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
 
 
 def unknown_group(group: str) -> SettingError:
-    """Of a group that has no meaning in a house."""
+    """The error for a group that is not a role."""
     return SettingError(
         "inventory: group",
         group,
@@ -108,7 +108,7 @@ def _wrong_roles(entries: Sequence[HostEntry]) -> Iterator[SettingError]:
                 "put it into a group or remove it",
             )
         if "clients" in entry.groups and set(entry.groups) & SERVERS:
-            # A tagged node belongs to no person, so the rows for clients would not hold for it.
+            # A server's node has tags and belongs to no person, so rows for clients would not apply to it.
             yield SettingError(
                 f"inventory: host {entry.name}",
                 sorted(set(entry.groups) & set(ROLES)),
@@ -118,7 +118,8 @@ def _wrong_roles(entries: Sequence[HostEntry]) -> Iterator[SettingError]:
 
 
 def _wrong_data(entries: Sequence[HostEntry]) -> Iterator[SettingError]:
-    """What is wrong with the names in the hosts' data, and with what SSH reads. What all have, is said once."""
+    """Errors for names in the hosts' data, and for values that SSH reads. An error that all hosts have is reported
+    once."""
     common: dict[str, Any] = {}
     if len(entries) > 1:
         first, *others = (entry.data for entry in entries)
@@ -153,7 +154,7 @@ def _one_value(name: str, entries: Sequence[HostEntry]) -> Any:
 
 
 def _openclaw_users(entries: Sequence[HostEntry], users: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Gateway -> the people who use it. Every person has exactly one; a lone gateway is everybody's."""
+    """Gateway -> the people who use it. Every person has exactly one gateway. If there is only one, all use it."""
     gateways = [entry for entry in entries if "gateway" in entry.groups]
     found: dict[str, tuple[str, ...]] = {}
     for entry in entries:

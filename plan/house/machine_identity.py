@@ -1,4 +1,4 @@
-"""Whether the machines that a run reaches are those that its inventory means: one for each name, and no other."""
+"""Checks that the machines which a run reaches are those of the inventory, and that each name is another machine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from plan.house.inventory import BOTH
 
 
 def twins(name: str, profile: Profile, others: Mapping[str, Profile]) -> tuple[list[SettingError], list[str]]:
-    """Problems (any one stops the run) and warnings of a host that is another of the `others`, or its copy.
+    """Problems (any one stops the run) and warnings about a host that is the same machine as one of `others`, or a copy
+    of its disk.
 
-    `others`: the hosts that this run knows, by name; the host itself may be among them.
+    `others`: the hosts that this run knows, by name. The host itself may be among them.
     """
     problems: list[SettingError] = []
     warnings: list[str] = []
@@ -52,7 +53,7 @@ def twins(name: str, profile: Profile, others: Mapping[str, Profile]) -> tuple[l
 
 
 def another_name(name: str, profile: Profile) -> SettingError | None:
-    """What is wrong when a machine was deployed under another name than `name`; None when it was not."""
+    """The error when a machine was deployed under another name than `name`; else None."""
     stamp = parse_stamp(profile.stamp)
     if stamp is None or stamp.what.host in ("", name):
         return None
@@ -65,9 +66,11 @@ def another_name(name: str, profile: Profile) -> SettingError | None:
 
 
 def left_behind(name: str, coordinator: Member, known: Collection[str], left_out: Collection[str]) -> str:
-    """A warning when the coordinator has moved, and a run that is limited to some hosts tells only those; "" else.
+    """A warning when the coordinator has another address than before, and --limit leaves out hosts that do not know
+    the new one; else "".
 
-    `known`: at which addresses a host of this run looks for it now. `left_out`: names of the hosts outside the run.
+    `known`: the addresses at which a host of this run looks for the coordinator now. `left_out`: names of the hosts
+    that --limit leaves out.
     """
     if not known or not left_out or set(known) == set(coordinator.addresses):
         return ""
@@ -79,7 +82,7 @@ def left_behind(name: str, coordinator: Member, known: Collection[str], left_out
 
 
 def foreign_addresses(member: Member, profile: Profile) -> tuple[list[SettingError], list[str]]:
-    """Problems and warnings about addresses of a host that it does not have itself."""
+    """Problems and warnings when a host does not have the addresses that the inventory gives it."""
     own = {str(ipaddress.ip_interface(text).ip) for _, text in profile.addresses}
     usable = sorted(text for text in own if not of_no_use_on_lan(address(text)))
     foreign = [text for text in member.addresses if text not in own]

@@ -1,6 +1,6 @@
-"""Single values of settings: each is taken as it is, or refused.
+"""Checks single values of settings. A wrong value is refused, never corrected.
 
-They become commands, rules, units and files on hosts. What gets through here means nothing special to any of these.
+The values become parts of commands, rules, units and files on hosts. No value that passes has a special meaning there.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from plan.engine.ip_addresses import address, network, of_no_use_on_lan
 
 #: One label of a name (RFC 1123), lower case.
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-#: A certificate's common name has 64 characters at most (RFC 5280, ub-common-name), "Private AI  CA" is 14 of them.
+#: A certificate's common name has 64 characters at most (RFC 5280, ub-common-name). "Private AI  CA" needs 14 of them.
 HOUSE_NAME_MOST = 50
 #: A name has 253 characters at most (RFC 1035), and "HOST.vpn." may stand before the domain.
 DOMAIN_MOST = 180
-#: Hours in the units of an expiry, and its limit: Headscale counts nanoseconds in 63 bits, which is 292 years.
+#: Unit of an expiry -> hours. The limit in years: Headscale counts nanoseconds in 63 bits, which is enough for 292
+#: years.
 HOURS = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
 EXPIRY_YEARS = 100
 
 
 def is_label(value: object) -> bool:
-    """Whether this can be one label of a name."""
+    """Whether this can be one label of a domain name (the part between two dots)."""
     return isinstance(value, str) and re.fullmatch(LABEL, value) is not None
 
 
@@ -37,7 +38,7 @@ def label(where: str, value: Any, most: int = 63) -> str:
 
 
 def words(where: str, value: object) -> str:
-    """A few words for people. Raises SettingError for nothing, and for what would command a terminal."""
+    """A few words for people. Raises SettingError for an empty text, and for characters that control a terminal."""
     if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 200:
         raise SettingError(where, value, "a few words on one line, 200 characters at most", "rewrite it")
     return value
@@ -47,7 +48,7 @@ def domain(value: object) -> str:
     """The house's domain. Raises SettingError."""
     accepted = "a domain below .internal or of your own, two labels or more, lower case"
     where = "group_data/all.py: house_domain"
-    # A last label of digits would make browsers take the name for an IPv4 address (WHATWG URL, "ends in a number").
+    # Browsers read a name whose last label is a number as an IPv4 address (WHATWG URL, "ends in a number").
     form = rf"(?:{LABEL}\.)+(?=[a-z]){LABEL}"
     if not isinstance(value, str) or not re.fullmatch(form, value) or len(value) > DOMAIN_MOST:
         raise SettingError(where, value, accepted, "use for example 'house.internal'")
@@ -98,7 +99,7 @@ def networks(value: object) -> tuple[str, ...]:
     def read(text: object) -> str:
         found = network(text)
         if "/" not in str(text):
-            # 192.168.1.0 may be meant as one computer by the one, as a network by the other.
+            # Some people write 192.168.1.0 for one computer, others for a network.
             wider = ip_network((found.network_address, 24 if found.version == 4 else 64), strict=False)
             step = f"write '{found}' for this computer alone, or '{wider}' for its network"
             raise SettingError(where, text, accepted, step)
@@ -108,9 +109,9 @@ def networks(value: object) -> tuple[str, ...]:
 
 
 def lan_addresses(host: str, value: object, setting: str = "lan_addresses") -> tuple[str, ...]:
-    """A host's addresses on its local network, each once, IPv4 before IPv6; `setting` is where they come from.
+    """A host's addresses on its local network, each once, IPv4 before IPv6. `setting`: the setting that has them.
 
-    Raises SettingError, also for those at which no other host could reach it.
+    Raises SettingError, also for addresses at which no other host can reach this one.
     """
     where, accepted = f"{host}: lan_addresses", "IPv4 and IPv6 addresses of the host on its local network"
     add = "add 'lan_addresses': ['192.168.1.10'] to the host's data"
@@ -124,7 +125,7 @@ def lan_addresses(host: str, value: object, setting: str = "lan_addresses") -> t
 
 
 def expiry(value: object) -> str:
-    """After what time a node has to be joined again, as Headscale writes it. Raises SettingError."""
+    """The time after which a node has to join again, in the form that Headscale reads. Raises SettingError."""
     # Headscale only warns about a duration that it cannot parse, and then nodes never expire.
     form = re.fullmatch(r"([1-9][0-9]{0,6})([hdwy])", value) if isinstance(value, str) else None
     if value != "0" and (form is None or int(form[1]) * HOURS[form[2]] > EXPIRY_YEARS * HOURS["y"]):
@@ -138,7 +139,7 @@ def expiry(value: object) -> str:
 
 
 def ports(where: str, value: object) -> frozenset[str]:
-    """Ports as "NUMBER/tcp" or "NUMBER/udp"; there may be none. Raises SettingError."""
+    """Ports as "NUMBER/tcp" or "NUMBER/udp". The list may be empty. Raises SettingError."""
     accepted = "a list of 'NUMBER/tcp' and 'NUMBER/udp'"
     if not isinstance(value, list):
         raise SettingError(where, value, accepted, "write for example ['80/tcp']")

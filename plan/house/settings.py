@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-#: Every setting of group_data/all.py and host data, with the default that holds when it is left out.
+#: Every setting of group_data/all.py and of host data, with its default.
 SETTINGS: dict[str, Any] = {
     "house_name": "house",
     "house_domain": "house.internal",
@@ -21,10 +21,10 @@ SETTINGS: dict[str, Any] = {
     "openclaw_users": None,
     "lan_addresses": None,
 }
-#: What may differ from host to host; everything else is one value for the house.
+#: The settings that may differ from host to host. Each other setting has one value for the whole house.
 HOST_SETTINGS = frozenset(
     {"lan_addresses", "firewall_shut_off", "tailscale_user", "ollama_model", "ollama_context", "openclaw_users"}
 )
-#: What playbooks take with `--data`; not settings.
+#: The names that playbooks read with `--data`. They are not settings.
 PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json", "now", "request", "pairings", "show"})
 HOUSE_NAME = "group_data/all.py: house_name"
