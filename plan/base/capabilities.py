@@ -1,6 +1,6 @@
-"""The part of a host's profile that says what its machine, or its container, can do.
+"""The part of a host's profile about what the machine, or the container in which the host runs, can do.
 
-Read by facts/base/capabilities.py.
+facts/base/capabilities.py reads it.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from dataclasses import dataclass, field
 
 from plan.engine.upload_folder import INCOMING
 
-#: The folders that a house fills, whatever file systems they lie on.
+#: The folders that a house fills. They may be on one file system or on several.
 FOLDERS = ("/var/lib", "/opt", "/var/lib/ollama", "/var/lib/openclaw", INCOMING)
 
-#: Units that start the systemd of an account that nobody has logged in as, in which OpenClaw's container runs.
+#: Units that start an account's systemd without a login. OpenClaw's container runs in such a systemd.
 MANAGERS = (
     *("dbus-broker.service", "dbus.service", "dbus.socket", "systemd-logind.service"),
     *("user-runtime-dir@.service", "user@.service"),
 )
 
-#: Where an administrator says, for all accounts that have no such file of their own, where Podman keeps its images.
+#: The file in which an administrator sets Podman's folder for images, for all accounts without a file of their own.
 STORE = "/etc/containers/storage.conf"
 
-#: Ids of a user namespace, first and last.
+#: A range of user numbers of a user namespace: first and last.
 Ids = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Disk:
-    """What root may still write below `folder`, MiB. `system` is the same for folders that share one file system.
-    `free_files` is how many more files it holds (inodes), None where that is not limited."""
+    """The free space for root below `folder`, MiB. `system` is the same for folders on the same file system.
+    `free_files`: how many more files fit (inodes); None when there is no limit."""
 
     folder: str
     system: str
@@ -38,17 +38,17 @@ class Disk:
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine, or container, as it is since it was started.
+    """One machine or container, since its last start.
 
-    `boot` is another one for each start of each machine and container. `host_keys` are the public halves of its SSH
-    keys (base64). `ram_available_mib` is what programs can still have, memory that the kernel would give back included;
-    None where it is not known. `card_trouble` is what nvidia-smi said instead of telling the graphics cards.
-    `nft_trouble` is why nft, where it is installed, reads no rules; `tun_trouble` is why the tunnel device cannot be
-    opened, `sandbox_trouble` why a service of systemd's could not be given file systems of its own; "" when all is
-    well. `ids` are the user numbers that exist here. `switches` are settings of the kernel about user namespaces, of
-    those that it has. `masked` are those of MANAGERS that somebody has forbidden to start. `podman_store` is the line
-    of STORE that gives accounts another folder for images, or "". `model_record` is the text of the record that an
-    earlier run left of its choice of a model (plan/ollama/recorded_choice.py), or "".
+    `boot` differs for each start of each machine and container. `host_keys`: its public SSH host keys (base64).
+    `ram_available_mib`: the memory that programs can still get, including memory that the kernel would give back; None
+    if it is not known. The next four say why something does not work, and are "" when it works: `card_trouble` is the
+    output of nvidia-smi when it lists no graphics card, `nft_trouble` why nft (if it is installed) cannot read rules,
+    `tun_trouble` why the tunnel device cannot be opened, `sandbox_trouble` why systemd cannot give a service its own
+    view of the file systems. `ids`: the user numbers that exist here. `switches`: the kernel's settings about user
+    namespaces; a setting that this kernel does not have is missing. `masked`: the units of MANAGERS that somebody has
+    masked. `podman_store`: the line of STORE that gives accounts another folder for images, or "". `model_record`: the
+    text of the record of an earlier run's model choice (plan/ollama/recorded_choice.py), or "".
     """
 
     boot: str = ""
@@ -66,7 +66,7 @@ class Machine:
     model_record: str = ""
 
     def disk(self, folder: str) -> Disk:
-        """The file system that holds one of FOLDERS."""
+        """The file system of one of FOLDERS."""
         return next(disk for disk in self.disks if disk.folder == folder)
 
     def has_ids(self, first: int, count: int) -> bool:

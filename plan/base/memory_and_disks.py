@@ -1,4 +1,4 @@
-"""What the house needs of a host's memory and disks, and whether it is there."""
+"""How much memory and disk space the house needs on a host, and whether the host has it."""
 
 from __future__ import annotations
 
@@ -17,43 +17,44 @@ MODELS = "/var/lib/ollama"
 AND = " and "
 
 NOMINAL = 0.9
-"""Of its nominal RAM a kernel shows at least nine tenths, so a '2 GB' machine passes a minimum of 2 GiB."""
+"""A kernel shows at least nine tenths of the nominal RAM. With this factor a '2 GB' machine passes a minimum of 2
+GiB."""
 
 RAM_MIB = {"coordinator": 512, "gateway": 1536}
-"""OpenClaw's process was measured at 585 to 930 MiB; Headscale with its relay stays under 200. They add up.
-A model host's minimum is that of the smallest model, whose 2 GiB for the rest already hold these."""
+"""Measured: OpenClaw's process takes 585 to 930 MiB, Headscale with its relay less than 200. Roles on one host add up.
+A model host's minimum is that of the smallest model. It already includes 2 GiB for all other programs."""
 
 DISK_MIB: dict[str, dict[str, int]] = {
     # Headscale's database, packages, logs.
     "coordinator": {"/var/lib": 1024, "/opt": 512},
-    # The image (about 1.5 GiB) unpacked and beside its predecessor; its archive as it was sent, and the copy of it that
-    # Podman makes of what it reads from a pipe.
+    # The unpacked image (about 1.5 GiB), and its predecessor beside it. Also the archive that was sent, and the copy
+    # that Podman makes of it, because Podman reads the archive from a pipe.
     "gateway": {"/var/lib/openclaw": 4096 + 2 * 512, "/opt": 512},
-    # All but the model, which the model choice counts.
+    # Without the model: the model choice counts that.
     "model_hosts": {"/var/lib": 2048, "/opt": 1024},
     "clients": {"/opt": 256},
 }
-"""What each role writes where. Of the programs in /opt there is room for the next version beside this one."""
+"""How much each role writes, and where. In /opt there is also room for the next version of the programs."""
 
 PROGRAMS_MIB = 128
-"""For programs on their way, which each host gets one after the other. The largest has 53 MB (Tailscale); all of it
-lies there as it was sent, and is laid out beside that file by file. Graphics cards' libraries: see libraries_room."""
+"""Room for programs while they arrive. A host gets one program after the other. The largest has 53 MB (Tailscale): it
+lies there twice, as the archive and as the unpacked files. For graphics cards' libraries see libraries_room."""
 
 
 FILES = {"gateway": {"/var/lib/openclaw": 70_000}}
-"""How many files, where they are many: the image has 31,000, and lies beside its predecessor."""
+"""How many files a role makes, if they are many: the image has 31,000 files, and its predecessor is there as well."""
 FEW_FILES = {"/var/lib": 2000, "/opt": 100}
-"""What any role makes besides: lists of packages and settings; programs."""
+"""How many files each role makes in any case: lists of packages and settings in /var/lib, programs in /opt."""
 
 
 def ram_needed_mib(roles: Collection[str]) -> int:
-    """The least memory of a host with these roles, MiB."""
+    """The memory that a host with these roles needs at least, MiB."""
     model = round(smallest_ram_gib() * 1024) if "model_hosts" in roles else 0
     return max(sum(RAM_MIB.get(role, 0) for role in set(roles)), model)
 
 
 def disk_needs(roles: Collection[str]) -> dict[str, int]:
-    """Folder -> MiB that a first deployment of these roles wants below it."""
+    """Folder -> MiB that a first deployment of these roles needs below it."""
     found: dict[str, int] = {INCOMING: PROGRAMS_MIB}
     for role in set(roles):
         for folder, mib in DISK_MIB.get(role, {}).items():
@@ -67,14 +68,14 @@ def file_needs(roles: Collection[str]) -> dict[str, int]:
 
 
 def shortages(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
-    """File systems that are too small for all that is to be written to them: folders, MiB free, MiB needed."""
+    """File systems that are too small for what a run will write to them: folders, MiB free, MiB needed."""
     for disks, needed in _shared(machine, needs):
         if disks[0].free_mib < needed:
             yield AND.join(disk.folder for disk in disks), disks[0].free_mib, needed
 
 
 def file_shortages(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
-    """File systems that hold too few files for all that is to be made there: folders, how many are free and needed."""
+    """File systems that cannot take so many files (inodes): folders, how many are free, how many are needed."""
     for disks, needed in _shared(machine, needs):
         free = disks[0].free_files
         if free is not None and free < needed:
@@ -82,7 +83,7 @@ def file_shortages(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple
 
 
 def _shared(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[list[Disk], int]]:
-    """The folders that share a file system, and what they need together."""
+    """For each file system: its folders, and what these need together."""
     systems: dict[str, list[Disk]] = {}
     for disk in machine.disks:
         if needs.get(disk.folder):
@@ -94,10 +95,10 @@ def _shared(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[list[D
 def model_room(
     member: Member, profile: Profile, choice: Choice, hardware: Hardware, named: str | None, context: int | None
 ) -> tuple[list[SettingError], list[str]]:
-    """Problems and warnings about the memory and disk that are left for a model on a host that has none yet.
+    """Problems and warnings about free memory and disk space for a model, on a host that has no model yet.
 
-    `hardware` is what it was chosen for; `named` and `context` are the settings. A model that somebody named is tried
-    even where others have the memory: they may know that it will be free.
+    `hardware`: the hardware for which the model was chosen. `named` and `context` are the settings. If somebody named
+    the model, too little free memory is only a warning: they may know that the memory will be free.
     """
     problems: list[SettingError] = []
     warnings: list[str] = []
@@ -135,13 +136,14 @@ def model_room(
 
 
 def libraries_room(member: Member, profile: Profile, choice: Choice, sizes: Sequence[int]) -> list[SettingError]:
-    """Problems about the room for Ollama with its libraries for graphics cards, on a host that has none yet. `sizes`
-    are those of its files, bytes: gigabytes, which no sum of all hosts counts."""
+    """Problems about disk space for Ollama with its libraries for graphics cards, on a host that does not have them
+    yet. `sizes`: the sizes of its files in bytes. Together they are gigabytes, which `disk_needs` does not count."""
     total, largest = (-(-size // 2**20) for size in (sum(sizes), max(sizes)))
     machine = profile.machine
     needs = disk_needs(member.roles)
     needs[MODELS] = needs.get(MODELS, 0) + round(choice.entry.download_gib * 1024)
-    # All files arrive, and are laid out beside each other one by one; from another disk the whole is copied.
+    # First all files arrive. Then they are moved to their places one by one, so the largest file is there twice. If
+    # /opt is on another disk, all files are copied there.
     needs[INCOMING] += total + largest
     if machine.disk(INCOMING).system != machine.disk("/opt").system:
         needs["/opt"] += total

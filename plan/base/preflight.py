@@ -1,4 +1,4 @@
-"""Can this host play its part? Asked of every host before any is changed."""
+"""Checks whether a host fits its roles. A run checks every host before it changes any."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from plan.ollama.recorded_choice import recorded_place
 from plan.verification import is_loopback
 
 CLOCK_LIMIT_S = 60.0
-"""Join keys live minutes, and a certificate made on a fast clock is not valid yet on a slow one."""
+"""Join keys are valid for minutes. And a certificate that was made by a fast clock is not valid yet by a slow one."""
 
 LIMITS = {
     "memory": "memory limits (MemoryMax)",
     "pids": "limits on the number of processes (TasksMax, PidsLimit)",
 }
-#: How a controller that the kernel has, switched off, is switched on.
+#: How to switch on a cgroup controller that the kernel has but that is off; "" if there is no general way.
 SWITCH = {
     "memory": " On a Raspberry Pi: add cgroup_enable=memory to the line of /boot/firmware/cmdline.txt, and restart it.",
     "pids": "",
@@ -35,7 +35,7 @@ SWITCH = {
 
 @dataclass(frozen=True)
 class NeededPort:
-    """A port a component will listen on. `owner_units` are the units that may hold it already: our own."""
+    """A port on which a component will listen. `owner_units`: our own units, which may already listen there."""
 
     proto: Literal["tcp", "udp"]
     port: int
@@ -51,9 +51,9 @@ def check_host(
     needed_ports: Sequence[NeededPort],
     vpn_prefixes: Sequence[str] = (VPN_V4, VPN_V6),
 ) -> tuple[list[SettingError], list[str]]:
-    """All problems of a host (any one stops the run) and warnings (printed, the run goes on).
+    """All problems of a host (any one stops the run) and warnings (the run prints them and goes on).
 
-    `roles` are groups of the inventory: coordinator, gateway, model_hosts, clients. Pure: nothing is raised.
+    `roles`: groups of the inventory (coordinator, gateway, model_hosts, clients). This function raises nothing.
     """
     problems: list[SettingError] = []
     warnings: list[str] = []
@@ -121,7 +121,7 @@ def check_host(
         )
     for folders, free, minimum, step in _too_small(roles, profile):
         if profile.beside.claimed:
-            # What the first deployment took is no longer free; a second run must not fail over that.
+            # The first deployment has used this space, so a second run must not fail because of it.
             warn(f"disk at {folders}: {free}; a first deployment wants {minimum}.")
         else:
             problem(f"disk at {folders}", free, minimum, step)
@@ -149,10 +149,10 @@ def check_host(
 
 
 def idle_ssh_rows(house: House, member: Member, profile: Profile) -> list[str]:
-    """Warnings about rows for SSH that open a port of a host at which no sshd listens, where one listens elsewhere.
+    """Warnings about rows for SSH that open a port on which no sshd listens, if an sshd listens on another port.
 
-    A row for SSH is `ssh`, or has an id that begins with "ssh-". sshd is known by its own name, by its unit's, which
-    also holds where systemd has the socket until somebody comes, and by the port at which this run came in.
+    A row for SSH has the id `ssh`, or an id that begins with "ssh-". We know an sshd by the name of its process or of
+    its unit (systemd may hold the socket until somebody connects), and by the port over which this run connects.
     """
     at = {
         each.port
@@ -171,7 +171,7 @@ def idle_ssh_rows(house: House, member: Member, profile: Profile) -> list[str]:
 
 
 def _too_small(roles: Collection[str], profile: Profile) -> Iterator[tuple[str, str, str, str]]:
-    """File systems without the room for a first deployment: folders, what is free and needed, in words, next step."""
+    """File systems without enough room for a first deployment: folders, what is free, what is needed, next step."""
     for folders, free, needed in shortages(profile.machine, disk_needs(roles)):
         yield folders, f"{free} MiB free", f"{needed} MiB", "free disk space or enlarge the volume"
     for folders, free, needed in file_shortages(profile.machine, file_needs(roles)):
@@ -185,7 +185,7 @@ def _card(name: str, profile: Profile) -> tuple[SettingError | None, str]:
     machine = profile.machine
     if machine.card_trouble:
         if recorded_place(machine.model_record) == "VRAM":
-            # Without the card another model would be chosen, and sent.
+            # Without the card the run would choose another model, and send it.
             return SettingError(
                 f"host {name}: answer of nvidia-smi",
                 line(machine.card_trouble),
@@ -206,7 +206,7 @@ def _card(name: str, profile: Profile) -> tuple[SettingError | None, str]:
 
 
 def _holders(profile: Profile, needed: NeededPort) -> list[str]:
-    """Programs holding the port, on whatever address, that are not ours."""
+    """Programs other than ours that listen on the port, on any address."""
     found = {
         f"{listener.process or 'a program the kernel does not name'} ({listener.unit or 'no unit'}) "
         f"on {listener.address}"

@@ -1,4 +1,4 @@
-"""What a host is, as plain data. Read by facts/base/profile.py, judged by plan/base/preflight.py."""
+"""A host's profile as plain data. facts/base/profile.py reads it, plan/base/preflight.py checks it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from plan.engine.claims import Login
 from plan.other_programs.drop_ins import DropIn
 from plan.other_programs.nft_listing import Chain
 
-#: On each host, for root alone, until it restarts: which run changed something there last, and whether it has ended
-#: (operations/engine/one_run.py). The run that does holds a lock on it.
+#: A file on each host that only root may read, and that is gone after a restart. It says which run changed something
+#: there last, and whether that run has ended (operations/engine/one_run.py). The run holds a lock on this file.
 LAST_RUN = "/run/private-ai/last-run"
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A socket that accepts: `address` without brackets or interface, '*' for every address of both families.
+    """A listening socket. `address` has no brackets and no interface; '*' means all addresses of both families.
 
-    `process` and `unit` are empty when the kernel names none. `unit` is the innermost systemd unit, for
-    sockets held by systemd itself the .socket unit. `account` is the number of the one that the process runs as,
-    None where it is not known, as for a socket that systemd still has.
+    `process` and `unit` are empty when the kernel names none. `unit` is the innermost systemd unit; for a socket that
+    systemd itself holds, it is the .socket unit. `account` is the number of the process's account; None when it is not
+    known, for example while systemd holds the socket.
     """
 
     proto: Literal["tcp", "udp"]
@@ -34,15 +34,16 @@ class Listener:
 
     @property
     def is_sshd(self) -> bool:
-        """Whether sshd listens there, or systemd for it until somebody comes."""
+        """Whether sshd listens there, or systemd on behalf of sshd until somebody connects."""
         return self.process.startswith("sshd") or self.unit.partition(".")[0].partition("@")[0] in ("ssh", "sshd")
 
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A connection that the kernel begins, or root for it: `what` it is for, in words; the `server` as the host's files
-    name it; its `address`, "" when the host does not know it without asking; `ports` as "2049/tcp", none where they
-    cannot be said beforehand. `asked`: root has to ask a name server for the address.
+    """A connection that the kernel begins, or that root begins on the kernel's behalf. `what`: its purpose, in words.
+    `server`: the server's name or address in the host's files. `address`: "" when the host does not know it without a
+    name server. `ports`: as "2049/tcp"; empty when they are not known beforehand. `asked`: root has to ask a name
+    server for the address.
     """
 
     what: str
@@ -54,25 +55,26 @@ class Outgoing:
 
 @dataclass(frozen=True)
 class Vpn:
-    """A Tailscale that is not the house's: its state as tailscaled calls it, its control server; "" if none runs."""
+    """A Tailscale that does not belong to the house. `state`: tailscaled's word for its state. `control`: its control
+    server. Both are "" when none runs."""
 
     state: str = ""
     control: str = ""
 
     @property
     def logged_in(self) -> bool:
-        # The other states are those of a node that is switched off, or waits.
+        # In all other states the node has an account, and is connected, stopped or waiting.
         return self.state not in ("", "NoState", "NeedsLogin")
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What is on a host that the house may not have made.
+    """Things on a host that may belong to somebody else.
 
-    `claimed` are the places that an earlier run found free and took (plan/engine/claims.py), `places` those of the
-    others that are filled, `logins` and `groups` the accounts with a name of ours. `fenced`: the house's firewall has
-    been in force here. `chains` are other people's packet filters, `drop_ins` their changes to units of ours
-    (plan/other_programs/drop_ins.py).
+    `claimed`: the paths that an earlier run found free and took (plan/engine/claims.py). `places`: other paths of the
+    claims at which something exists. `logins`, `groups`: accounts and groups with one of our names. `fenced`: the
+    house's firewall has been in force here before. `chains`: packet filters of other programs. `drop_ins`: changes by
+    others to our units (plan/other_programs/drop_ins.py).
     """
 
     claimed: frozenset[str] = frozenset()
@@ -87,22 +89,26 @@ class Beside:
 
 @dataclass(frozen=True)
 class Profile:
-    """One host at one moment. Units: MiB, seconds.
+    """One host at one moment. Units: MiB, seconds. A text is '' when there is nothing to tell.
 
-    `cpu` is 'amd64', 'arm64' or the kernel's own word. `ram_mib` is what the kernel calls MemTotal, in a container that
-    is given less what it is given. `clock` is the host's time (seconds since 1970) in the middle of the reading;
-    `clock_skew_s` is host minus controller, to within half the time the reading took. `systemd` says whether systemd is
-    PID 1, `systemd_version` is 0 without it. `cgroup_controllers` are those of cgroup v2. `addresses` are (interface,
-    address/prefix), `default_routes` (interface, gateway or ''). `vram_mib` is the sum over `gpus`, 0 without
-    nvidia-smi and for cards that have no memory of their own. `apt_proxies` and `apt_mirrors` are URLs, `apt_user` is
-    the account that apt fetches as. `ssh_client` is the controller's address as the host sees it, '' when not over SSH,
-    and `ssh_port` the port of the host that it came in on, 0 then. Of an interrupted run, `firewall_tried` says whether
-    its rules lie there, loaded or not, `firewall_unconfirmed` is since when they are in force, `firewall_taken_back`
-    when they were taken back, both as the host wrote it, or ''. `last_run` is what LAST_RUN contains, '' for nothing.
-    `stamp` is the text of the stamp (plan/engine/stamp.py), '' when there is none that root wrote and everybody may
-    read. `control_server` are the addresses at which the host looks for the control server, none before its first
-    deployment. `machine` is what machine or container can do, `storage` what can be written there, `beside` what may be
-    there that the house did not make. `outgoing` is what the kernel has open, or opens at boot, to other machines.
+    `cpu` is 'amd64', 'arm64' or the kernel's own word. `ram_mib` is the kernel's MemTotal; in a container with less
+    memory it is the container's limit. `clock` is the host's time (seconds since 1970) in the middle of the reading.
+    `clock_skew_s` is the host's time minus the controller's; its error is at most half of the time that the reading
+    took. `systemd`: whether systemd is PID 1. `systemd_version`: 0 without systemd. `cgroup_controllers`: of cgroup v2.
+    `addresses`: (interface, address/prefix). `default_routes`: (interface, gateway or ''). `vram_mib`: the sum over
+    `gpus`; 0 without nvidia-smi, and for cards without memory of their own. `apt_proxies`, `apt_mirrors`: URLs.
+    `apt_user`: the account with which apt downloads. `ssh_client`: the controller's address as the host sees it; ''
+    without SSH. `ssh_port`: the port on the host to which the controller is connected; 0 without SSH.
+
+    About an interrupted run: `firewall_tried` says whether its rules are still on the host, loaded or not.
+    `firewall_unconfirmed` is the time since when they are in force, `firewall_taken_back` the time when they were taken
+    back, both as the host wrote it.
+
+    `last_run`: the content of LAST_RUN. `stamp`: the text of the stamp (plan/engine/stamp.py), if root wrote it and
+    everybody may read it. `control_server`: the addresses at which the host looks for the control server; empty before
+    its first deployment. `machine`: what the machine or container can do. `storage`: what can be written there.
+    `beside`: what may belong to somebody else. `outgoing`: the kernel's connections to other machines, open now or
+    opened at boot.
     """
 
     hostname: str

@@ -1,5 +1,5 @@
-"""What keeps the house's programs from being shut in on a host, or from running there at all: mostly that the host is a
-container to which its own host gives too little."""
+"""Checks whether a host can isolate the house's programs, and run them at all. Most problems here come from hosts that
+are containers and do not get enough rights from their own host."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from plan.base.profile import Profile
 from plan.engine.errors import SettingError
 from plan.engine.terminal_text import line
 
-#: Subordinate ids of OpenClaw's account: Debian's first, and how many (login.defs, SUB_UID_MIN and SUB_UID_COUNT).
+#: Subordinate ids of OpenClaw's account: the first one and the number of them, as Debian gives them (login.defs,
+#: SUB_UID_MIN and SUB_UID_COUNT).
 SUBORDINATE_FIRST, SUBORDINATE_COUNT = 100000, 65536
 
-#: Settings of the kernel without which an account cannot have a user namespace: name -> the value that forbids it, and
-#: how the other one is set.
+#: Kernel settings that can forbid user namespaces to accounts: name -> the value that forbids them, and the command
+#: that sets another value.
 FORBIDDING = {
     "user.max_user_namespaces": (0, "sysctl -w user.max_user_namespaces=15000"),
     "kernel.unprivileged_userns_clone": (0, "sysctl -w kernel.unprivileged_userns_clone=1"),
@@ -24,7 +25,7 @@ ELSEWHERE = "or give the role gateway to another host"
 
 
 def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tuple[list[SettingError], list[str]]:
-    """Problems (any one stops the run) and warnings of a host called `name`. Pure: nothing is raised."""
+    """Problems (any one stops the run) and warnings of the host `name`. This function raises nothing."""
     machine = profile.machine
     problems: list[SettingError] = []
 

@@ -1,4 +1,4 @@
-"""Whether what a run writes on a host can be written, stays there, and can be used there."""
+"""Checks a host's folders: a run can write to them, what it writes stays there, and the services can use it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from plan.engine.claims import accounts_of
 from plan.engine.errors import SettingError
 from plan.engine.terminal_text import line
 
-#: Files in which accounts are made, once.
+#: The files that change when a run makes accounts. A run does that once.
 ACCOUNT_FILES = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
 NAMES_FILE = "/etc/hosts"
-#: Folders that a role fills, often disks of their own -> the role.
+#: Folders that a role fills, and that are often disks of their own -> the role.
 DATA = {"/var/lib/ollama": "model_hosts", "/var/lib/openclaw": "gateway"}
-#: Folders that root makes and gives away, and goes into step by step -> the role that has them, "" for all.
+#: Folders that root makes and gives to an account of a service -> the role that has them, "" for all. On its way into
+#: them root follows no link (operations/engine/shell.py).
 OWN_FOLDERS = {
     "/etc/private-ai": "",
     "/var/lib/private-ai": "",
@@ -25,39 +26,41 @@ OWN_FOLDERS = {
     "/var/lib/ollama": "model_hosts",
     "/var/lib/ollama/models": "model_hosts",
 }
-#: What a run changes, or has apt change. Of what is not there its folder counts.
+#: Paths that a run or apt changes. If a path does not exist, the folder in which it would be counts.
 WRITTEN = (
     *("/etc", "/etc/systemd/system", "/opt", "/usr", "/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/local/sbin"),
     *("/var/cache", "/var/lib", "/var/lib/dpkg", *DATA, NAMES_FILE, *ACCOUNT_FILES),
 )
-#: Folders on the way to what the accounts of services start and read.
+#: Folders through which service accounts have to pass to start and read their files.
 PASSED = ("/", "/etc", "/opt", "/usr", "/usr/bin", "/usr/local", "/usr/local/bin", "/var", "/var/lib")
 
-#: Types of file systems in which all files belong to whoever has mounted them.
+#: Types of file systems that keep no owner for each file: all files belong to the account that mounted the file system.
 OWNERLESS = frozenset(
     (
         *("9p", "cifs", "exfat", "fuse.exfat", "fuse.rclone", "fuse.sshfs", "fuseblk", "hfs"),
         *("msdos", "ntfs", "ntfs3", "smb3", "vfat"),
     )
 )
-#: What keeps no files of a user namespace: the server knows nothing of its accounts (Podman's troubleshooting.md).
+#: File systems on which a container in a user namespace cannot keep files. An NFS server does not know the accounts of
+#: the namespace (Podman's troubleshooting.md).
 NO_CONTAINERS = OWNERLESS | {"nfs", "nfs4"}
-#: Folders from which programs are started: ours; the scripts of packages; what is in the container.
+#: Folders from which programs are started: the house's programs, scripts of packages, programs in the container.
 STARTED_FROM = frozenset({"/opt", "/var/lib", "/var/lib/openclaw"})
 
-#: Types of a root file system of which nothing is there after the next boot.
+#: Types of root file systems that lose their content at the next boot.
 FLEETING = frozenset({"aufs", "overlay", "ramfs", "rootfs", "squashfs", "tmpfs"})
-#: Words of the kernel's command line that make such a root: overlayroot, raspi-config, Debian's and Ubuntu's live
-#: systems, dracut, systemd. Another value than "disabled" counts for those that end with "=".
+#: Words on the kernel's command line that make such a root file system. They come from overlayroot, raspi-config, the
+#: live systems of Debian and Ubuntu, dracut, systemd. A word that ends with "=" counts unless its value is in
+#: SWITCHED_OFF.
 FLEETING_WORDS = ("boot=casper", "boot=live", "boot=overlay", "overlayroot=", "rd.live.image", "systemd.volatile=")
-#: Types of file systems in memory: what is written there is gone at the next boot.
+#: Types of file systems in memory. They lose their content at the next boot.
 IN_MEMORY = frozenset({"ramfs", "tmpfs"})
 SWITCHED_OFF = frozenset({"", "disabled", "no", "0"})
 
 
 @dataclass(frozen=True)
 class Mount:
-    """The file system that is mounted at `at`, or of a folder below: its type and options."""
+    """A file system: where it is mounted (`at`), its type and its options."""
 
     at: str
     kind: str
@@ -66,10 +69,10 @@ class Mount:
 
 @dataclass(frozen=True)
 class Storage:
-    """What can be written on a host, and passed by its accounts. `unwritable` are those of WRITTEN that not even root
-    can change, `impassable` those of PASSED that other accounts cannot. `below` says for the folders of
-    plan/base/capabilities.py what they lie on. `fleeting` is why nothing that is written will be there after the next
-    boot, or "". `links` are those of OWN_FOLDERS that are links, and where they lead.
+    """What can be written on a host, and where its accounts can pass. `unwritable`: paths of WRITTEN that not even root
+    can change. `impassable`: folders of PASSED that other accounts cannot enter. `below`: the folders of
+    plan/base/capabilities.py, each with its file system. `fleeting`: why the host loses at its next boot what is
+    written now, or "". `links`: paths of OWN_FOLDERS that are links, each with its target.
     """
 
     unwritable: tuple[str, ...] = ()
@@ -80,9 +83,9 @@ class Storage:
 
 
 def fleeting(command_line: str, root: str) -> str:
-    """Why a machine, not a container, forgets at its next boot what is written now; "" for one that does not.
+    """Why a machine (not a container) loses at its next boot what is written now; "" when it does not.
 
-    `command_line` is the kernel's, `root` the type of the root file system.
+    `command_line`: the kernel's command line. `root`: the type of the root file system.
     """
     for word in command_line.split():
         key, equals, value = word.partition("=")
@@ -94,14 +97,14 @@ def fleeting(command_line: str, root: str) -> str:
 def check_storage(
     name: str, roles: Collection[str], storage: Storage, accounts: Iterable[str], *, named: bool
 ) -> tuple[list[SettingError], list[str]]:
-    """Problems (any one stops the run) and warnings of a host called `name`. Pure: nothing is raised.
+    """Problems (any one stops the run) and warnings of the host `name`. This function raises nothing.
 
-    `accounts` are those of the house that it has already. `named`: its /etc/hosts has the control server.
+    `accounts`: the accounts of the house that the host already has. `named`: its /etc/hosts has the control server.
     """
     problems = [*_fleeting(name, storage), *_impassable(name, storage), *_mounts(name, roles, storage)]
     problems += _links(name, roles, storage)
     done = {*(ACCOUNT_FILES if set(accounts_of(roles)) <= set(accounts) else ()), *([NAMES_FILE] if named else [])}
-    # A folder says it for what is in it, since the whole file system is most often meant.
+    # If a folder is not writable, its content is not listed: most often the whole file system is read-only.
     mine = [path for path in storage.unwritable if DATA.get(path) in (None, *roles)]
     paths = [path for path in mine if not any(_inside(path, other) for other in mine)]
     shut = [path for path in paths if path not in done]
@@ -183,7 +186,7 @@ def _mounts(name: str, roles: Collection[str], storage: Storage) -> Iterator[Set
                 f"put such a file system at {wrong[0]}, or take {line(mount.at)} away from there (umount, and its line "
                 "in /etc/fstab)",
             )
-        # Of the root file system itself it is told as a whole.
+        # For a root file system in memory, `_fleeting` has the message.
         if mount.kind in IN_MEMORY and mount.at != "/":
             yield SettingError(
                 f"host {name}: file system of {' and '.join(all_on_it)}",
