@@ -1,4 +1,4 @@
-"""People's devices that are not managed over SSH, as group_data declares them."""
+"""The designated devices: people's devices that group_data names, and that are not deployed over SSH."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plan.house.setting_values import label
 
 SETTING = "group_data/all.py: headscale_devices"
 
-#: What a device is; each kind has its own words in templates/enrolment/KIND.html.j2.
+#: The kinds of devices. templates/enrolment/KIND.html.j2 has the instructions for each kind.
 Kind = Literal["ios", "android", "macos", "windows", "linux"]
 KINDS: tuple[str, ...] = get_args(Kind)
 KEYS = ("name", "owner", "kind")
@@ -20,7 +20,7 @@ EXAMPLE = "{'name': 'anna-phone', 'owner': 'anna', 'kind': 'ios'}"
 
 @dataclass(frozen=True)
 class Device:
-    """A designated device. `name` is its name in the VPN, `owner` a Headscale user."""
+    """A designated device. `name`: its name in the VPN. `owner`: a Headscale user."""
 
     name: str
     owner: str
@@ -28,8 +28,8 @@ class Device:
 
 
 def parse_devices(raw: object, users: Sequence[str], hosts: Sequence[str]) -> tuple[Device, ...]:
-    """The devices of the setting. `hosts` are names that are taken. Raises SettingError for all that is wrong, for
-    the first thing of each device."""
+    """The devices of the setting. `hosts`: names that hosts already have. Raises one SettingError with all errors; of
+    each device it has the first."""
     if not isinstance(raw, list):
         raise SettingError(SETTING, raw, f"a list of devices such as {EXAMPLE}", "use [] for none")
     devices: list[Device] = []

@@ -1,4 +1,4 @@
-"""The list of all who are in the VPN or may come, as `playbooks/device_list.py` shows it."""
+"""The list of all hosts, devices and other nodes, joined or not. `playbooks/device_list.py` shows it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from plan.house.house import House
 from plan.openclaw.browsers import Pairing
 from plan.tailscale.client_versions import is_cut_off
 
-#: So few and so short that a line fits a terminal of 100 columns; the playbook's JSON has all.
+#: The columns of the table. There are few, so that a row fits a terminal of 100 columns. The playbook's JSON has all
+#: fields.
 HEAD = ("name", "what", "owner", "address", "last seen", "key ends", "Tailscale", "browsers")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. `what` is host, device, or "not designated: WHY"; times are None for never."""
+    """One row. `what`: "host", "device", or "not designated: WHY". A time is None for never."""
 
     name: str
     what: str
@@ -27,20 +28,20 @@ class Entry:
     joined: datetime | None
     last_seen: datetime | None
     online: bool
-    #: When the node's own key ends and it has to join again.
+    #: When the node's own key expires. Then the node has to join again.
     expiry: datetime | None
-    #: Until when a join key waits for a device that has not used it.
+    #: Until when the device can use a join key that was made for it; None without such a key.
     key_waits: datetime | None
-    #: Of Tailscale on it, as it says itself; "" when no gateway knows it.
+    #: The version of Tailscale that the node tells; "" when no gateway knows it.
     version: str
-    #: Whether Tailscale on it is so new that it cannot reach the hosts, see plan/tailscale/client_versions.py.
+    #: Whether its Tailscale is too new to reach the hosts, see plan/tailscale/client_versions.py.
     cut_off: bool
     browsers: tuple[Pairing, ...]
 
 
 @dataclass(frozen=True)
 class Roll:
-    """All entries, and the browsers whose address is none of theirs."""
+    """All entries. `others`: browsers whose address belongs to no entry."""
 
     nodes: tuple[Entry, ...]
     others: tuple[Pairing, ...]
@@ -56,8 +57,8 @@ def entries(
     versions: Mapping[str, str] | None = None,
     cut_off_from: str = "",
 ) -> Roll:
-    """Hosts, then devices, joined or not, then all other nodes. `versions`: of Tailscale, by address in the VPN;
-    `cut_off_from`: the one from which on a client cannot reach the hosts, "" for none."""
+    """Hosts, then devices, joined or not, then all other nodes. `versions`: address in the VPN -> version of Tailscale.
+    `cut_off_from`: the first version with which a client cannot reach the hosts, "" for none."""
     browsers = tuple(browsers)
     waiting = {key.id: key.ends for key in keys if key.live(now)}
 
@@ -134,7 +135,7 @@ def _row(each: Entry, now: datetime) -> tuple[str, ...]:
 
 
 def _day(when: datetime | None, now: datetime) -> str:
-    """A day in this computer's own time zone; of today the hour."""
+    """The date in this computer's time zone. For today: the time."""
     if not when:
         return ""
     here = when.astimezone()

@@ -1,4 +1,4 @@
-"""The page by which a person's device gets in: one HTML file with all that the device has to be told."""
+"""The enrolment page for one device: one HTML file with all that the device needs to join the house."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 
 from plan.devices.declared import Kind
 
-#: ISO 18004 asks for four light modules around a code.
+#: ISO 18004 requires a margin of four light modules around a QR code.
 _QUIET_ZONE = 4
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent.parent.parent / "templates" / "enrolment"),
@@ -34,9 +34,9 @@ _TEMPLATES = jinja2.Environment(
 class Enrolment:
     """What one device needs to join one house.
 
-    `control_url` is the control server's address as apps take it, `control_addresses` are the coordinator's on the
-    local network: its name is in no public DNS, so somebody has to be told. `key` works once and until `key_ends`,
-    which knows its time zone. `ui_url` is the Control UI without the token.
+    `control_url`: the control server's address, as apps read it. `control_addresses`: the coordinator's addresses on
+    the local network; people need them, because the server's name is in no public DNS. `key` works once, until
+    `key_ends` (with a time zone). `ui_url`: the Control UI, without the token.
     """
 
     device: str
@@ -50,14 +50,14 @@ class Enrolment:
     ca_pem: str
     ui_url: str
     token: str = field(repr=False)
-    #: Tailscale's version from which on the device could not reach the hosts; "" for none. See
+    #: The first version of Tailscale with which the device cannot reach the hosts; "" for none. See
     #: plan/tailscale/client_versions.py.
     too_new: str
 
 
 @dataclass(frozen=True)
 class Download:
-    """A file that the page holds; its link needs no server."""
+    """A file inside the page. Its link has the content, so it needs no server."""
 
     name: str
     media_type: str
@@ -69,17 +69,17 @@ class Download:
 
 
 def page(enrolment: Enrolment) -> str:
-    """The whole page as HTML, without scripts and without anything to load. It holds secrets.
+    """The whole page as HTML. It has no scripts and loads nothing. It has secrets in it.
 
-    Raises ValueError when `ca_pem` is not one certificate, `key_ends` has no time zone, or the control server goes
-    by an address instead of a name.
+    Raises ValueError when `ca_pem` is not one certificate, when `key_ends` has no time zone, or when `control_url` has
+    an address instead of a name.
     """
     control = urlsplit(enrolment.control_url)
     if not re.fullmatch(r"([a-z0-9-]+\.)+[a-z][a-z0-9-]*", control.hostname or ""):
-        # Tailscale does not look whose certificate a server has that it is told to reach by an address: in another
-        # network whoever has that address, and any certificate of a public CA, would be the control server.
+        # If the control server is given by an address, Tailscale does not check the name in its certificate. Then in
+        # another network, a machine with that address and any certificate of a public CA could act as control server.
         raise ValueError(f"control_url is {enrolment.control_url}: the control server has to be named, not its address")
-    # The Control UI takes the token from behind '#', which browsers do not send over the network.
+    # The Control UI reads the token from the part after '#'. Browsers do not send that part over the network.
     ui_link = f"{enrolment.ui_url}#token={quote(enrolment.token, safe='')}"
     return _TEMPLATES.get_template(f"{enrolment.kind}.html.j2").render(
         it=enrolment,
@@ -99,12 +99,14 @@ def page(enrolment: Enrolment) -> str:
 
 
 def fingerprint(ca_pem: str) -> str:
-    """SHA-256 of the certificate as openssl prints it: upper case pairs with colons. ValueError if it is none."""
+    """The certificate's SHA-256 as openssl prints it: pairs of upper-case digits with colons. Raises ValueError when
+    `ca_pem` is not a certificate."""
     return hashlib.sha256(_der(ca_pem)).digest().hex(":").upper()
 
 
 def certificate(enrolment: Enrolment) -> Download:
-    """The CA as a file: PEM for Linux, whose stores want text; DER for the others, whose own tools hash the file."""
+    """The CA as a file: PEM for Linux, because its certificate stores read text; DER for the others, because their
+    tools show the digest of the file."""
     name = f"private-ai-{enrolment.house}.crt"
     der = _der(enrolment.ca_pem)
     content = ssl.DER_cert_to_PEM_cert(der).encode() if enrolment.kind == "linux" else der
@@ -112,7 +114,7 @@ def certificate(enrolment: Enrolment) -> Download:
 
 
 def profile(house: str, ca_pem: str) -> Download:
-    """The CA as a configuration profile of Apple's, with the same identifiers whenever it is made for this CA."""
+    """The CA as an Apple configuration profile. The same CA always gives the same identifiers."""
     title, name = f"Private AI {house}", f"private-ai-{house}"
     described = "Trusts the certificates of this house, and of nothing else: the authority may sign for no other names."
 
@@ -142,13 +144,13 @@ def _der(ca_pem: str) -> bytes:
 def _moment(when: datetime) -> str:
     if when.utcoffset() is None:
         raise ValueError(f"key_ends is {when}, without a time zone")
-    # "UTC" or "UTC+01:00": a zone's own letters, such as IST, can mean three places.
+    # "UTC" or "UTC+01:00", since the abbreviation of a zone is not unique: IST stands for three zones.
     zone = "UTC" + (when.isoformat(timespec="minutes")[-6:] if when.utcoffset() else "")
     return f"{when:%A} {when.day} {when:%B %Y}, {when:%H:%M} {zone}"
 
 
 def _code(text: str, alt: str) -> Markup:
-    """A QR code as SVG, dark on light whatever surrounds it. Screen readers are told `alt`."""
+    """A QR code as SVG, dark on light in every colour scheme. `alt`: the text for screen readers."""
     svg = segno.make_qr(text, error="m").svg_inline(
         border=_QUIET_ZONE, omitsize=True, dark="#000", light="#fff", svgclass=None, lineclass=None
     )

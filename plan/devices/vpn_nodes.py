@@ -1,5 +1,5 @@
-"""Which node of the VPN is which host or device, and which is neither. Phones choose their own names, so a device is
-known by the pre-auth key that was made for it; the coordinator keeps the record of these keys."""
+"""Decides which node of the VPN is which host or device, and which is neither. Phones choose their own names, so we
+recognise a device by the pre-auth key that was made for it. The coordinator keeps a record of these keys."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from plan.engine.terminal_text import line
 from plan.house.house import House, Member
 from plan.house.setting_values import is_label
 
-#: On the coordinator, for root alone. Written whole: beside, then renamed.
+#: The record on the coordinator. Only root may read it. A run writes a new file beside it and renames that.
 RECORD = "/var/lib/private-ai/devices.json"
 
 
 @dataclass(frozen=True)
 class VpnNode:
-    """A node as Headscale knows it. `name` is what it calls itself, `given_name` its name in the VPN.
+    """A node in Headscale. `name`: the name that the node gives itself. `given_name`: its name in the VPN.
 
-    Names are harmless to a terminal: a device may call itself anything.
+    A device can give itself any name, so both names are made harmless to a terminal.
     """
 
     id: int
@@ -34,7 +34,7 @@ class VpnNode:
     user: str
     tags: frozenset[str]
     addresses: tuple[str, ...]
-    #: Number of the pre-auth key it came with.
+    #: The number of the pre-auth key with which the node joined.
     key: int | None
     joined: datetime | None
     last_seen: datetime | None
@@ -59,13 +59,13 @@ class Key:
     spent: bool
 
     def live(self, now: datetime) -> bool:
-        """Whether somebody who has it could still join."""
+        """Whether somebody could still join with this key."""
         return not self.spent and (self.ends is None or self.ends > now)
 
 
 @dataclass(frozen=True)
 class Minted:
-    """The keys that were made for a device, the latest last, and when that one was made."""
+    """The keys that were made for a device, the latest last. `minted`: when the latest one was made."""
 
     owner: str
     keys: tuple[int, ...]
@@ -81,13 +81,14 @@ class Stranger:
 
     node: VpnNode
     why: str
-    #: The name it was let in by, if it was a device once.
+    #: The name of the device for which its key was made; "" if it joined in another way.
     device: str = ""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Every node in its place. `unsure`: perhaps a host that was not asked for its addresses."""
+    """All nodes, sorted into hosts, devices and strangers. `unsure`: nodes that may be a host which was not asked for
+    its addresses."""
 
     hosts: Mapping[str, VpnNode]
     devices: Mapping[str, VpnNode]
@@ -96,13 +97,14 @@ class Standing:
 
     @property
     def renames(self) -> dict[int, str]:
-        """Nodes that are known and go by another name: number -> the name they ought to have."""
+        """Hosts and devices whose node has another name in the VPN: number of the node -> its right name."""
         known = {**self.hosts, **self.devices}
         return {node.id: name for name, node in known.items() if node.given_name != name}
 
 
 def moment(value: object) -> datetime | None:
-    """A time as Headscale prints it: seconds in an object (0.29) or text (0.30). None for none: below 0, or year 1."""
+    """A time from Headscale's output: an object with seconds (0.29) or a text (0.30). None when there is no time, which
+    Headscale writes as a number below 0 or as the year 1."""
     if isinstance(value, Mapping):
         seconds = int(value.get("seconds", 0))
         return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None
@@ -115,7 +117,7 @@ def moment(value: object) -> datetime | None:
 
 
 def node_of(raw: Mapping[str, Any]) -> VpnNode:
-    """A node from Headscale's JSON, where false and empty fields are left out. Raises what STRANGE names."""
+    """A node from Headscale's JSON, which leaves out false and empty fields. Raises the exceptions of STRANGE."""
     tags = frozenset(map(line, raw.get("tags") or ()))
     key = (raw.get("pre_auth_key") or {}).get("id")
     return VpnNode(
@@ -134,16 +136,17 @@ def node_of(raw: Mapping[str, Any]) -> VpnNode:
 
 
 def key_of(raw: Mapping[str, Any]) -> Key:
-    """A pre-auth key from Headscale's JSON. Raises what STRANGE names."""
+    """A pre-auth key from Headscale's JSON. Raises the exceptions of STRANGE."""
     spent = bool(raw.get("used")) and not raw.get("reusable")
     return Key(int(raw["id"]), moment(raw.get("expiration")), spent)
 
 
 def parse_record(text: str) -> dict[str, Minted]:
-    """The record's content, empty when there is none yet. Raises ValueError when it is not understood."""
+    """The record, from the text of its file; empty when there is none yet. Raises ValueError for text of another
+    form."""
     try:
         raw = json.loads(text) if text.strip() else {}
-        # A name here becomes that of a file on the controller.
+        # These names become names of files on the controller.
         if strange := [name for name in raw if not is_label(name)]:
             raise ValueError(f"{strange[0]!r} is not the name of a device")
         return {
@@ -155,7 +158,7 @@ def parse_record(text: str) -> dict[str, Minted]:
 
 
 def record_text(record: Record) -> str:
-    """What is written to the file of the record."""
+    """The text for the file of the record."""
     raw = {
         name: {"owner": each.owner, "keys": list(each.keys), "minted": each.minted}
         for name, each in sorted(record.items())
@@ -164,7 +167,8 @@ def record_text(record: Record) -> str:
 
 
 def with_key(record: Record, device: Device, key: int, now: datetime) -> dict[str, Minted]:
-    """The record after a key was made for a device. Keys for an earlier owner are not this device's."""
+    """The record after a key was made for a device. If the device had another owner before, the old keys are
+    removed."""
     old = record.get(device.name)
     keys = old.keys if old and old.owner == device.owner else ()
     return {**record, device.name: Minted(device.owner, (*keys, key), now.isoformat(timespec="seconds"))}
@@ -173,16 +177,16 @@ def with_key(record: Record, device: Device, key: int, now: datetime) -> dict[st
 def standing(
     house: House, nodes: Iterable[VpnNode], record: Record, own: Mapping[str, Collection[str]] | None = None
 ) -> Standing:
-    """Who is who. `own`: addresses in the VPN of the hosts that were asked for them, by name.
+    """Sorts the nodes. `own`: name of each host that was asked -> its addresses in the VPN.
 
-    A host is known by its own addresses; one that was not asked by its name. Of several nodes of one device, the one
-    with the latest key is it.
+    A host's node is the one with the host's addresses, or with its name if the host was not asked. If a device has
+    several nodes, the one with the latest key counts.
     """
     owners = {device.name: device.owner for device in house.devices}
     by_key = {key: name for name, minted in record.items() for key in minted.keys}
     hosts, devices = dict[str, VpnNode](), dict[str, VpnNode]()
     strangers, unsure = list[Stranger](), list[VpnNode]()
-    # The latest first: by key for devices, by number for all.
+    # The latest node first: sorted by key, then by the node's number.
     for node in sorted(nodes, key=lambda node: (node.key or 0, node.id), reverse=True):
         name = by_key.get(node.key or 0, "")
         if name:
@@ -231,12 +235,13 @@ def _host_of(node: VpnNode, members: Sequence[Member], own: Mapping[str, Collect
 
 @dataclass(frozen=True)
 class Tidy:
-    """What the next run does: nodes to remove, keys to expire, nodes to rename (number -> name), and the new record."""
+    """What a run has to change: nodes to remove, keys to expire, nodes to rename (number -> name), and the new
+    record."""
 
     remove: tuple[Stranger, ...]
     expire: tuple[int, ...]
     rename: Mapping[int, str]
-    #: None: it stays as it is.
+    #: None: the record does not change.
     record: Record | None
 
     def __bool__(self) -> bool:
@@ -244,12 +249,12 @@ class Tidy:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Those of the nodes that are removed."""
+        """The addresses of the nodes that are removed."""
         return tuple(address for each in self.remove for address in each.node.addresses)
 
     @property
     def announced(self) -> list[str]:
-        """What is going to be done, a line for each node and key."""
+        """What the run is going to do, one line for each node and key."""
         return [
             *(
                 f"removes node {each.node.given_name} (number {each.node.id}, of {each.node.owner}, "
@@ -262,7 +267,8 @@ class Tidy:
 
 
 def tidy(house: House, found: Standing, keys: Iterable[Key], record: Record, now: datetime) -> Tidy:
-    """What differs from the inventory and the settings. Only keys that wait for a designated device stay good."""
+    """What has to change so that the nodes agree with the inventory and the settings. All keys expire, except those
+    that wait for a designated device."""
     owners = {device.name: device.owner for device in house.devices}
     kept = {name: minted for name, minted in record.items() if owners.get(name) == minted.owner}
     waiting = {key for minted in kept.values() for key in minted.keys}
@@ -271,7 +277,7 @@ def tidy(house: House, found: Standing, keys: Iterable[Key], record: Record, now
 
 
 def leaving(name: str, nodes: Iterable[VpnNode], keys: Iterable[Key], record: Record, now: datetime) -> Tidy:
-    """What the removal of one device does: every node that came with one of its keys, and all these keys."""
+    """What has to change to remove one device: every node that joined with one of its keys, and all these keys."""
     own = record[name].keys if name in record else ()
     gone = tuple(Stranger(node, "it is removed", name) for node in nodes if node.key in own)
     expire = tuple(key.id for key in keys if key.id in own and key.live(now))

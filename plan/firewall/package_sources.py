@@ -1,4 +1,4 @@
-"""How a host gets Debian packages: by proxies or from mirrors. The rules let that out."""
+"""Where a host gets Debian packages: from proxies or from mirrors. The firewall rules allow these connections."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from plan.engine.ip_addresses import address
 from plan.engine.terminal_text import line
 from plan.house.house import Member
 
-#: Where mirrors answer whose URL names no port.
+#: The ports of mirrors whose URL names no port (http, https).
 WEB = (80, 443)
 
 
 @dataclass(frozen=True)
 class Apt:
-    """How a host gets Debian packages: proxies as (address or name, port); none means its mirrors, on 80, 443 and the
-    other ports that stand in their URLs."""
+    """Where a host gets Debian packages. `proxies`: (address or name, port). Without proxies it asks its mirrors, on
+    the ports 80 and 443 and on `mirror_ports`, the other ports in their URLs."""
 
     proxies: tuple[tuple[str, int], ...] = ()
     mirror_ports: frozenset[int] = frozenset()
 
 
 def apt_as_root(member: Member, apt_user: str) -> str:
-    """A warning when a server's apt fetches as another account than _apt, "" else: the rules let that one out alone."""
+    """A warning when a server's apt downloads with another account than _apt, since the rules allow only _apt; else
+    ""."""
     if apt_user == "_apt" or not member.is_server:
         return ""
     return (
@@ -36,9 +37,9 @@ def apt_as_root(member: Member, apt_user: str) -> str:
 
 
 def apt_of(host: str, urls: Iterable[str], mirrors: Iterable[str] = ()) -> Apt:
-    """How a host gets Debian packages, by the URLs of its proxies as apt says them, and of its mirrors.
+    """Where a host gets Debian packages. `urls`: the URLs of its proxies, from apt. `mirrors`: the URLs of its mirrors.
 
-    Raises SettingError for one that is no proxy's: part of it becomes a rule.
+    Raises SettingError for a URL that cannot be a proxy's, because a part of it becomes a firewall rule.
     """
     proxies = []
     for url in urls:
@@ -63,5 +64,5 @@ def _port(url: str) -> int | None:
     try:
         return urlsplit(url).port
     except ValueError:
-        # apt does not understand it either.
+        # apt cannot read this URL either.
         return None

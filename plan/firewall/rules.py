@@ -1,4 +1,5 @@
-"""The nftables rules of one host, from the access table. One own table for both families, replaced as a whole."""
+"""Makes the nftables rules of one host from the access table. They are one table of our own for IPv4 and IPv6. Loading
+them replaces this table as a whole."""
 
 from __future__ import annotations
 
@@ -13,25 +14,26 @@ from plan.house.house import House, Member, leads_to, row_for
 TABLE = "private_ai"
 VPN_INTERFACE = "tailscale0"
 
-#: On a host: the rules that are loaded at boot; where new ones lie until they are confirmed.
+#: Files on a host: the rules that the host loads at boot, and new rules that are not confirmed yet.
 RULES = "/etc/private-ai/firewall.nft"
 TRIED = f"{RULES}.tried"
-#: On a host: since when rules are in force that no new SSH connection has confirmed; when such rules were taken back.
+#: Files on a host with a time: since when unconfirmed rules are in force (no new SSH connection has succeeded yet), and
+#: when unconfirmed rules were taken back.
 UNCONFIRMED = "/var/lib/private-ai/firewall.unconfirmed"
 TAKEN_BACK = "/var/lib/private-ai/firewall.taken-back"
-#: On a host: the program that loads rules without cutting what is open, and the table that it has while it does, with
-#: one rule that lets everything pass: from then on the kernel tracks connections.
+#: On a host: the program that loads rules without cutting open connections. Before it loads them, it makes the table
+#: TRACKING, whose one rule lets everything pass. From then on the kernel tracks connections.
 LOADER = "/usr/local/sbin/private-ai-firewall"
 TRACKING = "private_ai_tracking"
 
 
-#: Accounts of daemons that are not root: Debian's (Debian Policy 9.2.2), and those that systemd makes for a unit with
-#: DynamicUser= (systemd.io/UIDS-GIDS), as stubby's.
+#: The numbers of accounts for daemons other than root: Debian's (Debian Policy 9.2.2), and those that systemd makes for
+#: units with DynamicUser= (systemd.io/UIDS-GIDS), such as stubby.
 SYSTEM_USERS = ((1, 999), (61184, 65519))
 
 
 def ruleset(house: House, member: Member, apt: Apt) -> str:
-    """The content of the nftables file of one host; loading it replaces our table atomically and no other."""
+    """The content of one host's nftables file. Loading it replaces our table atomically, and changes no other table."""
     lines = [
         "# Written by the deployment from the access table; edits are overwritten.",
         f"table inet {TABLE}",
@@ -43,7 +45,7 @@ def ruleset(house: House, member: Member, apt: Apt) -> str:
         "  }",
         "  chain forward {",
         "    type filter hook forward priority filter - 5; policy accept;",
-        # With Tailscale's own rules off, nothing may be routed into or out of the VPN.
+        # Tailscale's own rules are off, so our rules must forbid routing into and out of the VPN.
         f'    iifname "{VPN_INTERFACE}" counter drop',
         f'    oifname "{VPN_INTERFACE}" counter drop',
         "  }",
@@ -61,13 +63,15 @@ def _input(house: House, member: Member) -> list[str]:
         "ct state established,related accept",
         "ct state invalid drop",
         'iifname "lo" accept',
-        # With netfilter-mode=off this is ours to do: VPN addresses come out of the tunnel only.
+        # Tailscale's own rules would do this, but they are off: packets from VPN addresses may come only from the
+        # tunnel.
         f'ip saddr {house.vpn_v4} iifname != "{VPN_INTERFACE}" counter drop',
         f'ip6 saddr {house.vpn_v6} iifname != "{VPN_INTERFACE}" counter drop',
         "icmp type echo-request accept",
         "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert } accept",
         "icmpv6 type { mld-listener-query, mld-listener-report } accept",
-        # Replies to DHCP come from an address that connection tracking did not see us ask.
+        # A DHCP server answers from another address than the one that the host asked, so connection tracking does not
+        # know the answer.
         f'iifname != "{VPN_INTERFACE}" udp sport 67 udp dport 68 accept',
         f'iifname != "{VPN_INTERFACE}" ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept',
     ]
@@ -81,11 +85,12 @@ def _input(house: House, member: Member) -> list[str]:
 def locked_out(
     house: House, member: Member, client: str, port: int, networks: Iterable[str] = (), *, jumps: bool = False
 ) -> SettingError | None:
-    """What is wrong when a host's rules would refuse new SSH connections like the one at hand; None when nothing is.
+    """The error when a host's rules would refuse a new SSH connection like the present one; else None.
 
-    `client` is the controller's address as the host sees it, `port` the port it came in on. `networks` are the host's
-    own addresses with their prefixes: a network that holds the client is better advice than an address that may be
-    another one tomorrow. `jumps`: SSH goes through another host, so that it is that one's address.
+    `client`: the controller's address as the host sees it. `port`: the port on the host to which it is connected.
+    `networks`: the host's own addresses with their prefixes. If one of these networks has the client in it, the message
+    suggests the network, because the client's address may change. `jumps`: SSH goes through a jump host, so `client`
+    is the jump host's address.
     """
     address = ipaddress.ip_address(client.partition("%")[0])
     if address.is_loopback:
@@ -114,7 +119,7 @@ def locked_out(
 
 
 def _advice(client: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Iterable[str], who: str) -> str:
-    """What to add to admin_networks: as little as will do."""
+    """What to add to admin_networks: the smallest network that is enough."""
     shared = [ipaddress.ip_interface(text).network for text in networks]
     found = [network for network in shared if client in network and network.prefixlen < client.max_prefixlen]
     alone = f'"{client}/{client.max_prefixlen}"'
@@ -122,15 +127,15 @@ def _advice(client: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Ite
         return f"add {alone} if {who} always has that address, else the network it is in"
     wider = f'"{max(found, key=lambda each: each.prefixlen)}"'
     if client.version == 6 and who == "this computer":
-        # Privacy extensions (RFC 8981) give a computer another IPv6 address each day.
+        # With privacy extensions (RFC 8981), a computer has another IPv6 address each day.
         return f"add {wider}, or {alone} if {who} always has that address"
     return f"add {alone}, or {wider} if {who} gets another address now and then"
 
 
 def tunnel(member: Member, client: str, same_machine: bool) -> str:
-    """A warning when SSH reaches a server through a tunnel that the server itself may hold; "" else.
+    """A warning when SSH reaches a server through a tunnel that the server itself may open; else "".
 
-    `client` is the controller's address as the host sees it. `same_machine`: the controller is that host.
+    `client`: the controller's address as the host sees it. `same_machine`: the controller is this host.
     """
     if same_machine or not client or not member.is_server:
         return ""
@@ -144,7 +149,7 @@ def tunnel(member: Member, client: str, same_machine: bool) -> str:
 
 
 def _lets_in(house: House, row: Row, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    # Which nodes a row over the VPN lets in is the policy's business; the firewall lets in all.
+    # For rows over the VPN, the policy decides which nodes may connect. The firewall lets all of them in.
     return row.source != "admin" or any(_within(address, network) for network in house.admin_networks)
 
 
@@ -155,9 +160,9 @@ def _within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: str
 def _accept(house: House, member: Member, row: Row) -> list[str]:
     port, note = f"{row.protocol} dport {row.port}", f'comment "{row.id}"'
     if row.over == "vpn":
-        # People's devices come and go without a run; which of them get in is the policy's business.
+        # Devices join and leave without a run, so the policy decides which nodes may connect, not the firewall.
         if row.source in SERVERS and all(source == member for source in house.with_role(row.source)):
-            return []  # nobody but the host itself, and that goes over loopback
+            return []  # Only the host itself may connect, and it uses loopback.
         return [f'iifname "{VPN_INTERFACE}" {port} accept {note}']
     if row.source == "lan":
         return [f'iifname != "{VPN_INTERFACE}" {port} accept {note}']
@@ -170,7 +175,7 @@ def _accept(house: House, member: Member, row: Row) -> list[str]:
 
 
 def _output(house: House, member: Member, apt: Apt) -> list[str]:
-    # A client's own way out belongs to its owner; servers get a closed list.
+    # A client may begin any connection, because it is a person's computer. A server gets a list.
     if not member.is_server:
         return []
     rules = ["ct state established,related accept"]
@@ -191,17 +196,17 @@ def _output(house: House, member: Member, apt: Apt) -> list[str]:
         rules.append(f"{family} daddr {text} tcp dport {house.port('headscale')} meta skuid 0 accept")
         rules.append(f"{family} daddr {text} udp dport {house.port('stun')} meta skuid 0 accept")
     for row in house.access:
-        # What OpenClaw's account may do, and nobody else, stands above.
+        # Only OpenClaw's account may connect to Ollama; its rule is above.
         if row.over == "vpn" and row.source in member.roles and row.id != "ollama":
             rules.append(f'oifname "{VPN_INTERFACE}" {row.protocol} dport {row.port} accept comment "{row.id}"')
     rules += [
         *_apt_rules(apt),
         "udp sport 68 udp dport 67 accept",
         "udp sport 546 udp dport 547 accept",
-        # Time, and the names of time servers: whatever daemon keeps it runs as a system user that is not root; the
-        # services of ours were refused above. Also over TLS (NTS, DNS over TLS), whether the host is set to it now or
-        # not: a person switches it on later, without a run, and who may send anything to any port 53 gets no further
-        # with two ports more.
+        # Time, and the names of time servers. The daemon for time runs as a system account that is not root; rules
+        # above have refused our own services. The rules also allow NTS and DNS over TLS, even if the host does not use
+        # them now: a person may switch them on later, without a run. These two ports add no risk: the account may
+        # already send anything to port 53 of any address.
         f"meta skuid {system_users} udp dport 123 accept",
         f"meta skuid {system_users} meta l4proto {{ tcp, udp }} th dport 53 accept",
         f"meta skuid {system_users} tcp dport {{ 853, 4460 }} accept",
@@ -212,19 +217,19 @@ def _output(house: House, member: Member, apt: Apt) -> list[str]:
 
 
 def is_system_user(number: int) -> bool:
-    """Whether an account is a daemon's, which may ask for time and names on a server."""
+    """Whether this is the number of a daemon's account. On a server, daemons may ask for time and names."""
     return any(first <= number <= last for first, last in SYSTEM_USERS)
 
 
 def ways_out(house: House, member: Member) -> tuple[Row, ...]:
-    """The rows by which a server's kernel, and root there, may begin connections to addresses outside the house."""
+    """The rows that let a server's kernel and root begin connections to addresses outside the house."""
     return tuple(row for row in house.access if row.leads_out and row.source in member.roles)
 
 
 def _way_out_rules(row: Row) -> tuple[str, str]:
     to = f"{'ip6' if ':' in row.target else 'ip'} daddr {row.target} {row.protocol} dport {row.port}"
-    # Sockets of the kernel (NFS, CIFS, iSCSI, WireGuard) have no owner, so no match of an account fits them (nft(8),
-    # skuid): all other accounts are refused first, and who is left may go.
+    # Sockets of the kernel (NFS, CIFS, iSCSI, WireGuard) have no owner, so no match for an account applies to them
+    # (nft(8), skuid). So the first rule refuses all accounts but root, and the second one accepts the rest.
     return (
         f'{to} meta skuid != 0 counter reject with icmpx admin-prohibited comment "egress {row.id}"',
         f'{to} accept comment "{row.id}"',
@@ -232,13 +237,13 @@ def _way_out_rules(row: Row) -> tuple[str, str]:
 
 
 def service_egress(house: House, member: Member) -> dict[str, tuple[str, ...]]:
-    """Service user -> the only connections it may begin, as nftables matches."""
+    """Account of a service -> the only connections that it may begin, as nftables matches."""
     ollama = house.port("ollama")
     egress: dict[str, tuple[str, ...]] = {}
     if "coordinator" in member.roles:
         egress["headscale"] = ()
     if "model_hosts" in member.roles:
-        # Ollama talks to its model runner on a loopback port of the kernel's choice.
+        # Ollama connects to its model runner on loopback. The kernel chooses the port.
         egress["ollama"] = ('oifname "lo" ip daddr 127.0.0.1 tcp dport 32768-60999',)
         egress["ollama-vpn"] = (f'oifname "lo" ip daddr 127.0.0.1 tcp dport {ollama}',)
     if "gateway" in member.roles:
@@ -266,7 +271,7 @@ def _apt_rules(apt: Apt) -> Sequence[str]:
             family = "ip6" if ipaddress.ip_address(name).version == 6 else "ip"
             rules.append(f"{user} {family} daddr {name} tcp dport {port} accept")
         except ValueError:
-            # nftables would look a name up once and for ever; only apt's user may use the port.
+            # nftables looks a name up only once, when the rules are loaded. So this rule names no address.
             rules.append(f"{user} tcp dport {port} accept")
-    # http and https often share one proxy.
+    # http and https often use the same proxy, which would give the same rule twice.
     return list(dict.fromkeys(rules))

@@ -1,4 +1,4 @@
-"""What the nodes of the VPN let in: by the access table, and as Headscale and Tailscale say it."""
+"""Packet filters of the nodes of the VPN: as the access table wants them, and as Headscale and Tailscale list them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from plan.devices.declared import Device
 from plan.house.access_table import Row
 from plan.house.house import House, Member, calls
 
-#: One thing that a node of the VPN lets in: source and target address, protocol number, first and last port.
+#: One kind of packet that a node lets in: source address, target address, protocol number, first port, last port.
 Passage = tuple[str, str, int, int, int]
 
 PROTOCOLS = {"tcp": 6, "udp": 17}
-#: Addresses of a network that are looked at one by one.
+#: A network with more addresses stays one entry; a smaller one is split into its addresses.
 MOST = 256
 
 
 def packet_filter(house: House, member: Member, vpn: Mapping[str, Sequence[str]]) -> frozenset[Passage]:
-    """What Headscale's policy must let in at `member`. `vpn`: addresses in the VPN by name of host or device."""
+    """What Headscale's policy must let in at `member`. `vpn`: name of a host or device -> its addresses in the VPN."""
     return frozenset(
         passage
         for row in house.access
@@ -30,10 +30,10 @@ def packet_filter(house: House, member: Member, vpn: Mapping[str, Sequence[str]]
 
 
 def house_filter(house: House, vpn: Mapping[str, Sequence[str]]) -> frozenset[Passage]:
-    """What Headscale's policy must let in anywhere, people's devices included. `vpn` as for `packet_filter`."""
+    """What Headscale's policy must let in at all nodes, devices included. `vpn` as for `packet_filter`."""
     found = {passage for member in house.members for passage in packet_filter(house, member, vpn)}
     for row in house.access:
-        # A device is a client; people's messages lead to gateways alone.
+        # A device counts as a client. Row `openclaw` leads only to gateways.
         if row.over == "vpn" and row.target in ("all", "clients") and row.id != "openclaw":
             everybody: tuple[Member | Device, ...] = (*house.members, *house.devices)
             for other in (each for each in everybody if calls(row, each)):
@@ -47,15 +47,16 @@ def _through(row: Row, sources: Sequence[str], targets: Sequence[str]) -> set[Pa
 
 
 def node_passages(filters: Any) -> frozenset[Passage]:
-    """A node's packet filter (`PacketFilter` of `tailscale debug netmap`), taken apart. Raises what STRANGE names."""
+    """A node's packet filter (`PacketFilter` of `tailscale debug netmap`) as single passages. Raises the exceptions of
+    STRANGE."""
     return _apart(
         (rule["Srcs"], [(to["Net"], to["Ports"]) for to in rule["Dsts"]], rule.get("IPProto")) for rule in filters or ()
     )
 
 
 def server_passages(filters: Any) -> frozenset[Passage]:
-    """The rules that a running Headscale hands out (tailcfg.FilterRule, at its /debug/filter), taken apart. Raises what
-    STRANGE names."""
+    """The rules that a running Headscale sends to nodes (tailcfg.FilterRule, from /debug/filter) as single passages.
+    Raises the exceptions of STRANGE."""
     return _apart(
         (rule["SrcIPs"], [(to["IP"], to["Ports"]) for to in rule["DstPorts"]], rule.get("IPProto"))
         for rule in filters or ()
@@ -77,8 +78,8 @@ def _apart(
 
 
 def _addresses(text: str) -> list[str]:
-    """The addresses of a network, or of a range, as Headscale writes neighbours: "100.64.0.2-100.64.0.4". A wide one,
-    or "*", stays as it is."""
+    """The addresses of a network, or of a range such as "100.64.0.2-100.64.0.4", in which Headscale writes addresses
+    that follow each other. A network or range with more than MOST addresses, and "*", stay one text."""
     if text == "*":
         return [text]
     if "-" in text:
@@ -96,7 +97,7 @@ def said(found: Iterable[Passage]) -> str:
         f"{source} to {to} {'port ' + str(first) if first == last else f'ports {first}-{last}'}"
         for source, to, _, first, last in sorted(found)
     )
-    # The same for several protocols is one thing to people.
+    # The words name no protocol, so passages for several protocols give the same words. People need them once.
     return ", ".join(dict.fromkeys(words)) or "nothing"
 
 

@@ -1,4 +1,4 @@
-"""The Headscale policy that follows from the access table (Headscale 0.29 policy reference)."""
+"""Makes the Headscale policy from the access table (source: Headscale 0.29 policy reference)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from plan.house.house import House, Member, tag
 
 
 def policy(house: House) -> dict[str, object]:
-    """The policy as a JSON object. `grants` is always there: a policy without it would allow everything."""
+    """The policy as a JSON object. It always has `grants`, because a policy without it allows everything."""
     grants = [grant for row in house.access if row.over == "vpn" for grant in _grants(house, row)]
     return {
         "groups": {"group:clients": [f"{user}@" for user in house.users]},
         "tagOwners": {name: [] for role in ROLES for name in _nodes(house, role) if name.startswith("tag:")},
         "grants": grants,
-        # Clients would otherwise look for captive portals at Tailscale's own hosts.
+        # Without this, clients look for captive portals at hosts of the company Tailscale.
         "nodeAttrs": [{"target": ["*"], "attr": ["disable-captive-portal-detection"]}],
     }
 
 
 def _grants(house: House, row: Row) -> list[dict[str, list[str]]]:
-    # A person stands in the table as Headscale writes users.
+    # The table names a person as Headscale does, so that name needs no change here.
     sources = _nodes(house, row.source) if row.source in ROLES else [row.source]
     roles = ROLES if row.target == "all" else (row.target,)
     targets = [target for role in roles for target in _nodes(house, role)]
@@ -31,7 +31,7 @@ def _grants(house: House, row: Row) -> list[dict[str, list[str]]]:
 
 
 def _nodes(house: House, role: str) -> list[str]:
-    """How the policy names the nodes of a group of the inventory."""
+    """The names in the policy for the nodes of a group of the inventory."""
     if role == "clients":
         return ["group:clients"]
     return list(dict.fromkeys(tag(role, member.name) for member in house.with_role(role)))

@@ -1,24 +1,25 @@
 """Which model a host gets, with which context, and why.
 
-The context. OpenClaw's set-up uses 32768 tokens, calls 16384 the practical minimum and warns below 8192.
-Its system prompt under this project's configuration was measured at 2447 tokens, so 8192 leaves some 5000
-for a first message and its answer; OpenClaw begins to sum up older messages at three quarters, 6144 tokens.
-That is the minimum here. 32768 is wanted, and is reduced in steps.
+The context. OpenClaw's set-up uses 32768 tokens, calls 16384 the practical minimum and warns below 8192. With this
+project's configuration its system prompt was measured at 2447 tokens. So 8192 leaves some 5000 tokens for a first
+message and its answer; OpenClaw begins to summarise older messages at three quarters, 6144 tokens. 8192 is the minimum
+here. The choice begins with 32768, and reduces it in steps.
 
-What gives way first. The context, down to 16384: a larger model follows instructions and calls tools
-more reliably, and few household conversations pass 16384 tokens. Below 16384 both hurt: a smaller model with
-16384 is taken if it has at least three fifths of the parameters (27B instead of 32B on a 24 GB GPU),
-otherwise the larger model keeps its place (7B instead of 4B on 8 GB). A context that the user asks
-for is never reduced: then the model gives way.
+What is reduced first. The context, down to 16384: a larger model follows instructions and calls tools more reliably,
+and few household conversations need more than 16384 tokens. Below 16384, a smaller context is a loss too. Then a
+smaller model with 16384 is taken if it has at least three fifths of the parameters (27B instead of 32B on a 24 GB GPU);
+otherwise the larger model is taken (7B instead of 4B on 8 GB). A context that the user asks for is never reduced: then
+a smaller model is taken.
 
-On a processor a token takes as long as reading the active weights from memory: at 40 GB/s (two channels of
-DDR4) dense 14B makes about 4 tokens a second and 27B about 2, and reading a prompt scales likewise. So above
-15B only mixtures of experts are chosen by themselves there; a larger dense model can be named.
+On a processor, a token takes as long as reading the active weights from memory. At 40 GB/s (two channels of DDR4) a
+dense 14B model makes about 4 tokens a second and 27B about 2. Reading a prompt slows down in the same proportion. So a
+dense model above 15B is used on a processor only if somebody names it; a mixture of experts is also chosen
+automatically.
 
-The classes people know (7-8B at Q4 for 8 GB, 13-14B for 16 GB, 32-34B for 36 GB) count weights at a short
-context. With the arithmetic above: 7.6B fits 8 GiB with 16384, 14.8B fits 16 GiB with 16384, dense 32.8B fits
-36 GiB with 24576; chosen there is the 35B mixture, which has 32768, more parameters and ten times the speed.
-
+The classes that people know (7-8B at Q4 for 8 GB, 13-14B for 16 GB, 32-34B for 36 GB) count the weights and a short
+context. With the arithmetic of plan/ollama/model_fit.py, 7.6B fits 8 GiB with 16384, 14.8B fits 16 GiB with 16384, and
+a dense 32.8B fits 36 GiB with 24576. For 36 GiB the choice is the 35B mixture: it gets 32768, has more parameters, and
+is ten times as fast.
 """
 
 from __future__ import annotations
@@ -42,22 +43,24 @@ from plan.ollama.model_fit import (
 )
 
 MOST_CONTEXT = 2**31 - 1
-"""Far above every model; what fits one is said by the choice itself, with numbers."""
+"""More than any model has. Whether a context fits the model is checked later, with an error that has the numbers."""
 COMFORTABLE_SHARE = 0.6
 CPU_ACTIVE_LIMIT_B = 15.0
 GPU_WORTH_B = 4.0
-"""A GPU decides alone when a model of this size (the smallest with fair tool use) fits into it."""
+"""If a model of this size or larger fits into the GPU, the model runs there, even if a larger one fits into RAM. This
+is the size of the smallest model with fair tool use."""
 SMALLEST = "smallest"
-"""What the demo names: the smallest model with tools, or the one that comes in a package."""
+"""The demo's value of the setting: the smallest model with tools. Without Ollama's registry: the model of the
+package."""
 MODEL_SETTING = "group_data/all.py: ollama_model"
 CONTEXT_SETTING = "group_data/all.py: ollama_context"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The model, its context in tokens, need and budget in GiB of `place`, the disk space still needed in GiB
-    (0 when the model is on the host already), one sentence why, one on the next larger model, and a warning ("" for
-    none)."""
+    """The chosen model. `context` in tokens; `need_gib` and `budget_gib` of the memory in `place`; `disk_need_gib`:
+    disk space still needed, 0 when the model is on the host already; `why` and `next_larger`: one sentence each;
+    `warning`: "" for none."""
 
     entry: CatalogueEntry
     context: int
@@ -71,12 +74,12 @@ class Choice:
 
     @property
     def needs_registry(self) -> bool:
-        """Whether it has to be fetched from Ollama's registry: it is neither on the host nor in a package."""
+        """Whether the model must come from Ollama's registry, because it is neither on the host nor in a package."""
         return self.disk_need_gib > 0 and self.entry.source != "package"
 
 
 def smallest_with_tools(catalogue: Sequence[CatalogueEntry] = CATALOGUE) -> CatalogueEntry:
-    """The demo's model where Ollama's registry is within reach."""
+    """The demo's model when Ollama's registry can be reached."""
     return min((entry for entry in catalogue if entry.tools), key=lambda entry: entry.parameters_b)
 
 
@@ -91,12 +94,12 @@ def choose(
 ) -> Choice:
     """The model for this host.
 
-    `wanted_context` (tokens) and `named` are the user's wishes, None for none; a wish is kept or refused,
-    never bent; `named` may be SMALLEST. `present` names the models the host holds already: they need neither
-    registry nor disk, so a second run chooses as the first did. Raises SettingError when nothing fits or a wish
-    cannot be met.
+    `wanted_context` (tokens) and `named` are the user's settings, None for none. The result has exactly these values,
+    or the function refuses them. `named` may be SMALLEST. `present`: the models that the host already has; they need
+    neither registry nor disk space, so a second run makes the same choice as the first. Raises SettingError when no
+    model fits, or when a setting cannot be met.
     """
-    # True is a number to Python, and settings are Python.
+    # isinstance(True, int) is true in Python, and somebody may write True, so this compares the type itself.
     if wanted_context is not None and not (
         type(wanted_context) is int and MIN_CONTEXT <= wanted_context <= MOST_CONTEXT
     ):
@@ -142,7 +145,7 @@ def choose(
 
 
 def _without_registry(entry: CatalogueEntry, ask: Question) -> str:
-    """What somebody who named no model misses for now, since Ollama's registry cannot be reached; "" for nothing."""
+    """A warning when a larger model would be chosen if Ollama's registry could be reached; else ""."""
     better = _largest_fit(replace(ask, registry_reachable=True)).entry
     if better == entry:
         return ""
@@ -245,7 +248,7 @@ def _named_fit(named: str, ask: Question) -> Fit:
 
 def _nothing_fits(ask: Question) -> SettingError:
     if ask.wanted_context is not None:
-        # Raises the other error itself when this host gets no model at all.
+        # If no model fits without this setting either, this call raises the error for that case.
         without = _largest_fit(replace(ask, wanted_context=None))
         return SettingError(
             CONTEXT_SETTING,

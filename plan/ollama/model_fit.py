@@ -1,15 +1,15 @@
-"""Whether a model fits a host, with which context, by arithmetic.
+"""Calculates whether a model fits a host, and with which context.
 
 need = weights + cache + compute buffers + process, in GiB (llama.cpp and Ollama 0.32, one slot, f16 cache):
 
-- weights: the download; memory-mapping is off on a processor since Ollama 0.30, so all of it is resident;
+- weights: the size of the download. Since Ollama 0.30 weights are not memory-mapped on a processor, so all are in RAM;
 - cache: kv_kib_per_token x context / 2^20;
 - compute buffers at batch size 512: 0.3 up to 4B, 0.5 up to 15B, 0.6 above (measured range 0.3-0.6);
 - process: 0.2, on a GPU 0.5 for the CUDA context.
 
-It fits when need <= 0.75 x RAM from 16 GiB on, RAM - 2 GiB below (the system, OpenClaw's Node process and
-the page cache live in the rest), or 0.92 x VRAM. Just under 16 GiB the budget stays at 12 GiB, as at 16,
-because the kernel of a "16 GB" machine shows about 15.5.
+The model fits when the need is at most the budget. The budget is 0.75 x RAM from 16 GiB on, RAM - 2 GiB below, and
+0.92 x VRAM. The system, OpenClaw's Node process and the page cache use the rest of the RAM. From 14 to 16 GiB the
+budget is 12 GiB, as at 16, because the kernel of a "16 GB" machine shows about 15.5.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MIN_CONTEXT = 8192
 COMFORTABLE_CONTEXT = 16384
 CONTEXT_STEPS = (32768, 24576, COMFORTABLE_CONTEXT, 12288, MIN_CONTEXT)
 DISK_RESERVE_GIB = 2.0
-"""Kept free beside the model: logs, package updates, the store's own files."""
+"""Disk space that stays free in addition to the model: for logs, package updates, and files of Ollama's store."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a model host has, GiB. `ram_gib` is what the kernel calls MemTotal, `vram_gib` the GPUs' total
-    (not the free part: on a second run our own model is in it), `disk_free_gib` that of the model store."""
+    """A model host's hardware, GiB. `ram_gib`: the kernel's MemTotal. `vram_gib`: the GPUs' total memory (not the free
+    part, because on a second run our own model is in it). `disk_free_gib`: free space in the model store."""
 
     ram_gib: float
     disk_free_gib: float
@@ -39,7 +39,7 @@ class Hardware:
 
 
 def rank(entry: CatalogueEntry) -> tuple[bool, float]:
-    """What makes one model better than another: tools, then size."""
+    """The key by which models are compared: a model with tools is better, then the larger one."""
     return entry.tools, entry.parameters_b
 
 
@@ -58,7 +58,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Question:
-    """The arguments of choose(), with what follows from them directly."""
+    """The arguments of choose(), and values that are calculated from them."""
 
     hardware: Hardware
     wanted_context: int | None
@@ -86,7 +86,7 @@ class Question:
         return self.disk_need(entry) <= self.hardware.disk_free_gib
 
     def fit(self, entry: CatalogueEntry, place: Place) -> Fit | None:
-        """The model with the largest context that fits; only with the wanted one if there is a wish."""
+        """The model with the largest context that fits. If the user wants a context, only that one is tried."""
         for context in CONTEXT_STEPS if self.wanted_context is None else (self.wanted_context,):
             if context <= entry.max_context and entry.need_gib(context, place) <= self.budget(place):
                 return Fit(entry, place, context)
@@ -94,12 +94,12 @@ class Question:
 
 
 def ram_budget_gib(ram_gib: float) -> float:
-    """GiB of RAM a model may take; see the module's docstring."""
+    """GiB of RAM that a model may use; see the module's docstring."""
     return max(0.0, min(ram_gib - 2.0, 12.0)) if ram_gib < 16 else 0.75 * ram_gib
 
 
 def ram_for_budget_gib(budget_gib: float) -> float:
-    """GiB of RAM of which so much may be a model's."""
+    """GiB of RAM that a host needs so that a model may use `budget_gib`. The reverse of ram_budget_gib."""
     return budget_gib + 2.0 if budget_gib < 12 else budget_gib / 0.75
 
 
@@ -109,14 +109,14 @@ def smallest_ram_gib(catalogue: Sequence[CatalogueEntry] = CATALOGUE) -> float:
 
 
 def memory_for(entry: CatalogueEntry, context: int) -> str:
-    """The smallest memory for a model with a context, in words."""
+    """The smallest memory with which a model gets this context, in words."""
     in_ram = entry.need_gib(context, "RAM")
     ram = math.ceil(in_ram + 2.0 if in_ram <= 12 else in_ram / 0.75)
     return f"{ram} GiB RAM or {math.ceil(entry.need_gib(context, 'VRAM') / 0.92)} GiB VRAM"
 
 
 def sum_in_words(fit: Fit) -> str:
-    """What a model takes, part by part."""
+    """The memory that a model needs, part by part, in words."""
     entry = fit.entry
     return (
         f"{entry.download_gib:.1f} GiB weights + {entry.cache_gib(fit.context):.1f} GiB cache for a "

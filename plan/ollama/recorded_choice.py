@@ -1,6 +1,6 @@
-"""The record of a choice that the deployment leaves on a model host, so that a verification knows what to expect.
+"""The record of the model choice, which the deployment writes on a model host. The verification reads it.
 
-The choice itself also depends on what could be reached and how much disk was free at that moment.
+The verification cannot choose again: the choice also depends on what the run could reach and on free disk space then.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from plan.engine.errors import STRANGE, shown
 from plan.ollama.catalogue import CATALOGUE
 from plan.ollama.model_choice import Choice
 
-#: Where the record is kept.
+#: The file of the record on the host.
 RECORD = "/etc/private-ai/model.json"
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A choice as recorded, and the digest (sha256, hexadecimal) of the manifest that was laid down."""
+    """A choice from a record, and the digest (sha256, hexadecimal) of the model's manifest on the host."""
 
     choice: Choice
     manifest_sha256: str
 
 
 def record(choice: Choice, manifest_sha256: str) -> dict[str, Any]:
-    """The record of a choice: the same for the same model and context, whatever led to it."""
+    """The record of a choice. The same model and context give the same record; the reason is not in it."""
     return {
         "model": choice.entry.name,
         "context": choice.context,
@@ -39,7 +39,7 @@ def record(choice: Choice, manifest_sha256: str) -> dict[str, Any]:
 
 
 def recorded_place(text: str) -> str:
-    """Where the model of a record runs, "VRAM" or "RAM"; "" for no record, and for one that is not understood."""
+    """Where the model of a record runs: "VRAM" or "RAM"; "" when there is no record, or when it cannot be read."""
     try:
         return str(json.loads(text)["place"])
     except STRANGE:
@@ -47,7 +47,8 @@ def recorded_place(text: str) -> str:
 
 
 def chosen(found: Mapping[str, Any]) -> Chosen:
-    """The choice of a record. Raises ValueError for one that is not understood or names a model nobody knows."""
+    """The choice of a record. Raises ValueError when the record cannot be read, or names a model that is not in the
+    catalogue."""
     try:
         entry = next((entry for entry in CATALOGUE if entry.name == found["model"]), None)
         if entry is None:

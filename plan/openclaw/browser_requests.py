@@ -1,4 +1,4 @@
-"""Browsers that wait for approval, as `playbooks/browser_approve.py` shows them."""
+"""Browsers that wait for approval. `playbooks/browser_approve.py` shows them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from plan.openclaw.browsers import Pairing
 
 @dataclass(frozen=True)
 class Request:
-    """One browser that waits. `whose` says in words from which node of the VPN it came."""
+    """A browser that waits for approval. `whose`: the node of the VPN from which its request came, in words."""
 
     pairing: Pairing
     whose: str
 
 
 def requests(roll: Roll) -> tuple[Request, ...]:
-    """All that wait, the oldest first."""
+    """All browsers that wait, the oldest request first."""
     found = [
         Request(browser, f"{each.name}, {each.what} of {each.owner.replace('tag:', '')}")
         for each in roll.nodes
@@ -32,7 +32,7 @@ def requests(roll: Roll) -> tuple[Request, ...]:
 
 
 def described(request: Request, now: datetime) -> str:
-    """One request in lines for people."""
+    """One request as text of several lines."""
     asked, when = request.pairing, "at an unknown time"
     if asked.since:
         when = f"{asked.since.astimezone():%H:%M:%S}, {max(0, int((now - asked.since).total_seconds()))} s ago"
@@ -48,7 +48,7 @@ def described(request: Request, now: datetime) -> str:
 
 
 def named_request(found: Sequence[Request], given: object) -> Request:
-    """The request with this ID. Raises SettingError, with those that wait, when none has it."""
+    """The request with this ID. If there is none, raises SettingError, which lists the requests that wait."""
     for each in found:
         if each.pairing.id == str(given):
             return each
@@ -57,14 +57,14 @@ def named_request(found: Sequence[Request], given: object) -> Request:
         "--data request",
         str(given),
         f"the ID of a request that waits: {waiting or 'there is none'}",
-        # The nearest of them would be a guess, and perhaps somebody else's browser.
+        # The message suggests no similar ID, because that might be somebody else's browser.
         "compare with the browser's page; a browser that tries again has a new ID",
     )
 
 
 def unchanged(shown: Pairing, now: Sequence[Pairing]) -> bool:
-    """Whether the request that was shown waits still, from the same browser at the same address.
+    """Whether the request that was shown still waits, from the same browser at the same address.
 
-    OpenClaw keeps the ID when the same browser asks again from elsewhere.
+    OpenClaw keeps the ID when the same browser asks again from another address.
     """
     return shown.waits and shown in now

@@ -1,4 +1,4 @@
-"""Browsers that OpenClaw has let in or that wait for it, as `openclaw devices list --json` shows them (2026.9.6)."""
+"""Browsers that OpenClaw has approved, and browsers that wait, from `openclaw devices list --json` (2026.9.6)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from plan.verification import is_vpn
 
 @dataclass(frozen=True)
 class Pairing:
-    """One browser. `id` is the paired device's, or of a request that waits; `address` is where it came from.
+    """One browser. `id`: of the paired device, or of the request that waits. `address`: from which the browser asked.
 
-    All but `id` is harmless to a terminal, whatever a browser says of itself.
+    A browser chooses what it says of itself. All fields except `id` are harmless to a terminal.
     """
 
     id: str
@@ -27,27 +27,28 @@ class Pairing:
     address: str
     waits: bool
     since: datetime | None
-    #: OpenClaw's number for the browser, which outlives its requests.
+    #: OpenClaw's id for the browser. It stays the same when the browser makes a new request.
     device: str = ""
-    #: What the browser says it runs on, and what it wants to be. People's browsers are operators.
+    #: The platform that the browser names, and the role that it asks for. A person's browser asks for "operator".
     platform: str = ""
     role: str = ""
-    #: Host of the gateway that knows it.
+    #: The host of the gateway that has listed the browser.
     gateway: str = ""
 
     @property
     def shown_id(self) -> str:
-        """The id as it may be shown."""
+        """The id, harmless to a terminal."""
         return line(self.id)
 
     @property
     def nameable(self) -> bool:
-        """Whether the id can be an argument of OpenClaw's command: no option, and nothing to a shell or systemd-run."""
+        """Whether the id can safely be an argument of OpenClaw's command: it is no option, and has no character that a
+        shell or systemd-run reads in a special way."""
         return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:@=+/-]{0,199}", self.id) is not None
 
 
 def parse_pairings(text: str, gateway: str) -> tuple[Pairing, ...]:
-    """Paired browsers of a gateway, then those that wait. Raises ValueError when the text is something else."""
+    """The paired browsers of a gateway, then those that wait. Raises ValueError for text of another form."""
     try:
         raw = json.loads(text)
         if not all(isinstance(raw.get(kind), list) for kind in ("paired", "pending")):
@@ -60,7 +61,7 @@ def parse_pairings(text: str, gateway: str) -> tuple[Pairing, ...]:
 
 
 def orphans(house: House, pairings: Iterable[Pairing], kept: Iterable[str]) -> tuple[Pairing, ...]:
-    """Browsers that came from an address in the VPN which no node has any more. `kept`: the addresses of all nodes."""
+    """Browsers whose address in the VPN belongs to no node any more. `kept`: the addresses of all nodes."""
     known = set(kept)
     return tuple(
         each for each in pairings if each.address and is_vpn(house, each.address) and each.address not in known
@@ -69,7 +70,7 @@ def orphans(house: House, pairings: Iterable[Pairing], kept: Iterable[str]) -> t
 
 def _pairing(raw: dict[str, Any], number: str, since: float | None, waits: bool) -> Pairing:
     name = raw.get("operatorLabel") or raw.get("displayName") or raw.get("clientId") or raw.get("deviceId") or ""
-    # An IPv4 address may come written as one of IPv6.
+    # OpenClaw may write an IPv4 address as an IPv6 address.
     address = str(raw.get("remoteIp") or "").removeprefix("::ffff:")
     return Pairing(
         id=str(number),

@@ -1,6 +1,6 @@
-"""OpenClaw's configuration: one gateway, local models only, everything that runs commands or phones home off.
+"""OpenClaw's configuration: one gateway and only local models. All that runs commands or contacts other servers is off.
 
-Source of the keys: OpenClaw 2026.9.6's configuration reference; every object of it refuses unknown keys.
+Source of the keys: the configuration reference of OpenClaw 2026.9.6. OpenClaw refuses unknown keys in every object.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from plan.openclaw import time_limits
 from plan.openclaw.model_entry import GatewayLimits, gateway_limits
 
 ACCOUNT = "openclaw"
-#: The container's address, its prefix, and its router, on every host. They belong to no network (RFC 3927); pasta takes
-#: them, too, where a host has no network (passt(1)). Without them pasta copies the host's network, and that has a
-#: router only where the host has one. A container without a router answers only its own network, not the VPN.
+#: The container's address, prefix and router, the same on every host. They belong to no real network (RFC 3927).
+#: Without them pasta copies the host's network (passt(1)), which has a router only if the host has one. A container
+#: without a router answers only its own network, not the VPN. With these values pasta also works on a host without a
+#: network.
 CONTAINER_ADDRESS, CONTAINER_PREFIX, CONTAINER_ROUTER = "169.254.2.1", 16, "169.254.2.2"
-#: What a host is asked for the account's number.
+#: The want with which a run asks a host for the number of OpenClaw's account.
 WHO = Component(accounts=(Account(ACCOUNT, "/var/lib/openclaw"),))
-#: Plugins that come with OpenClaw and that `plugins.allow` alone leaves on.
+#: Plugins that come with OpenClaw, and that stay on if only `plugins.allow` is set.
 DENIED_PLUGINS = (
     "a2a",
     "alibaba",
@@ -61,20 +62,20 @@ DENIED_PLUGINS = (
 )
 
 
-#: What the container may use at most. Node's heap limit is 1.5 GiB; the rest is buffers and native code.
+#: The container's limits. Of the memory, 1.5 GiB are Node's heap limit; buffers and native code need the rest.
 MEMORY_GIB = 2
 PIDS = 512
-#: Inside the container OpenClaw's account is the image's user, which is no administrator there either.
+#: Maps OpenClaw's account to the image's own user inside the container, which has no administrator's rights there.
 USER_NAMESPACE = "keep-id:uid=1000,gid=1000"
-#: Sites of OpenClaw's makers that the program asks without being told to; their names lead nowhere in the container.
+#: Sites of OpenClaw's makers that the program contacts by itself. In the container, their names lead to no server.
 OWN_SITES = ("clawhub.ai",)
-#: Where the gateway's host keeps the id of the image that was laid down.
+#: The file in which the gateway's host keeps the id of the image that a run has loaded.
 IMAGE_RECORD = "/var/lib/private-ai/openclaw.image"
 
 
 @dataclass(frozen=True)
 class ModelServer:
-    """One Ollama as the gateway sees it: the provider's id, its base URL without /v1, and the model it serves."""
+    """One Ollama in the gateway's configuration: the provider's id, the base URL without /v1, and its model."""
 
     provider: str
     url: str
@@ -82,17 +83,17 @@ class ModelServer:
 
 
 def ollama_host(gateway: Member, member: Member) -> str:
-    """What a model host is called inside a gateway's container.
+    """The name of a model host inside a gateway's container.
 
-    OpenClaw takes an Ollama for a local one, which needs no key, only by loopback, a private address or a name below
-    .local, and Ollama's own host check refuses VPN addresses. So a model host on another machine gets a name that only
+    OpenClaw treats an Ollama as a local one, which needs no key, only if its address is loopback, private, or a name
+    below .local. And Ollama refuses requests to VPN addresses. So a model host on another machine gets a name that only
     the container knows.
     """
     return "127.0.0.1" if member == gateway else f"{member.name}.local"
 
 
 def model_servers(house: House, gateway: Member, choices: Mapping[str, Choice]) -> list[ModelServer]:
-    """The model servers of a house as a gateway is told about them. `choices` by host name."""
+    """The model servers of a house for a gateway's configuration. `choices`: host name -> choice."""
     servers: list[ModelServer] = []
     for member in house.with_role("model_hosts"):
         url = f"http://{ollama_host(gateway, member)}:{house.port('ollama')}"
@@ -103,7 +104,7 @@ def model_servers(house: House, gateway: Member, choices: Mapping[str, Choice]) 
 def openclaw_config(house: House, gateway: Member, servers: Sequence[ModelServer]) -> dict[str, Any]:
     """The content of a gateway's openclaw.json."""
     port = house.port("openclaw")
-    # The exact URL people open the Control UI by.
+    # The exact address at which people open the Control UI.
     origins = [f"https://{house.vpn_name(gateway)}:{port}"]
     told = [gateway_limits(server.choice) for server in servers]
     names = [f"{server.provider}/{server.choice.entry.name}" for server in servers]
@@ -112,13 +113,14 @@ def openclaw_config(house: House, gateway: Member, servers: Sequence[ModelServer
         "workspace": "/home/node/.openclaw/workspace",
         "skipBootstrap": True,
         "timeoutSeconds": time_limits.RUN,
-        # From three quarters of the context on OpenClaw has the model sum up older messages. The share is fixed there.
+        # When three quarters of the context are full, OpenClaw has the model summarise older messages. OpenClaw has no
+        # setting for this share.
         "compaction": {"timeoutSeconds": time_limits.COMPACTION},
-        # One model that answers one after the other.
+        # The model answers one request after the other.
         "maxConcurrent": 1,
         "subagents": {"maxConcurrent": 1},
         "heartbeat": {"every": "0m"},
-        # The container is the sandbox; this feature would want an engine's socket.
+        # The container is the sandbox. This feature would need the socket of a container engine.
         "sandbox": {"mode": "off"},
     }
     if told[0].context_injection:
@@ -135,7 +137,7 @@ def openclaw_config(house: House, gateway: Member, servers: Sequence[ModelServer
         },
         "agents": {"defaults": defaults},
         "memory": {"search": {"enabled": False}},
-        # Else the main conversation is told of every other one that somebody begins, and its model has to read it.
+        # Otherwise OpenClaw adds a note about each new conversation to the main one, and the model has to read it.
         "session": {"notifyOnCreate": False},
         "tools": {
             "profile": "minimal",
@@ -167,7 +169,7 @@ def _gateway(port: int, origins: Sequence[str]) -> dict[str, Any]:
     return {
         "mode": "local",
         "port": port,
-        # All interfaces of the container; which of the host's get here is the firewall's business.
+        # All interfaces of the container. The host's firewall decides who can connect.
         "bind": "lan",
         "auth": {
             "mode": "token",
@@ -199,9 +201,9 @@ def _gateway(port: int, origins: Sequence[str]) -> dict[str, Any]:
 def _provider(server: ModelServer, told: GatewayLimits) -> dict[str, Any]:
     params: dict[str, Any] = {
         "num_ctx": told.context,
-        # As the server's own setting: another value would replace it.
+        # The same value as in the server's own setting, because this value replaces it.
         "keep_alive": -1,
-        # OpenClaw does not send maxTokens to Ollama; without this a small model fills the whole context.
+        # OpenClaw does not send maxTokens to Ollama. Without this limit a small model writes until the context is full.
         "num_predict": told.max_tokens,
     }
     if told.temperature is not None:
@@ -210,10 +212,10 @@ def _provider(server: ModelServer, told: GatewayLimits) -> dict[str, Any]:
         params["repeat_penalty"] = told.repeat_penalty
     name = server.choice.entry.name
     return {
-        # The native API: the OpenAI dialect has no way to say num_ctx, and breaks tool calls.
+        # Ollama's own API. Its OpenAI-compatible API has no num_ctx, and breaks tool calls.
         "api": "ollama",
         "baseUrl": server.url,
-        # A marker that means "no key", not a secret.
+        # OpenClaw's word for "no key". It is not a secret.
         "apiKey": "ollama-local",
         "timeoutSeconds": time_limits.MODEL,
         "models": [

@@ -1,6 +1,6 @@
-"""A message without an answer, because the text or the time was too long: how that is known, and what people are told.
+"""Messages that get no answer because the text or the answer took too long: how we notice it, and what we tell people.
 
-The gateway answers with status 500 and `internal error`; the numbers stand in what it logs of Ollama's refusal.
+The gateway itself only answers with status 500 and `internal error`. It logs Ollama's refusal, which has the numbers.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import re
 
 from plan.openclaw import time_limits
 
-#: Ollama 0.32's words, as OpenClaw 2026.9.6 logs them.
+#: The text of Ollama 0.32, as OpenClaw 2026.9.6 logs it.
 REFUSAL = "request ([0-9]* tokens) exceeds the available context size ([0-9]* tokens)"
 _NUMBERS = re.compile(r"request \((\d{1,12}) tokens\) exceeds the available context size \((\d{1,12}) tokens\)")
 
 
 def journal_script(session: str) -> str:
-    """A script for the gateway that prints Ollama's refusals of one conversation, and nothing else of the journal."""
+    """A script that the gateway's host runs. It prints Ollama's refusals in one conversation, and nothing else of the
+    journal."""
     return (
         "journalctl _SYSTEMD_USER_UNIT=openclaw.service --since=-2hours --output=cat --no-pager | "
         f"grep -F 'sessionKey={session} ' | grep -o '{REFUSAL}' || :"
@@ -23,7 +24,7 @@ def journal_script(session: str) -> str:
 
 
 def too_long(refusals: str) -> str | None:
-    """What a person is told, from the output of `journal_script`; None when it holds no refusal."""
+    """The message for a person, made from the output of `journal_script`. None when that has no refusal."""
     found = _NUMBERS.findall(refusals)
     if not found:
         return None
@@ -37,7 +38,7 @@ def too_long(refusals: str) -> str | None:
 
 
 def too_slow(seconds: float) -> str | None:
-    """What a person is told whose message failed after so many seconds; None when that was within the model's limit."""
+    """The message for a person whose message failed after `seconds`. None when the model's limit was not reached."""
     if seconds < time_limits.MODEL:
         return None
     return (

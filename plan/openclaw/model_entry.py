@@ -1,4 +1,4 @@
-"""What the gateway is told about the model that it uses."""
+"""The values for a model in the gateway's configuration."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from plan.ollama.model_choice import Choice
 
 @dataclass(frozen=True)
 class GatewayLimits:
-    """What the gateway's model entry says. None means: leave the model's own default.
+    """The values of the gateway's model entry. None: the model's own default stays.
 
-    `context` goes to contextWindow, contextTokens and params.num_ctx, and to Ollama's unit;
-    `max_tokens` to maxTokens and params.num_predict; `context_injection` to
-    agents.defaults.contextInjection; `tools` to compat.supportsTools.
+    `context` becomes contextWindow, contextTokens and params.num_ctx, and goes into Ollama's unit. `max_tokens` becomes
+    maxTokens and params.num_predict. `context_injection` becomes agents.defaults.contextInjection. `tools` becomes
+    compat.supportsTools.
     """
 
     context: int
@@ -27,12 +27,11 @@ class GatewayLimits:
 
 
 def gateway_limits(choice: Choice) -> GatewayLimits:
-    """What the gateway is told about the chosen model.
+    """The values for the chosen model.
 
-    Below 0.5B: the values under which SmolLM2-135M answers and stops (measured; with default values it
-    rambles until the context is full). Below 3B: the model's own sampling, a short answer, and no workspace
-    files in the prompt. Above: an answer may fill an eighth of the context, 4096 tokens at most (OpenClaw's
-    own example for 32768).
+    Below 0.5B: values with which SmolLM2-135M answers and then stops (measured; with its default values it writes until
+    the context is full). Below 3B: the model's own sampling, a short answer, and no workspace files in the prompt.
+    Above: an answer may fill an eighth of the context, but 4096 tokens at most (OpenClaw's own example for 32768).
     """
     entry, context = choice.entry, choice.context
     tiny, small = entry.parameters_b < 0.5, entry.parameters_b < 3

@@ -1,9 +1,9 @@
-"""How long each part of a message may take, in seconds, and which limit lies within which.
+"""How long each part of a message may take, in seconds, and which limit lies inside which.
 
-Outer limits are longer than those within them, so that the innermost one ends what takes too long, and the person is
-told its reason. After MODEL, OpenClaw tries once more (it begins no further try 90 s after the first has failed): what
-the model had written is lost, what it had read is not, in blocks of 1024 tokens. Compared in
-tests/unit/test_time_limits.py.
+Each outer limit is longer than its inner ones. So the innermost limit ends what takes too long, and the person gets its
+reason. After MODEL, OpenClaw tries once more (it begins no further try later than 90 s after the first has failed). The
+text that the model had written is lost. The prompt that it had read is kept, in blocks of 1024 tokens.
+tests/unit/test_time_limits.py compares these limits.
 
 The person's own program              ANSWER
   a message at the gateway            RUN
@@ -11,22 +11,22 @@ The person's own program              ANSWER
     the model's answer                MODEL          the whole request: load, read, write
       the model is loaded             LOAD
 
-Who leaves before ends the work: the gateway drops the request, and Ollama stops at once.
+If the person's program disconnects earlier, the gateway cancels the request and Ollama stops at once.
 """
 
 from __future__ import annotations
 
 LOAD = 900
-"""Ollama's OLLAMA_LOAD_TIMEOUT, 300 by default. A hard disk gives 100 MB a second: the largest model of the catalogue
-takes 810 s."""
+"""Ollama's OLLAMA_LOAD_TIMEOUT, 300 by default. A hard disk reads 100 MB a second, so the largest model of the
+catalogue takes 810 s."""
 
 TOKEN = LOAD + 60
-"""The deployment waits as long for the model's first token."""
+"""How long the deployment waits for the model's first token."""
 
 MODEL = 1800
-"""A request of the gateway to Ollama, to its last word. Dense 14B on a processor reads 16384 tokens at 20 a second in
-820 s and writes its longest answer, 2048 tokens at 3 a second, in 680 s. A model server that hangs holds the gateway up
-until RUN."""
+"""A request of the gateway to Ollama, until the answer is complete. On a processor, a dense 14B model reads 16384
+tokens in 820 s (20 a second) and writes its longest answer of 2048 tokens in 680 s (3 a second). A model server that
+hangs blocks the gateway until RUN."""
 
 COMPACTION = MODEL
 """OpenClaw's limit for each request of a compaction, 180 by default. The model reads most of a full context for it."""
@@ -35,23 +35,24 @@ RUN = COMPACTION + MODEL + 60
 """A message at the gateway: a compaction, then the answer."""
 
 ANSWER = RUN + 60
-"""A person's own program."""
+"""How long the person's own program waits."""
 
 CONNECT = 30
-"""A connection to the gateway, for whoever sends a message: a dead way is known sooner. curl by itself waits two
-minutes."""
+"""How long a program that sends a message tries to connect to the gateway. curl's own limit of two minutes would report
+a broken connection later."""
 
 STARTED = 240
-"""The gateway's start, until it is ready. Some 20 s; minutes on a disk that is slow or busy."""
+"""The gateway's start, until it is ready. It takes about 20 s, and minutes on a slow or busy disk."""
 
 START = STARTED + 60
 """systemd's limit for the start of the container."""
 
 SESSION = 60
-"""A call of OpenClaw's command line; two for a first message."""
+"""One call of OpenClaw's command line. A first message needs two."""
 
 FIRST_ANSWER = MODEL + 60
-"""The gateway's own first message, and the one of the verification: one request to the model, which may be cold."""
+"""The first message that the gateway sends by itself, and the message of the verification. Each is one request to the
+model, which may have to be loaded first."""
 
 FIRST_MESSAGE = STARTED + SESSION + FIRST_ANSWER + SESSION + 60
-"""systemd's limit for sending it."""
+"""systemd's limit for the unit that sends the gateway's first message."""

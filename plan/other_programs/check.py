@@ -1,4 +1,4 @@
-"""What else lives on a host: it works beside the house, or the run is refused before any change.
+"""Checks the other programs on a host: they can go on working beside the house, or the run stops before any change.
 
 See docs/other-programs.md.
 """
@@ -22,12 +22,13 @@ from plan.other_programs.other_firewalls import passed, refusals
 from plan.other_programs.packet_fate import passed_on
 from plan.verification import is_loopback, is_vpn
 
-#: What finds neighbours, in every system: LLMNR, mDNS, SSDP. Nobody's service is lost with it.
+#: Ports of protocols that look for other machines, on every system: LLMNR, mDNS, SSDP. Nobody misses them when the
+#: firewall closes them.
 DISCOVERY = {("udp", 5353), ("udp", 5355), ("tcp", 5355), ("udp", 1900)}
-#: Clients of DHCP: the firewall lets their answers in.
+#: Ports of DHCP clients. The firewall lets in the answers that they get.
 DHCP = {("udp", 68), ("udp", 546)}
-#: Programs of a fresh Debian that listen in order to ask; what they ask for is answered. rpcbind and rpc.statd are an
-#: NFS client's. The kernel keeps 15 letters of a name.
+#: Programs of a new Debian system that listen only to get answers to their own questions; the firewall lets the answers
+#: in. rpcbind and rpc.statd belong to an NFS client. The kernel keeps 15 letters of a program's name.
 ASKERS = {
     "NetworkManager",
     "avahi-daemon",
@@ -42,7 +43,8 @@ ASKERS = {
     "systemd-resolve",
     "systemd-timesyn",
 }
-#: Some of them also serve others, on these ports: time, names, addresses. ntpd has its port in either case.
+#: Ports on which some of them also serve other machines: time, names, addresses. ntpd is not here, because it always
+#: listens on its port, whether it serves others or not.
 SERVED = {
     ("udp", 123): "chronyd",
     ("udp", 53): "systemd-resolve",
@@ -50,25 +52,28 @@ SERVED = {
     ("udp", 67): "systemd-network",
     ("udp", 547): "systemd-network",
 }
-#: From here on the kernel gives ports to whoever asks something (ip_local_port_range), by UDP without being connected.
+#: The first port that the kernel gives to a program for its own questions (ip_local_port_range). A UDP socket of this
+#: kind looks like a listening one.
 EPHEMERAL = 32768
-#: Who runs containers, as plan/other_programs/nft_listing.py calls them.
+#: Container engines, with the names that plan/other_programs/nft_listing.py gives them.
 ENGINES = {"Docker", "Podman"}
 
 
 def check_beside(house: House, member: Member, profile: Profile) -> tuple[list[SettingError], list[str]]:
-    """All problems with what else is on a host (any one stops the run) and warnings. Pure: nothing is raised."""
+    """All problems with other programs on a host (any one stops the run), and warnings. This function raises
+    nothing."""
     problems = [*_places(member, profile), *_accounts(member, profile), *refusals(house, member, profile)]
     problems += changed(member, profile.beside.drop_ins, profile.beside.claimed)
     past, warnings = passed(house, member, profile)
     problems += past
     cut = list(_lost_ways_out(house, member, profile)) if member.is_server else []
-    # Before the firewall is in force nothing is lost unseen. Afterwards it does not keep a house from being repaired.
+    # Before the first firewall these are problems, so that no program loses its connections without notice. Later they
+    # are only warnings, because a problem would stop a run that repairs the house.
     if profile.beside.fenced:
         warnings += map(str, cut)
     else:
         problems += cut
-        # A program that came later was never reached from outside, so nothing is taken from it.
+        # Only before the first firewall: a program that came later was never open to other machines.
         foreign = list(_foreign(house, member, profile))
         problems += _cut_off(house, member, foreign)
         warnings += _way_out(member, profile, foreign)
@@ -76,14 +81,14 @@ def check_beside(house: House, member: Member, profile: Profile) -> tuple[list[S
 
 
 def _lost_ways_out(house: House, member: Member, profile: Profile) -> Iterator[SettingError]:
-    """What a server itself begins for others and would not any more: mounts, disks, tunnels, questions for names."""
+    """Connections that a server begins now and that the firewall would refuse: mounts, disks, tunnels, name servers."""
     for way in profile.outgoing:
         yield from lost_way(house, member, way)
     yield from lost_resolvers(house, member, profile)
 
 
 def _places(member: Member, profile: Profile) -> Iterator[SettingError]:
-    """Programs of the same kinds that the house did not install."""
+    """Programs of the same kinds as the house's, which somebody else has installed."""
     beside = profile.beside
     for claim in claims_of(member.roles):
         there = claim.found(beside.places, beside.claimed)
@@ -101,7 +106,8 @@ def _places(member: Member, profile: Profile) -> Iterator[SettingError]:
 
 
 def _traces(profile: Profile) -> Iterator[str]:
-    """What shows a Tailscale that lies elsewhere, such as in a container. Ours would take its chains for leftovers."""
+    """Signs of a Tailscale at other paths, for example in a container. Our Tailscale would remove its chains, because
+    it would take them for its own old ones."""
     if any(name == VPN_INTERFACE for name, _ in profile.addresses):
         yield f"interface {VPN_INTERFACE}"
     for chain in profile.beside.chains:
@@ -110,7 +116,7 @@ def _traces(profile: Profile) -> Iterator[str]:
 
 
 def _accounts(member: Member, profile: Profile) -> Iterator[SettingError]:
-    """Accounts and groups with a name of ours that are somebody else's."""
+    """Accounts and groups that have one of our names and belong to somebody else."""
     logins = {login.name: login for login in profile.beside.logins}
     for name, home in accounts_of(member.roles).items():
         login = logins.get(name)
@@ -129,7 +135,7 @@ def _accounts(member: Member, profile: Profile) -> Iterator[SettingError]:
 
 
 def _cut_off(house: House, member: Member, foreign: list[Listener]) -> Iterator[SettingError]:
-    """Programs that would be out of reach, since no row of the access table leads to them."""
+    """Programs that the firewall would close, because no row of the access table opens their port."""
     open_ports = {f"{row.port}/{row.protocol}" for row in house.access if leads_to(row, member)} | member.shut_off
     lost: dict[str, dict[str, None]] = {}
     sshd = set()
@@ -145,7 +151,7 @@ def _cut_off(house: House, member: Member, foreign: list[Listener]) -> Iterator[
         listed = ", ".join(f"'{port}'" for port in ports)
         step = f"{row_for(member, first)}{likewise}; or accept that: 'firewall_shut_off': [{listed}] in the host's data"
         if program in sshd:
-            # A row of its own, from `lan`, would let in everybody whom admin_networks keeps out.
+            # A new row from `lan` would open SSH to all, also to addresses outside admin_networks.
             step = (
                 f"give row 'ssh' of access_table the port '{first}', so that admin_networks alone may come, see "
                 "docs/access-table.md#to-change-it"
@@ -159,7 +165,7 @@ def _cut_off(house: House, member: Member, foreign: list[Listener]) -> Iterator[
 
 
 def _way_out(member: Member, profile: Profile, foreign: list[Listener]) -> Iterator[str]:
-    """What a server's closed way out means for the programs that are there."""
+    """Warnings about programs on a server, which can no longer begin connections."""
     programs = {_named(listener) for listener in foreign}
     engines = ENGINES & {owner(chain, profile.beside.chains) for chain in profile.beside.chains}
     if (programs or engines) and member.is_server:
@@ -175,7 +181,7 @@ def _way_out(member: Member, profile: Profile, foreign: list[Listener]) -> Itera
 
 
 def _foreign(house: House, member: Member, profile: Profile) -> Iterator[Listener]:
-    """Listeners that others can reach and that are neither the house's, nor SSH, nor the system's own asking."""
+    """Listeners that other machines can reach, except those of the house, SSH, and programs that only ask."""
     own = {unit for claim in claims_of(member.roles) for unit in claim.units} | {"openclaw.service"}
     harmless = DISCOVERY | DHCP | {("tcp", house.port("ssh"))}
     published = passed_on(profile.beside.chains)
@@ -183,7 +189,7 @@ def _foreign(house: House, member: Member, profile: Profile) -> Iterator[Listene
         address = listener.address
         if (listener.proto, listener.port) in harmless or listener.unit in own:
             continue
-        # Until somebody comes, systemd itself has the socket.
+        # Until somebody connects, systemd itself holds the socket.
         asks = listener.process in ASKERS or listener.unit.removesuffix(".socket") in ASKERS
         if asks and SERVED.get((listener.proto, listener.port)) != listener.process:
             continue
@@ -191,15 +197,16 @@ def _foreign(house: House, member: Member, profile: Profile) -> Iterator[Listene
             continue
         if address != "*" and ipaddress.ip_address(address).is_multicast:
             continue
-        # Without a process it is the kernel's own, such as a WireGuard tunnel, which others begin.
+        # A socket without a process belongs to the kernel, for example a WireGuard tunnel. Other machines connect to
+        # it.
         if listener.proto == "udp" and listener.port >= EPHEMERAL and listener.process:
             continue
-        # Docker's proxy listens where the kernel passes packets on; that is said of the port.
+        # Docker's proxy listens on a port whose packets the kernel passes on. `passed` reports that port.
         if any(each.covers(listener.proto, listener.port) for each in published):
             continue
         yield listener
 
 
 def _named(listener: Listener) -> str:
-    # Programs choose their own names.
+    # A program chooses its own name, so the name may have control characters.
     return line(f"{listener.process or 'a program the kernel does not name'} ({listener.unit or 'no unit'})")

@@ -1,7 +1,7 @@
-"""What others have put beside the house's units, so that systemd does something else than the deployment wrote.
+"""Finds drop-ins and units of others that change the house's units.
 
-Whether such a file is harmless (a limit) or not (another address to listen on) only a person can tell. So a run that
-finds one stops before any change and names it, with the commands that take it away.
+Such a file may be harmless (a limit) or not (another listening address). Only a person can decide that. So a run that
+finds one stops before any change. The error names the file, and has the commands that remove it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from plan.engine.claims import claims_of
 from plan.engine.errors import SettingError
 from plan.house.house import Member
 
-#: Where systemd looks before, or beside, a vendor's own folders (systemd.unit(5)); `systemctl set-property` writes to
-#: the first three. What a package brings, below /usr/lib, is the distribution's.
+#: The folders in which systemd looks for units and drop-ins (systemd.unit(5)), except the packages' folders below
+#: /usr/lib. The folders of ABOVE come before /etc/systemd/system; `systemctl set-property`, for example, writes there.
 ABOVE = ("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient")
 SYSTEM = (*ABOVE, "/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
-#: The same of the gateway's account. Its own folders come before all others.
+#: The same for the systemd of the gateway's account. The account's own folders come before all others.
 _HOME = "/var/lib/openclaw"
 ABOVE_USER = (
     f"{_HOME}/.config/systemd/user",
@@ -32,12 +32,12 @@ USER = (
     "/run/systemd/user",
     "/usr/local/lib/systemd/user",
 )
-#: Where Podman looks for what it makes the container's unit of (podman-systemd.unit(5)).
+#: The folders in which Podman looks for the files from which it makes the container's unit (podman-systemd.unit(5)).
 ABOVE_CONTAINER = (f"{_HOME}/.config/containers/systemd", "/run/user/*/containers/systemd")
 CONTAINER = (*ABOVE_CONTAINER, "/etc/containers/systemd/users", "/etc/containers/systemd/users/*")
 
-#: Units by role; of the gateway's account those of the second mapping. private-ai-health-notify@.service is not among
-#: them: it runs an administrator's own program as they like.
+#: Role -> units of the system; below, role -> units of the gateway's account. private-ai-health-notify@.service is
+#: missing on purpose: it runs an administrator's own program, so the administrator may change it.
 SYSTEM_UNITS = {
     "all": (
         "private-ai-firewall.service",
@@ -52,10 +52,10 @@ SYSTEM_UNITS = {
 }
 USER_UNITS = {"gateway": ("openclaw.service", "openclaw-warm.service", "openclaw-warm.timer")}
 CONTAINERS = {"gateway": ("openclaw.container",)}
-#: For drop-ins that systemd reads for every unit of a kind.
+#: Folders of drop-ins that systemd reads for every unit of a kind.
 EVERY = ("service.d", "socket.d", "timer.d")
-#: Has a unit run without what was taken away. A timer, and what only a timer starts, needs nothing; the firewall's
-#: rules are looked at by each run.
+#: Unit -> the command that has it run without the removed file. A timer, and a unit that only a timer starts, need no
+#: command. Nor does the firewall, because each run checks the rules in force.
 _OPENCLAW = "systemctl --user --machine=openclaw@ restart openclaw.service"
 AGAIN = {
     "headscale.service": "systemctl restart headscale.service",
@@ -67,20 +67,21 @@ AGAIN = {
     "tailscaled.service": "systemctl restart tailscaled.service",
 }
 
-#: A unit, and the path of what changes it.
+#: A unit of the house, and the path of a file that changes it.
 DropIn = tuple[str, str]
 
 
 def script(roles: Collection[str]) -> str:
     """Shell text that prints a line "UNIT PATH" for each such file on a host with these roles. It starts no process.
 
-    Files of others may have any name: of one that is unusual only the folder is told.
+    Files of others may have any name. If a name has unusual characters, only the folder is printed.
     """
     kinds = ((SYSTEM_UNITS, SYSTEM, ABOVE), (USER_UNITS, USER, ABOVE_USER), (CONTAINERS, CONTAINER, ABOVE_CONTAINER))
     lines = [
         'o() { [ -e "$2" ] || [ -L "$2" ] || return 0; '
         'case $2 in *[!A-Za-z0-9/._@:+-]*) echo "$1 ${2%/*}" ;; *) echo "$1 $2" ;; esac; }',
-        # beside UNIT FOLDERS NAME...: files in the folders NAME.d. before UNIT FOLDERS: a file of the unit's own name.
+        # beside UNIT FOLDERS NAME...: finds files in the folders NAME.d. before UNIT FOLDERS: finds a file with the
+        # unit's own name.
         "beside() { u=$1 w=$2; shift 2; for d in $w; do for n; do "
         'for p in "$d/$n.d"/*.conf; do o "$u" "$p"; done; done; done; }',
         'before() { for d in $2; do o "$1" "$d/$1"; done; }',
@@ -94,14 +95,15 @@ def script(roles: Collection[str]) -> str:
 
 
 def _names(unit: str) -> list[str]:
-    """Names whose folders systemd reads for a unit: its own, and every beginning that ends in a dash."""
+    """The names whose folders NAME.d systemd reads for a unit: the unit's name, and each beginning of it up to a
+    dash."""
     name, dot, kind = unit.rpartition(".")
     words = name.split("-")
     return [unit, *("-".join(words[:count]) + f"-{dot}{kind}" for count in range(len(words) - 1, 0, -1))]
 
 
 def units_of(roles: Collection[str], *kinds: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
-    """The house's units of these kinds on a host with these roles; without a kind, of all."""
+    """The house's units of these kinds on a host with these roles; without `kinds`, of all kinds."""
     return frozenset(
         name
         for units in kinds or (SYSTEM_UNITS, USER_UNITS, CONTAINERS)
@@ -112,8 +114,8 @@ def units_of(roles: Collection[str], *kinds: Mapping[str, tuple[str, ...]]) -> f
 
 
 def in_force(shown: str, roles: Collection[str]) -> list[DropIn]:
-    """What systemd itself says that it has read for the house's units, from `systemctl show -p Id,DropInPaths`; what
-    packages and systemd's own generators bring, or what is for every unit of the host, is left out."""
+    """The drop-ins that systemd has read for the house's units, from `systemctl show -p Id,DropInPaths`. Leaves out
+    drop-ins of packages and of systemd's generators, and those for every unit of a kind."""
     found, own = list[DropIn](), units_of(roles, SYSTEM_UNITS)
     for block in shown.split("\n\n"):
         fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -124,8 +126,8 @@ def in_force(shown: str, roles: Collection[str]) -> list[DropIn]:
 
 
 def changed(member: Member, found: Iterable[DropIn], claimed: Collection[str]) -> Iterator[SettingError]:
-    """A problem for each unit of the house that somebody else has changed on a host. What lies in a place that the
-    house has not taken yet is told by the claims."""
+    """A problem for each unit of the house that somebody else has changed on a host. For paths that the house has not
+    taken yet, the claims have the message."""
     not_taken = [claim for claim in claims_of(member.roles) if not set(claim.places) <= set(claimed)]
     told = {shadow for claim in not_taken for shadow in claim.shadows}
     by_unit: dict[str, list[str]] = {}
@@ -142,7 +144,7 @@ def changed(member: Member, found: Iterable[DropIn], claimed: Collection[str]) -
 
 
 def removal(unit: str, paths: Iterable[str]) -> str:
-    """The commands that take the files away and have the unit run without them."""
+    """The commands that remove the files and have the unit run without them."""
     manager = "" if unit in units_of(SYSTEM_UNITS, SYSTEM_UNITS) else "--user --machine=openclaw@ "
     steps = [f"rm -r {shlex.join(paths)}", f"systemctl {manager}daemon-reload"]
     return "; ".join([*steps, *([AGAIN[unit]] if unit in AGAIN else [])])

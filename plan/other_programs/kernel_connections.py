@@ -1,6 +1,6 @@
-"""Connections that a host's kernel begins itself, or root for it: network file systems, disks, tunnels.
+"""Connections that a host's kernel begins, or root on its behalf: network file systems, disks, tunnels.
 
-Their sockets belong to no account, so a server's firewall lets them out by a row of the access table alone.
+Their sockets belong to no account, so a server's firewall lets them out only if the access table has a row for them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from plan.house.house import House, Member, row_out
 
 
 def lost_way(house: House, member: Member, way: Outgoing) -> Iterator[SettingError]:
-    """Why a way out of a server would not come back at its next boot; nothing for one that does."""
+    """Errors for a connection of a server's kernel that would fail after the next boot; none if the rules allow it."""
     allowed = {(row.target, f"{row.port}/{row.protocol}") for row in ways_out(house, member)}
     missing = [port for port in way.ports if (way.address, port) not in allowed]
     where = f"host {member.name}: {line(way.what)}"

@@ -1,6 +1,6 @@
-"""Name servers of a person's own on a server: whom its firewall lets ask for names, and who would be cut off.
+"""People's own name servers on a server of the house: which of them the firewall lets ask, and which it would cut off.
 
-The host, or the whole household, has its names from them; some listen on 127.0.0.1 alone.
+The host or the whole household uses them. Some listen only on 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from plan.house.house import House, Member, row_out
 from plan.other_programs.packet_fate import passed_on
 from plan.verification import is_loopback
 
-#: What they are asked at, and where they ask themselves: plainly, over TLS, over HTTPS.
+#: The port on which a name server is asked, and the ports at which it asks others: plain DNS, DNS over TLS and HTTPS.
 ASKED_AT, ASKS_AT = 53, frozenset({53, 853, 443})
-#: Programs that ask over HTTPS, or over DNSCrypt's own form of it, whatever account they run as. The kernel keeps 15
-#: letters of a name.
+#: Programs that ask over HTTPS or DNSCrypt; they can run as any account. The kernel keeps 15 letters of a name.
 OVER_HTTPS = frozenset({"cloudflared", "ctrld", "dnscrypt-proxy", "doh-client", "https_dns_proxy", "nextdns"})
-#: What takes connections for a container. The container's own questions are passed on, not begun by the host.
+#: Programs that accept connections for a container. The container's own questions are forwarded packets, which the
+#: rules for the host's own connections do not affect.
 PROXIES = frozenset({"docker-proxy"})
 
 
 def lost_resolvers(house: House, member: Member, profile: Profile) -> list[SettingError]:
-    """Name servers on a server that its firewall would cut off, or does."""
+    """Errors for name servers on a server that the firewall cuts off, or would cut off."""
     found: dict[tuple[str, str, int], list[str]] = {}
     for listener in _resolvers(member, profile):
         if listener.account is not None:
@@ -45,12 +45,12 @@ def lost_resolvers(house: House, member: Member, profile: Profile) -> list[Setti
 
 
 def _resolvers(member: Member, profile: Profile) -> Iterator[Listener]:
-    """Name servers for this host itself, or for its network. One for virtual machines, on their own bridge, is not."""
+    """Name servers that serve this host or its network. Leaves out one that serves virtual machines on their bridge."""
     published = passed_on(profile.beside.chains)
     for listener in profile.listeners:
         if listener.port != ASKED_AT or listener.process in PROXIES:
             continue
-        # With none on it, a wildcard is every address of the family.
+        # "::" and "0.0.0.0" mean all addresses of the family.
         here = listener.address in ("*", "::", "0.0.0.0") or is_loopback(listener.address)
         if not here and listener.address not in member.addresses:
             continue
@@ -59,9 +59,9 @@ def _resolvers(member: Member, profile: Profile) -> Iterator[Listener]:
 
 
 def _cut(house: House, member: Member, process: str, account: int) -> Iterator[tuple[str, str]]:
-    """How one runs that would be cut off, and the next step; nothing for one that goes on."""
+    """For a name server that would be cut off: how it runs, and the next step. Nothing for one that goes on working."""
     if account == 0:
-        # Which addresses it asks, only its owner knows: whoever has written rows has thought of it.
+        # Only the owner knows which addresses it asks. If there are rows for such ports, the owner has seen to it.
         if any(row.port in ASKS_AT for row in ways_out(house, member)):
             return
         unit = ""

@@ -1,4 +1,4 @@
-"""Other people's packet filters as data, from what nft prints. Source: nft(8), iptables-restore-translate(8)."""
+"""Reads the packet filters of other programs from nft's output. Source: nft(8), iptables-restore-translate(8)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from plan.engine.terminal_text import line
 
 @dataclass
 class Chain:
-    """One chain. `kind` (filter, nat, route), `hook` and `policy` are empty for a chain that is only jumped to."""
+    """One chain. `kind` is filter, nat or route. `kind`, `hook` and `policy` are empty for a chain that only rules of
+    other chains call."""
 
     family: str
     table: str
@@ -37,7 +38,7 @@ def parse(lines: Iterable[str]) -> tuple[Chain, ...]:
     for text in map(str.strip, lines):
         if added := _ADD.fullmatch(text):
             what, family, name, chain_name, rest = added.groups()
-            # Legacy tables are others than those of the same name that nft lists.
+            # A table of the old iptables is not the table of the same name that nft lists.
             key = (family, f"{name} (iptables)", chain_name)
             found = chains.setdefault(key, Chain(*key))
             if what == "rule":
@@ -45,14 +46,14 @@ def parse(lines: Iterable[str]) -> tuple[Chain, ...]:
             else:
                 _base(found, rest)
         elif text.startswith("table "):
-            # Behind the brace may stand which program owns it.
+            # After the brace there may be a comment with the program that owns the table.
             _, family, name, *_ = text.split()
             table = (family, name)
         elif text.startswith("chain "):
             chain = Chain(*table, text.split()[1])
             chains[chain.family, chain.table, chain.name] = chain
         elif text == "}":
-            # Closes a set or map, else the chain, else the table.
+            # This closes a set or map if one is open, else the chain, else the table.
             if inside_other:
                 inside_other = False
             else:
@@ -73,7 +74,7 @@ def _base(chain: Chain, text: str) -> bool:
 
 
 def owner(chain: Chain, chains: Iterable[Chain]) -> str:
-    """Whose table a chain is in, as people call it, else the table's own name."""
+    """The program to which a chain's table belongs, by its usual name; the table's name for an unknown program."""
     names = {each.name for each in chains if (each.family, each.table) == (chain.family, chain.table)}
     if any(name.startswith(("ufw-", "ufw6-")) for name in names):
         return "ufw"
@@ -87,12 +88,12 @@ def owner(chain: Chain, chains: Iterable[Chain]) -> str:
 
 
 def chain_of(chains: Sequence[Chain], beside: Chain, name: str) -> Chain | None:
-    """The chain that a rule in the chain `beside` calls by name; None for one that is not there."""
+    """The chain that a rule in the chain `beside` calls by its name; None when there is no such chain."""
     wanted = (beside.family, beside.table, name)
     return next((each for each in chains if (each.family, each.table, each.name) == wanted), None)
 
 
-#: What does not decide: whole words only, since chains are called what people like.
+#: Parts of a rule that do not decide about a packet. Only whole words, because a chain's name may contain these words.
 _NOISE = re.compile(
     r'(?<!\S)(?:comment "[^"]*"|counter(?: name \S+| packets \d+ bytes \d+)?|(?:meta|ct) mark set \S+'
     r'|log(?: prefix "[^"]*")?(?: (?:level|group|flags) \S+)*)(?!\S)'
@@ -100,13 +101,14 @@ _NOISE = re.compile(
 _VERDICT = re.compile(
     r"(?:^| )(accept|drop|return|reject(?: with .*)?|(?:jump|goto) \S+|queue\b.*|(?<!ct status )dnat\b.*|redirect\b.*)$"
 )
-#: A match of an extension of iptables that nft has no words for; `xt target "LOG"` decides nothing.
+#: An extension of iptables for which nft has no words. Most are targets; `xt target "LOG"` decides nothing.
 _OLD_TARGET = re.compile(r'xt target "(\w+)".*$')
 _MAP = re.compile(r"(?P<key>\S+(?: \S+)?) vmap (?:\{ (?P<cases>.*) \}|@\S+)")
 
 
 def cases(rule: str) -> Iterator[tuple[str, str]]:
-    """A rule as (matches, verdict); a verdict map is a rule for each of its keys. No verdict: ""."""
+    """A rule as pairs (matches, verdict). A verdict map gives one pair for each of its keys. The verdict is "" when the
+    rule has none."""
     text = " ".join(_NOISE.sub(" ", rule).split())
     if old := _OLD_TARGET.search(text):
         verdict = {"REJECT": "drop", "DNAT": "dnat", "LOG": "", "NFLOG": ""}.get(old[1], "unknown")

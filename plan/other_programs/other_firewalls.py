@@ -1,4 +1,5 @@
-"""Other people's packet filters, held against the access table: what they would refuse, what they pass on past ours."""
+"""Compares packet filters of other programs with the access table: which packets they would refuse, and which they pass
+on to containers so that our rules do not see them."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ from plan.verification import OWNERS
 
 
 def refusals(house: House, member: Member, profile: Profile) -> Iterator[SettingError]:
-    """A problem for each firewall that is certain to refuse what the house needs, with the commands that open it."""
+    """A problem for each firewall that certainly refuses packets of the house, with the commands that open it."""
     chains, published = profile.beside.chains, passed_on(profile.beside.chains)
     refused: dict[str, dict[str, str]] = {}
     for row, packet in _packets(house, member, profile):
-        # What is passed on does not come to this chain. Docker does so with IPv4; for IPv6 its proxy listens.
+        # A packet that is passed on does not reach this chain. Docker passes IPv4 on; for IPv6 its proxy listens.
         past = row.over == "lan" and any(
             each.covers(row.protocol, row.port) and each.family in (packet.family, "inet") for each in published
         )
@@ -40,10 +41,11 @@ def refusals(house: House, member: Member, profile: Profile) -> Iterator[Setting
 
 
 def passed(house: House, member: Member, profile: Profile) -> tuple[list[SettingError], list[str]]:
-    """Problems and warnings for ports that are passed on to containers before the house's firewall sees the packet.
+    """Problems and warnings about ports whose packets are passed on to containers before the house's firewall sees
+    them.
 
-    A port that a row of the access table opens to everyone may be passed on. Others are a problem on a host that the
-    firewall has not closed yet; afterwards a warning, so that a container does not keep a house from being repaired.
+    A port that a row of the access table opens may be passed on. Any other port is a problem before the host's first
+    firewall, and a warning later, so that a container does not stop a run that repairs the house.
     """
     problems, warnings = [], []
     for each in passed_on(profile.beside.chains):
@@ -77,7 +79,7 @@ def passed(house: House, member: Member, profile: Profile) -> tuple[list[Setting
                     f"host {member.name}: port {each.ports}",
                     f"{where}, past the house's firewall",
                     "a port of the access table, or one that is published on 127.0.0.1 alone",
-                    # A row has one port: of several in one rule nobody can say so.
+                    # A row has one port, so there is no row for a range of ports.
                     f"{row_for(member, each.ports)}, or publish it on 127.0.0.1"
                     if each.first == each.last
                     else "publish them on 127.0.0.1, or one by one with a row for each, see docs/access-table.md",
@@ -87,12 +89,14 @@ def passed(house: House, member: Member, profile: Profile) -> tuple[list[Setting
 
 
 def _declared(each: Passed, rows: list[Row]) -> bool:
-    """Whether people know: a row says so, or it comes to the house's firewall after all, at another port."""
+    """Whether this is no problem: a row opens the port, or the packet goes to another port of the host, where the
+    house's firewall does see it."""
     return each.redirected or (each.first == each.last and bool(rows))
 
 
 def _packets(house: House, member: Member, profile: Profile) -> Iterator[tuple[Row, Packet]]:
-    """The first packets of what the access table lets into a host, and of what the host begins itself."""
+    """The first packets of the connections that the access table lets into a host, and of those that the host
+    begins."""
     others = [each for each in house.members if each != member]
     for row in house.access:
         vpn = row.over == "vpn"
@@ -128,7 +132,7 @@ def _way(row: Row, packet: Packet) -> str:
 
 
 def _command(whose: str, packet: Packet, chain: Chain) -> str:
-    """What opens a port in somebody's firewall, for good."""
+    """The command that opens a port in another firewall, also after a restart."""
     port = f"{packet.port}/{packet.protocol}"
     vpn, out = VPN_INTERFACE in packet.interfaces, packet.hook == "output"
     if whose == "ufw" and vpn:

@@ -1,7 +1,8 @@
-"""What other people's packet filters do to a packet: refuse it for certain, or pass it on to somebody else.
+"""Calculates what packet filters of other programs do to a packet: refuse it for certain, or pass it on.
 
-A packet has to pass every table at its hook, and a packet that is passed on (DNAT) never comes to the hook where ours
-refuses. So both are read before a run. What is not understood counts as "perhaps"; only what is certain is reported.
+A packet has to pass every table at its hook. A packet that is passed on to another address (DNAT) never reaches the
+hook at which our rules refuse. So a run looks for both before any change. A rule that we cannot read counts as
+"perhaps"; only certain results are reported.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ Family = Literal["ip", "ip6"]
 class Packet:
     """The first packet of a connection, as a chain at `hook` sees it.
 
-    `interfaces` are those that it may come in by (input) or go out by (output), `to` the addresses that it may be sent
-    to; none when that is not known.
+    `interfaces`: the interfaces by which it may come in (input) or go out (output). `to`: the addresses to which it may
+    be sent. Both are empty when they are not known.
     """
 
     hook: Literal["input", "output"]
@@ -35,10 +36,10 @@ class Packet:
 
 @dataclass(frozen=True)
 class Passed:
-    """Packets of `family` (inet: of both) to ports `first` to `last` that are passed on `to` another address, past the
-    host's input chain.
+    """Packets of `family` (inet: both families) to the ports `first` to `last`. They are passed on to the address `to`,
+    so they do not reach the host's input chain.
 
-    `redirected`: to another port of the host itself, so not past it.
+    `redirected`: they go to another port of the host itself, so they do reach the input chain.
     """
 
     family: str
@@ -59,7 +60,7 @@ class Passed:
 
 
 def refusing(packet: Packet, chains: Sequence[Chain]) -> Chain | None:
-    """The chain that is certain to refuse a packet, if there is one."""
+    """The chain that certainly refuses a packet; None when there is none."""
     for chain in chains:
         before = ("prerouting", "input") if packet.hook == "input" else ("output",)
         if chain.hook not in before or chain.kind != "filter" or chain.family not in (packet.family, "inet"):
@@ -87,7 +88,7 @@ def _outcomes(chain: Chain, packet: Packet, chains: Sequence[Chain]) -> set[str]
 
 
 def _follow(verdict: str, chain: Chain, packet: Packet, chains: Sequence[Chain]) -> set[str]:
-    """How the ways go on from a verdict; "next" is the next rule."""
+    """What can happen to the packet after a verdict. "next": it goes on to the next rule."""
     word, _, name = verdict.partition(" ")
     if word in ("accept", "return"):
         return {word}
@@ -97,7 +98,7 @@ def _follow(verdict: str, chain: Chain, packet: Packet, chains: Sequence[Chain])
     if word in ("jump", "goto") and target is not None:
         ways = _outcomes(target, packet, chains)
         return ways if word == "goto" else {"next" if way == "return" else way for way in ways}
-    # A queue, a named verdict map, or something new: anything may happen.
+    # A queue, a named verdict map, or a verdict that we do not know: anything may happen.
     return {"accept", "drop", "next"}
 
 
@@ -109,7 +110,7 @@ _MATCH = re.compile(
 
 
 def _matches(text: str, packet: Packet) -> bool | None:
-    """Whether a rule's matches hold for a packet; None where that is not known."""
+    """Whether a rule's matches apply to a packet; None when we cannot tell."""
     answers: list[bool | None] = []
     for found in _MATCH.finditer(text):
         if not _applies(found["key"], packet):
@@ -122,7 +123,7 @@ def _matches(text: str, packet: Packet) -> bool | None:
 
 
 def _applies(key: str, packet: Packet) -> bool:
-    """Whether a packet has what a match looks at; without it the rule does not hold, whatever the match says."""
+    """Whether a packet has the field that a match compares. Without the field the rule does not apply."""
     first = key.split()[0]
     if first in ("ip", "ip6"):
         return first == packet.family
@@ -144,7 +145,7 @@ def _one(key: str, value: str, packet: Packet) -> bool | None:
     if key == "ct state":
         return "new" in values
     if key == "ct status":
-        # Of a connection that was passed on, or has been answered: neither.
+        # A status such as "dnat" or "assured": the first packet of a connection has none of them.
         return False
     if key.endswith("dport"):
         return _within(values, packet.port)
@@ -185,13 +186,13 @@ def _addresses(values: Iterable[str], to: frozenset[str]) -> bool | None:
     return True if to and hit == to else None if hit or not to else False
 
 
-#: Only the host itself sends to its loopback.
+#: Matches for loopback. Only the host itself sends there, so such rules do not concern other machines.
 _FROM_HERE = re.compile(r'ip6? daddr (?:127\.|::1\b)|iifname "lo"')
 _PORTS = re.compile(r"(tcp|udp|th) dport(?: map)? (\{[^}]*\}|\S+)")
 
 
 def passed_on(chains: Sequence[Chain]) -> tuple[Passed, ...]:
-    """What goes to another address before it comes to the host's own programs: published ports of containers."""
+    """Packets that go to another address before they reach the host's own programs: published ports of containers."""
     begun = (chain for chain in chains if chain.hook == "prerouting" and chain.kind == "nat")
     return tuple(dict.fromkeys(found for chain in begun for found in _passed_by(chain, "", chains)))
 
@@ -211,7 +212,7 @@ def _passed_by(chain: Chain, path: str, chains: Sequence[Chain]) -> Iterator[Pas
 
 
 def _ports(way: str) -> Iterator[tuple[str, int, int]]:
-    """The last ports that a way asks for; all of them where it asks for none."""
+    """The ports that the last port match on the way to a verdict names; all ports when there is no such match."""
     found = _PORTS.findall(way)
     named = re.findall(r"(?:meta l4proto|ip protocol) (tcp|udp|6|17)\b", way)
     protocols = [{"6": "tcp", "17": "udp"}.get(name, name) for name in named]

@@ -1,8 +1,9 @@
-"""Versions of the Tailscale programs in the VPN: which of them cannot reach the house's hosts.
+"""Versions of Tailscale on the nodes of the VPN: which of them cannot reach the house's hosts.
 
-A client of 1.106 or newer begins a connection in a way that older nodes do not understand, unless it knows that the
-node is older. Headscale before 0.29.8 tells every client that all others are as new as itself
-(juanfont/headscale#3724). So such a client is in the VPN and reaches nobody who is older. Phones update themselves.
+A client with Tailscale 1.106 or newer begins a connection in a way that older nodes do not understand, unless it knows
+that the node is older. Headscale before 0.29.8 tells every client that all nodes are as new as the client
+(juanfont/headscale#3724). So such a client joins the VPN but reaches no older node. Phones update themselves, so this
+happens without anybody's action.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from plan.engine.errors import STRANGE, shown
 from plan.engine.ip_addresses import node_addresses
 from plan.engine.terminal_text import line
 
-#: Tailscale from here on begins connections in the new way.
+#: The first version of Tailscale that begins connections in the new way.
 NEW_WAY = (1, 106)
-#: Headscale from here on tells of each node how old it is.
+#: The first version of Headscale that tells clients the real version of each node.
 HEADSCALE_TELLS = (0, 29, 8)
 
 
 def cut_off_from(headscale: str, tailscale: str) -> str:
-    """The Tailscale version from which on a client cannot reach the hosts: "1.106", or "" when every client can.
+    """The first Tailscale version with which a client cannot reach the hosts: "1.106"; "" when every client can.
 
-    Arguments: the versions that the house's control server and hosts have, as in artifacts/pins.yaml.
+    Arguments: the versions on the house's control server and hosts, as in artifacts/pins.yaml.
     """
     if _numbers(headscale) >= HEADSCALE_TELLS or _numbers(tailscale) >= NEW_WAY:
         return ""
@@ -31,15 +32,16 @@ def cut_off_from(headscale: str, tailscale: str) -> str:
 
 
 def is_cut_off(version: str, since: str) -> bool:
-    """Whether a client of this version cannot reach the hosts. `since`: what `cut_off_from` says. A version that is not
-    known is taken for one that can."""
+    """Whether a client with this version cannot reach the hosts. `since`: the result of `cut_off_from`. A client whose
+    version is not known counts as one that can."""
     return bool(since) and _numbers(version) >= _numbers(since)
 
 
 def client_versions(netmap: str) -> dict[str, str]:
-    """Address in the VPN -> version of Tailscale there, from what `tailscale debug netmap` prints on a host.
+    """Address in the VPN -> version of Tailscale on that node, from the output of `tailscale debug netmap` on a host.
 
-    A version is what a node says of itself, made harmless to a terminal. Raises ValueError when it is not understood.
+    Each node tells its own version, so the text is made harmless to a terminal. Raises ValueError for output of another
+    form.
     """
     try:
         raw = json.loads(netmap)
@@ -54,6 +56,6 @@ def client_versions(netmap: str) -> dict[str, str]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """1.106.2-t1a2b3c4d5 -> (1, 106, 2); () for what is no version."""
+    """1.106.2-t1a2b3c4d5 -> (1, 106, 2); () for text that is not a version."""
     found = re.match(r"[0-9]{1,9}(\.[0-9]{1,9})*", version)
     return tuple(map(int, found[0].split("."))) if found else ()

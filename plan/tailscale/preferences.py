@@ -1,11 +1,12 @@
-"""What Tailscale may do on a host of the house: be a node, and nothing else."""
+"""The preferences of Tailscale on a host of the house: the host is a node, and all other features are off."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-#: Option of `tailscale set` -> where `tailscale debug prefs` (JSON) has what it switches off, empty or false when off.
+#: Option of `tailscale set` that switches a feature off -> path of the feature in the JSON of `tailscale debug prefs`.
+#: The value there is empty or false when the feature is off.
 OFF: Mapping[str, str] = {
     "--accept-routes=false": "RouteAll",
     "--advertise-connector=false": "AppConnector.Advertise",
@@ -13,7 +14,7 @@ OFF: Mapping[str, str] = {
     "--advertise-routes=": "AdvertiseRoutes",
     "--auto-update=false": "AutoUpdate.Apply",
     "--exit-node=": "ExitNodeID",
-    # Our own firewall has Tailscale's spoof guard; see plan/firewall/rules.py.
+    # Our firewall has rules against forged VPN addresses instead of Tailscale's; see plan/firewall/rules.py.
     "--netfilter-mode=off": "NetfilterMode",
     "--report-posture=false": "PostureChecking",
     "--shields-up=false": "ShieldsUp",
@@ -24,7 +25,7 @@ OFF: Mapping[str, str] = {
 
 
 def still_on(prefs: Mapping[str, Any]) -> tuple[str, ...]:
-    """The options of OFF that have to be set. Raises KeyError for preferences of another shape."""
+    """The options of OFF that a run has to set. Raises KeyError for preferences of another form."""
     found = []
     for option, path in OFF.items():
         value: Any = prefs
