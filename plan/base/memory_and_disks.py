@@ -115,7 +115,7 @@ def model_room(
                 SettingError(
                     f"host {member.name}: RAM",
                     left,
-                    f"{choice.need_gib:.1f} GiB free for {entry.name}, which all of its RAM would do for",
+                    f"{choice.need_gib:.1f} GiB free for {entry.name}, which would fit if no other program used RAM",
                     f"end programs that are not needed there, or {_smaller(fitting, context)}",
                 )
             )

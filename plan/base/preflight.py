@@ -135,8 +135,9 @@ def check_host(
             problem(
                 f"port {needed.port}/{needed.proto}",
                 f"held by {holder}",
-                f"free, or ours ({', '.join(needed.owner_units)}): {needed.why}",
-                "stop and disable that program, give the row of access_table another port, or the role another host",
+                f"free, or held by the house's {', '.join(needed.owner_units)}: {needed.why}",
+                "stop and disable that program, or give the row of access_table another port, or give the role to "
+                "another host",
             )
     for interface, address, prefix in _clashes(profile, vpn_prefixes):
         problem(
@@ -199,8 +200,8 @@ def _card(name: str, profile: Profile) -> tuple[SettingError | None, str]:
         )
     if profile.gpus and not profile.vram_mib:
         return None, (
-            f"host {name}: {line(', '.join(profile.gpus))} has no memory of its own that nvidia-smi tells. The model "
-            "is chosen for the processor."
+            f"host {name}: nvidia-smi shows no memory of {line(', '.join(profile.gpus))}. The model is chosen for the "
+            "processor."
         )
     return None, ""
 

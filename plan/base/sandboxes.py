@@ -44,9 +44,8 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
             "/dev/net/tun",
             machine.tun_trouble,
             "a device that can be opened",
-            "run 'modprobe tun'; where that finds no module, restart the host, whose kernel was updated; in a "
-            "container, have its host pass the device in "
-            "(Proxmox: pct set ID --dev0 /dev/net/tun)",
+            "run 'modprobe tun'. If that finds no module, the kernel was updated: restart the host. If the host is a "
+            "container, have its own host pass the device in (Proxmox: pct set ID --dev0 /dev/net/tun)",
         )
     if machine.nft_trouble:
         problem(
@@ -61,7 +60,7 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
         problem(
             "file systems of its own for a service",
             machine.sandbox_trouble,
-            "what systemd's services are shut in with (ProtectSystem, PrivateTmp)",
+            "what systemd needs to isolate services (ProtectSystem, PrivateTmp)",
             "in a container, have its host allow it (Proxmox: pct set ID --features nesting=1, then restart it), or "
             "use a virtual machine",
         )
@@ -72,7 +71,7 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
         problem(
             "user numbers",
             ", ".join(f"{first} to {end}" for first, end in machine.ids) or "none",
-            f"{SUBORDINATE_FIRST} to {last} as well, which OpenClaw's container is given",
+            f"{SUBORDINATE_FIRST} to {last} as well, for OpenClaw's container",
             f"have the container's host map {last + 1} numbers or more into it (lxc.idmap, /etc/subuid), use a virtual "
             f"machine, {ELSEWHERE}",
         )
@@ -81,7 +80,7 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
             problem(
                 switch,
                 value,
-                "user namespaces for accounts without privileges, which OpenClaw's container is made of",
+                "user namespaces for accounts without privileges, because OpenClaw's container needs one",
                 f"{command}, and the same in /etc/sysctl.d; in a container, on its host; {ELSEWHERE}",
             )
     if machine.masked:
@@ -89,7 +88,7 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
         problem(
             "masked units",
             units,
-            "what starts the systemd of OpenClaw's account, in which its container runs",
+            "no masked unit of those that start the systemd of OpenClaw's account, in which its container runs",
             f"systemctl unmask {units}; systemctl daemon-reload; systemctl start dbus.socket systemd-logind.service; "
             f"{ELSEWHERE}",
         )
@@ -97,14 +96,14 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
         problem(
             STORE,
             line(machine.podman_store),
-            "no folder for images of other accounts than a person's own, where OpenClaw's could not write",
-            "take that line out, and write it into ~/.config/containers/storage.conf of the accounts that it is for; "
+            "a file that sets no folder for the images of all accounts: OpenClaw's account could not write there",
+            "remove that line, and write it into ~/.config/containers/storage.conf of the accounts that need it; "
             f"{ELSEWHERE}",
         )
     warnings = []
     if machine.switches.get(RESTRICTING):
         warnings.append(
-            f"host {name}: {RESTRICTING} is {machine.switches[RESTRICTING]}: AppArmor lets only programs that it has a "
-            "profile for make user namespaces. Without one for Podman the gateway's container cannot start."
+            f"host {name}: {RESTRICTING} is {machine.switches[RESTRICTING]}: AppArmor lets only programs with a "
+            "profile make user namespaces. Without a profile for Podman the gateway's container cannot start."
         )
     return problems, warnings

@@ -114,9 +114,9 @@ def check_storage(
                 f"host {name}: {', '.join(shut)}",
                 "not writable, not even for root",
                 "files and folders that a deployment, and apt, can change",
-                f"where `lsattr -d {' '.join(shut)}` shows an i: chattr -i. Else the file system is read-only: "
-                "mount -o remount,rw, and see /etc/fstab; an error of the disk makes it so too, `dmesg` tells. A share "
-                "of NFS needs no_root_squash at its server",
+                f"if `lsattr -d {' '.join(shut)}` shows an i: chattr -i. Else the file system is read-only: "
+                "mount -o remount,rw, and see /etc/fstab. An error of the disk can be the reason: see `dmesg`. An NFS "
+                "share needs no_root_squash on its server",
             )
         )
     later = [path for path in paths if path in done]
@@ -124,7 +124,7 @@ def check_storage(
         return problems, []
     return problems, [
         f"host {name}: {', '.join(later)} cannot be written, not even by root (lsattr shows an i where chattr +i was "
-        "used). A run that has to change it ends there."
+        "used). A run that has to change it will fail."
     ]
 
 
@@ -139,8 +139,8 @@ def _fleeting(name: str, storage: Storage) -> Iterator[SettingError]:
             storage.fleeting,
             "one that keeps what is written to it over a restart",
             "install a live system to a disk; on a Raspberry Pi switch the overlay file system off in raspi-config "
-            "(Performance Options); else take overlayroot out of /etc/overlayroot.conf and of the kernel's command "
-            "line. Then restart the host and run again",
+            "(Performance Options); else remove overlayroot from /etc/overlayroot.conf and from the kernel's "
+            "command line. Then restart the host and run again",
         )
 
 
@@ -163,8 +163,8 @@ def _links(name: str, roles: Collection[str], storage: Storage) -> Iterator[Sett
         yield SettingError(
             f"host {name}: {path}",
             f"a link to {line(target)}",
-            "a folder, or a disk or another folder that is mounted there: root follows no link to what it gives to the "
-            "account of a service",
+            "a folder, or a disk or another folder that is mounted there: root follows no link in the place of a "
+            "service's folder",
             f"mount the folder there instead: rm {path}; mkdir {path}; echo {mount} >> /etc/fstab; mount {path}",
         )
 
@@ -192,7 +192,7 @@ def _mounts(name: str, roles: Collection[str], storage: Storage) -> Iterator[Set
                 f"host {name}: file system of {' and '.join(all_on_it)}",
                 f"{here}, in memory",
                 "one that keeps what is written to it over a restart",
-                f"umount {line(mount.at)}, and take its line out of /etc/fstab; or mount a disk there",
+                f"umount {line(mount.at)}, and remove its line from /etc/fstab; or mount a disk there",
             )
         started = [each for each in all_on_it if each in STARTED_FROM]
         if started and "noexec" in mount.options:
@@ -200,6 +200,6 @@ def _mounts(name: str, roles: Collection[str], storage: Storage) -> Iterator[Set
                 f"host {name}: file system of {' and '.join(started)}",
                 f"{here}, mounted with noexec",
                 "one from which programs can be started: the house's, those in the container, the scripts of packages",
-                f"mount -o remount,exec {line(mount.at)}, and take noexec out of its line in /etc/fstab (user and "
-                "users mean it too: add exec behind them)",
+                f"mount -o remount,exec {line(mount.at)}, and remove noexec from its line in /etc/fstab (user and "
+                "users include noexec: add exec after them)",
             )

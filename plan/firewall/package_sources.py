@@ -31,8 +31,9 @@ def apt_as_root(member: Member, apt_user: str) -> str:
     if apt_user == "_apt" or not member.is_server:
         return ""
     return (
-        f"host {member.name}: apt fetches packages as {line(apt_user)!r}, whose way out is shut on a server, so it "
-        "will get no updates. Next: take the line APT::Sandbox::User out of /etc/apt/apt.conf.d"
+        f"host {member.name}: apt downloads packages with the account {line(apt_user)!r}, but a server's firewall lets "
+        "only _apt do that, so the host gets no updates. Next: remove the line APT::Sandbox::User from its file in "
+        "/etc/apt/apt.conf.d"
     )
 
 

@@ -163,7 +163,7 @@ def _leads_out(where: str, entry: Mapping[str, object]) -> None:
         raise SettingError(
             f"{where} from",
             entry["from"],
-            f"one of {', '.join(servers)}: a row to an address is a way out, and only servers' are closed",
+            f"one of {', '.join(servers)}: a row to an address is for servers; clients may connect anywhere without it",
             nearest(entry["from"], servers, SEE),
         )
     if entry["over"] != "lan":

@@ -53,7 +53,7 @@ def _wrong_group(group: str, value: Any) -> Iterator[SettingError]:
             yield SettingError(
                 f"inventory: {group} host {number}",
                 name,
-                "a host that is reached over SSH, also where it is this computer",
+                "a host that the run reaches over SSH, even if it is this computer",
                 'give it a name and its address in the network: ("laptop", {"ssh_hostname": "192.168.1.20"}); this '
                 "computer needs an SSH server for it: apt install openssh-server",
             )

@@ -30,7 +30,7 @@ def twins(name: str, profile: Profile, others: Mapping[str, Profile]) -> tuple[l
                 SettingError(
                     f"inventory: hosts {both}",
                     f"one machine, which calls itself {profile.hostname}",
-                    "a machine for each name",
+                    "another machine for each name",
                     f"correct the address of one of them. {BOTH}",
                 )
             )
@@ -97,7 +97,7 @@ def foreign_addresses(member: Member, profile: Profile) -> tuple[list[SettingErr
         SettingError(
             f"host {member.name}: ssh_hostname",
             said,
-            "with a way through a router or another machine, lan_addresses as well",
+            "an address of the host itself; if SSH goes through a router or another machine, lan_addresses as well",
             f"add 'lan_addresses': {usable[:1]} to the host's data: where the other hosts reach it"
             if usable
             else "give the host an address on the network of the house, then run this again",

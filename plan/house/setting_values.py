@@ -132,7 +132,7 @@ def expiry(value: object) -> str:
         raise SettingError(
             "group_data/all.py: headscale_node_expiry",
             value,
-            f"'0' for never, or such as '24h', '180d', {EXPIRY_YEARS} years at most",
+            f"'0' for never, or a time such as '24h' or '180d', {EXPIRY_YEARS} years at most",
             "correct it",
         )
     return str(value)

@@ -128,7 +128,7 @@ def _accounts(member: Member, profile: Profile) -> Iterator[SettingError]:
             yield SettingError(
                 f"host {member.name}: account {name}",
                 f"number {login.number}, home {login.home}, shell {login.shell}",
-                f"no such account, or one of the system's without a login and with the home {home}",
+                f"no such account, or a system account without a login shell and with the home {home}",
                 f"if nobody needs it: userdel {name} (its files stay). Else rename it (usermod --login NEW {name}; "
                 f"groupmod --new-name NEW {name}) or give the role to another host",
             )
@@ -175,8 +175,9 @@ def _way_out(member: Member, profile: Profile, foreign: list[Listener]) -> Itera
         )
     if engines and member.is_server:
         yield (
-            f"host {member.name}: containers of {' and '.join(sorted(engines))} keep their way out and their published "
-            "ports, but not for this host itself, and not for what goes through the engine's proxy (IPv6, 127.0.0.1)."
+            f"host {member.name}: containers of {' and '.join(sorted(engines))} can still connect out, and other "
+            "machines still reach their published ports. But this host itself does not reach them, and connections "
+            "through the engine's proxy (IPv6, 127.0.0.1) do not work."
         )
 
 

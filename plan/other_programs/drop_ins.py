@@ -138,7 +138,7 @@ def changed(member: Member, found: Iterable[DropIn], claimed: Collection[str]) -
         yield SettingError(
             f"host {member.name}: {unit}",
             f"changed by {', '.join(paths)}",
-            "the unit as the house writes it: what somebody else puts in force there, no run and no check knows of",
+            "the unit as the house writes it: no run and no check knows what another file changes",
             f"on the host: {removal(unit, paths)}",
         )
 

@@ -25,7 +25,7 @@ def lost_way(house: House, member: Member, way: Outgoing) -> Iterator[SettingErr
         yield SettingError(
             where,
             f"at {server}",
-            "nothing that needs many ports: single rows of access_table let the kernel of a server out",
+            "nothing that needs many ports: a server's kernel may connect only where a row of access_table says so",
             f"{give_up}; or give the role to another host",
         )
     elif missing:

@@ -35,7 +35,8 @@ def refusals(house: House, member: Member, profile: Profile) -> Iterator[Setting
         yield SettingError(
             f"host {member.name}: {whose}",
             f"refusing {', '.join(commands)}",
-            "a firewall that lets the ports of the access table through: a packet has to pass it and the house's",
+            "a firewall that lets the ports of the access table through: a packet has to pass that firewall as well "
+            "as the house's",
             f"on the host: {'; '.join([*dict.fromkeys(commands.values()), *then])}",
         )
 

@@ -85,7 +85,7 @@ def test_two_names_for_one_machine_are_refused() -> None:
     # By another address, by another network, or by a name: what the machine says of itself is the same.
     problems, _ = twins("laptop", replace(HOME, addresses=LAPTOP.addresses), {"home": HOME, "laptop": HOME})
     assert len(problems) == 1
-    for words in ("hosts home and laptop", "one machine, which calls itself home", "a machine for each name"):
+    for words in ("hosts home and laptop", "one machine, which calls itself home", "another machine for each name"):
         assert words in str(problems[0])
 
 

@@ -179,7 +179,7 @@ def test_a_card_that_nvidia_smi_does_not_tell_is_a_warning_on_model_hosts() -> N
     assert problems == [] and len(warnings) == 1 and NVIDIA in warnings[0] and "reboot it" in warnings[0]
     assert check(("clients",), **machine(card_trouble=NVIDIA)) == ([], [])
     problems, warnings = check(gpus=("NVIDIA GB10",))
-    assert problems == [] and len(warnings) == 1 and "NVIDIA GB10 has no memory of its own" in warnings[0]
+    assert problems == [] and len(warnings) == 1 and "shows no memory of NVIDIA GB10" in warnings[0]
 
 
 def test_a_model_that_runs_on_the_card_is_not_replaced_because_the_card_is_not_seen() -> None:

@@ -55,7 +55,7 @@ def unwritable(*paths: str) -> dict[str, Any]:
         (on("tmpfs", "rw", at="/var/lib/openclaw"), ["/var/lib/openclaw is 'tmpfs", "keeps what is written"]),
         (on("ramfs", "rw", at="/opt"), ["of /opt is 'ramfs at /opt, in memory'"]),
         (on("ext4", "rw", "noexec", at="/opt"), ["ext4 at /opt, mounted with noexec", "mount -o remount,exec /opt"]),
-        (on("ext4", "noexec", at="/var/lib/openclaw"), ["with noexec", "user and users mean it"]),
+        (on("ext4", "noexec", at="/var/lib/openclaw"), ["with noexec", "user and users include noexec"]),
     ],
 )
 def test_what_would_end_a_run_in_the_middle_is_refused_before(change: dict[str, Any], words: list[str]) -> None:
