@@ -1,4 +1,4 @@
-"""The house's certificate authority and a server's certificate, as they are on a host."""
+"""Reads the house's certificate authority, and a server's certificate, on a host."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pyinfra.api.exceptions import FactProcessError
 
 from plan.engine.errors import AGAIN, shown
 
-#: Where the coordinator keeps the authority. Only root enters.
+#: The authority's folder on the coordinator. Only root may enter it.
 CA_FOLDER = "/var/lib/private-ai/ca"
-#: Renewal begins when fewer days remain.
+#: A run renews a certificate that is valid for fewer days.
 RENEW_DAYS = 30
 
 
@@ -36,8 +36,8 @@ class CaKeyAccess(FactBase[str]):
 
 @dataclass(frozen=True)
 class ServerCertificate:
-    """`good`: present, its key matches and is private, signed by the CA in the host's store, names as asked,
-    RENEW_DAYS left."""
+    """`good`: the certificate exists, its key matches and only its owner can read it, the given authority has signed
+    it, it has the right names, and it is valid for RENEW_DAYS more. `why_not`: the reason, in words."""
 
     good: bool
     why_not: str
@@ -48,7 +48,7 @@ class CertificateState(FactBase[ServerCertificate]):
 
     def command(self, certificate: str, key: str, owner: str, names: str, authority: str) -> str:
         crt, key, ca = shlex.quote(certificate), shlex.quote(key), shlex.quote(authority)
-        # openssl says all it is asked for at once; each time it is started takes longer than that.
+        # One call of openssl answers all questions. Each further call would take longer than the answers.
         seen = f"openssl x509 -in {crt} -noout -pubkey -ext subjectAltName -checkend {RENEW_DAYS * 86400}"
         named = shlex.quote(f"\n    {names.replace(',', ', ')}\n")
         return "\n".join(

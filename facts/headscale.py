@@ -1,4 +1,4 @@
-"""Users, nodes and keys as Headscale itself reports them, and which keys were made for which device."""
+"""Reads users, nodes and keys from Headscale, and the record of which keys were made for which device."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from plan.devices.vpn_nodes import RECORD, Key, Minted, VpnNode, key_of, node_of
 from plan.engine.errors import AGAIN, STRANGE, shown
 
 _CUT = "--- next"
-#: Before the first deployment, and while it is stopped, there is no server to be asked.
+#: Prints "yes" when Headscale runs. It does not before the first deployment, or when somebody has stopped it.
 _UP = "up=; test -S /run/headscale/headscale.sock && command -v headscale >/dev/null && up=yes; echo $up"
 _ASK = 'if test -n "$up"; then headscale {} list -o json || exit 1; else echo null; fi'
 
 
 @dataclass(frozen=True)
 class HeadscaleState:
-    """`answers`: whether there is a server to be asked; without one there are no users, nodes and keys to be seen.
-    `users`: name -> numeric id. `record`: device -> the keys that were made for it."""
+    """`answers`: whether Headscale runs. If not, `users`, `nodes` and `keys` are empty. `users`: name -> numeric id.
+    `record`: device -> the keys that were made for it."""
 
     answers: bool
     users: dict[str, int]
@@ -30,7 +30,7 @@ class HeadscaleState:
 
 
 class Headscale(FactBase[HeadscaleState]):
-    """What the control server knows. Asked on the coordinator. Cost: one remote command."""
+    """The state of the control server. Only the coordinator has it. Cost: one remote command."""
 
     def command(self) -> str:
         asked = [
@@ -49,7 +49,7 @@ class Headscale(FactBase[HeadscaleState]):
                 parts[-1].append(line)
         try:
             up, users, nodes, keys, record = ("\n".join(part) for part in parts)
-            # An empty list is printed as null (Headscale 0.29).
+            # Headscale 0.29 prints null for an empty list.
             return HeadscaleState(
                 answers=bool(up),
                 users={user["name"]: int(user["id"]) for user in json.loads(users) or ()},

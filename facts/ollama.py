@@ -1,4 +1,4 @@
-"""Which models an Ollama has on disk and in memory."""
+"""Reads which models a host has, on disk and in Ollama's memory."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from plan.engine.errors import AGAIN, STRANGE, shown
 from plan.engine.upload_folder import MODELS_INCOMING
 
 STORE = "/var/lib/ollama/models"
-#: Stores that people fill: by the service of Ollama's install script, and by `ollama serve` under their own names.
+#: Stores of other people: the first is that of the service from Ollama's install script, the others are those of
+#: `ollama serve` in a person's own account.
 OTHER_STORES = ("/usr/share/ollama/.ollama/models", "/root/.ollama/models", "/home/*/.ollama/models")
 _BLOB = re.compile(r"sha256-[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Stores:
-    """`installed`: names of the models of Ollama's library in the house's store. `own`: digest (sha256-HEX) -> bytes of
-    the blobs there; `elsewhere`: digest -> (path, bytes) of those in other stores. `begun`: bytes that an interrupted
-    run has sent, which the next one goes on with or removes."""
+    """`installed`: names of the models from Ollama's library in the house's store. `own`: digest (sha256-HEX) -> bytes,
+    for the blobs in that store. `elsewhere`: digest -> (path, bytes), for the blobs in other stores. `begun`: bytes
+    that an interrupted run has sent; the next run continues or removes them."""
 
     installed: frozenset[str]
     own: dict[str, int]
@@ -33,9 +34,9 @@ class Stores:
 
 @dataclass(frozen=True)
 class OllamaModels:
-    """`blobs`: digest (sha256-HEX) -> bytes on disk; `manifest`: sha256 of the asked manifest or "";
-    `loaded`: model name -> context length it was loaded with; `begun`: whether an interrupted run has left the folder
-    of what it was sending."""
+    """`blobs`: digest (sha256-HEX) -> bytes on disk. `manifest`: sha256 of the model's manifest, or "". `loaded`: name
+    of a model in memory -> context length with which it was loaded. `begun`: whether an interrupted run has left the
+    folder in which files arrive."""
 
     blobs: dict[str, int]
     manifest: str
@@ -61,7 +62,7 @@ class Ollama(FactBase[OllamaModels]):
         cut = next((number for number, line in enumerate(output) if line.startswith("---")), None)
         if cut is None:
             raise FactProcessError(f"the state of Ollama's store was cut short. {AGAIN}")
-        # Files of other names are none of ours, whatever is in a name.
+        # Files with other names are not ours. A name may have any characters.
         found = (re.fullmatch(r".*/(sha256-[0-9a-f]+) ([0-9]{1,18})", line, re.ASCII) for line in output[:cut])
         blobs = {each[1]: int(each[2]) for each in found if each}
         try:
@@ -73,7 +74,7 @@ class Ollama(FactBase[OllamaModels]):
 
 
 class ModelStores(FactBase[Stores]):
-    """Models and blobs on this host: in the house's store, and in those that people fill. Cost: one remote command."""
+    """Models and blobs on this host, in the house's store and in those of other people. Cost: one remote command."""
 
     def command(self) -> str:
         folders = " ".join([MODELS_INCOMING, *(f"{store}/blobs" for store in (STORE, *OTHER_STORES))])
@@ -98,7 +99,7 @@ class ModelStores(FactBase[Stores]):
             elif first.isdigit() and folder == MODELS_INCOMING:
                 begun += int(first)
             elif not first.isdigit() or not _BLOB.fullmatch(digest):
-                continue  # a file that is no blob, or that somebody gave a strange name
+                continue  # not a blob, or a file with a strange name
             elif folder == f"{STORE}/blobs":
                 own[digest] = int(first)
             else:
@@ -107,8 +108,8 @@ class ModelStores(FactBase[Stores]):
 
 
 class SoundBlobs(FactBase[frozenset[str]]):
-    """Which of some blobs have the content that their names say, as digests (sha256-HEX). Cost: one remote command that
-    reads them whole."""
+    """The digests (sha256-HEX) of those blobs whose content agrees with their name. Cost: one remote command, which
+    reads all the files."""
 
     def command(self, paths: tuple[str, ...]) -> str:
         return f"sha256sum -- {' '.join(map(shlex.quote, paths))} 2>/dev/null || true"

@@ -1,4 +1,4 @@
-"""A host's own view of its place in the VPN."""
+"""Reads from tailscaled what a host itself knows about the VPN."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _CUT = "--- next"
 
 @dataclass(frozen=True)
 class TailscaleState:
-    """`backend` is tailscaled's state ("" when there is no daemon). `addresses`: IPv4 first.
-    `still_on`: options of `tailscale set` that are needed; see plan/tailscale/preferences.py. `serves`: whether
-    tailscaled itself answers on ports of this node (`tailscale serve`)."""
+    """`backend`: tailscaled's state; "" when tailscaled does not run. `addresses`: IPv4 first. `still_on`: options that
+    a run has to pass to `tailscale set`, see plan/tailscale/preferences.py. `serves`: whether tailscaled itself answers
+    on ports of this node (`tailscale serve`)."""
 
     backend: str
     control: str
@@ -33,12 +33,12 @@ class TailscaleState:
 
     @property
     def joined(self) -> bool:
-        """Whether the host has a node. After a start it is "Starting" until it has reached a relay."""
+        """Whether the host has joined. After a start its state is "Starting" until it has reached a relay."""
         return self.backend in ("Running", "Starting") and bool(self.addresses)
 
 
 class Tailscale(FactBase[TailscaleState]):
-    """What tailscaled says of this host. Cost: one remote command."""
+    """The state of tailscaled on this host. Cost: one remote command."""
 
     def command(self) -> str:
         return (
@@ -62,7 +62,7 @@ class Tailscale(FactBase[TailscaleState]):
                 control=str(prefs.get("ControlURL", "")),
                 hostname=str(prefs.get("Hostname", "")),
                 tags=frozenset(map(str, (status.get("Self") or {}).get("Tags") or ())),
-                # They become lines of units on other hosts.
+                # The addresses become lines of units on other hosts, so they are checked here.
                 addresses=node_addresses(status.get("TailscaleIPs")),
                 accept_dns=bool(prefs.get("CorpDNS")),
                 still_on=still_on(prefs),
@@ -73,8 +73,8 @@ class Tailscale(FactBase[TailscaleState]):
 
 
 class NodeFilter(FactBase[frozenset[Passage] | None]):
-    """What this node lets in by the policy that it was told last; None while it was told none. Cost: one remote
-    command."""
+    """What this node lets in by the latest policy that Headscale has sent to it; None when it has got none yet. Cost:
+    one remote command."""
 
     def command(self) -> str:
         return "tailscale debug netmap 2>/dev/null || true"

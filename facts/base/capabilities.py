@@ -1,4 +1,4 @@
-"""The part of a host's profile that says what its machine, or its container, can do."""
+"""Reads the part of a host's profile about what the machine, or the container in which the host runs, can do."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from pyinfra.api.exceptions import FactProcessError
 from plan.base.capabilities import FOLDERS, MANAGERS, STORE, Disk, Machine
 from plan.ollama.recorded_choice import RECORD
 
-#: What follows where a host's answer lacks what its basic programs tell.
+#: The next step when a host's answer lacks something that the basic programs print.
 TOOLS = "Next: on the host: apt-get install iproute2 procps; then run this again"
 
 _SWITCHES = "user/max_user_namespaces kernel/unprivileged_userns_clone kernel/apparmor_restrict_unprivileged_userns"
 
-# Sections of facts/base/profile.py's script; `f` prints a file there. Memory in use by ZFS's cache does not count as
-# available to the kernel, though most of it is. A folder that is not there yet will lie where its parent does. The
-# tunnel device may be there and refuse: a container's host decides. Units are given file systems of their own in the
-# way that is tried here, in a namespace that is gone with the command. A container may not bind a part of its mounts.
+# Sections of the script in facts/base/profile.py; its function `f` prints a file.
+# memory: the kernel does not count the memory of ZFS's cache as available, but most of it is.
+# disk: for a folder that does not exist yet, the nearest existing parent is asked.
+# tun: in a container the device may exist and still refuse to open, because the container's host decides.
+# sandbox: tries what systemd does to isolate a unit, in a namespace that ends with the command. It binds the whole root
+# (--rbind), because a container may not bind only a part of its mounts.
 SECTIONS = rf"""s memory
 while read -r l; do case $l in MemTotal:* | MemAvailable:*) echo "$l" ;; Buffers:*) break ;; esac; done </proc/meminfo
 echo "limit $(f /sys/fs/cgroup/memory.max)"
@@ -45,7 +47,8 @@ s model; f {RECORD}
 
 
 def parse_machine(sections: Mapping[str, list[str]]) -> Machine:
-    """What the sections say. KeyError for one that is missing, ValueError for one that cannot be read."""
+    """The Machine from the output's sections. Raises KeyError for a missing section, ValueError for one of another
+    form."""
     tun = sections["tun"]
     cards = list(_cards(sections["gpu"]))
     told = [line for line in sections["gpu"] if not _CARD.fullmatch(line)]
@@ -70,18 +73,18 @@ def parse_machine(sections: Mapping[str, list[str]]) -> Machine:
 
 
 def ram_mib(sections: Mapping[str, list[str]]) -> int:
-    """The memory of the machine, or as much of it as the container may have, MiB."""
+    """The machine's memory, or the container's limit if that is smaller, MiB."""
     lines = dict(_numbers(sections["memory"]))
     return min(lines["MemTotal:"] // 1024, lines.get("limit", 2**63) // 2**20)
 
 
 def cards(sections: Mapping[str, list[str]]) -> tuple[tuple[str, ...], int]:
-    """The names of graphics cards, and the memory that they have for themselves, all together, MiB."""
+    """The names of the graphics cards, and the sum of their own memory, MiB."""
     found = list(_cards(sections["gpu"]))
     return tuple(name for _, name in found), sum(memory for memory, _ in found)
 
 
-# Memory and name; a card that shares the machine's memory has none, "[N/A]".
+# Memory and name of a card. For a card that uses the machine's memory, nvidia-smi prints "[N/A]".
 _CARD = re.compile(r"(\d+|\[[\w /]+\])\s*,\s*(\S.*)")
 
 
@@ -108,7 +111,7 @@ def _available(lines: list[str]) -> int | None:
 
 
 def targets(lines: list[str]) -> list[str]:
-    """Where the file systems of FOLDERS are mounted, in their order, by what df says."""
+    """Where the file systems of FOLDERS are mounted, in the order of FOLDERS, from df's output."""
     return [mounted for *_, mounted in _told(lines)]
 
 
@@ -116,7 +119,7 @@ _DF = re.compile(r"(\S.*?)\s+(\d+)\s+(\d+|-)\s+(\d+|-)\s+(/.*)")
 
 
 def _told(lines: list[str]) -> list[list[str]]:
-    """From `/dev/vda 73325220 16777216 15986644 /`, one line for each of FOLDERS. ZFS allows blanks in a name."""
+    """From `/dev/vda 73325220 16777216 15986644 /`, one line for each of FOLDERS. ZFS allows spaces in a name."""
     told = [list(found.groups()) for line in lines if (found := _DF.fullmatch(line))]
     if len(told) != len(FOLDERS):
         raise FactProcessError(f"host profile: 'disk' is missing some of {', '.join(FOLDERS)}. {TOOLS}")
@@ -125,9 +128,9 @@ def _told(lines: list[str]) -> list[list[str]]:
 
 def _disks(lines: list[str]) -> Iterator[Disk]:
     for folder, (source, free, files, free_files, mounted) in zip(FOLDERS, _told(lines), strict=True):
-        # A device may be mounted in several places, or in parts; what has none is told by its place.
+        # A device may be mounted in several places, so it identifies the file system. Without a device, the place does.
         system = source if source.startswith("/") else mounted
-        # btrfs, and others that make them as they are needed, count none.
+        # btrfs, and other file systems that make inodes when they need them, report 0 inodes.
         limited = files.isdigit() and int(files) > 0
         yield Disk(folder, system, int(free) // 1024, int(free_files) if limited else None)
 
@@ -139,6 +142,7 @@ def _ids(lines: list[str]) -> Iterator[tuple[int, int]]:
 
 
 def boot_of(lines: list[str]) -> str:
-    """The kernel's id of this boot, which containers share, and when the first process began."""
+    """The kernel's id of this boot, and the start time of process 1. Containers on one machine have the same id, but
+    not the same start time."""
     boot_id, first = lines
     return f"{boot_id.strip()} {first.rpartition(')')[2].split()[19]}"

@@ -1,4 +1,4 @@
-"""The fact that reads a host's profile: one remote command, nothing written, no package needed."""
+"""Reads a host's profile with one remote command. The command changes nothing and needs no further package."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ from plan.firewall.rules import TAKEN_BACK, TRIED, UNCONFIRMED
 #: The house's own lines in /etc/hosts.
 CONTROL_NAMES = Block("/etc/hosts", "names", ())
 
-#: Prints both ends of the SSH connection by which a command came. sudo drops SSH_CONNECTION, so it is read from the
-#: nearest ancestor that has it.
+#: Prints both ends of the SSH connection over which a command came. sudo removes the variable SSH_CONNECTION, so this
+#: reads it from the nearest parent process that has it.
 CAME_BY = r"""c=$SSH_CONNECTION; [ -n "$c" ] && echo "$c"; p=$$; while [ -z "$c" ] && [ "${p:-0}" -gt 1 ]; do
 c=$(tr '\0' '\n' <"/proc/$p/environ" | sed -n 's/^SSH_CONNECTION=//p'); [ -n "$c" ] && echo "$c"
 p=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$p/status"); done"""
-# Runs under dash on Debian 13 with systemd, openssh-server, python3-minimal, iproute2 and procps. All
-# sections but the listeners are printed even when a tool is missing; the parser decides what must be there. ss reads
-# who has a socket open before it lists them: one that was just opened has no program there, and is asked for again.
-# The mirrors are read from their files, since 'apt-get indextargets' writes apt's cache. A process's control
-# group says which unit owns a socket; a socket that systemd itself holds is found in list-sockets.
+# Runs under dash on Debian 13 with systemd, openssh-server, python3-minimal, iproute2 and procps. If a tool is missing,
+# its section is empty (only `listeners` is left out), and the parser decides what is needed.
+# listeners: ss looks for the programs before it lists the sockets, so a new socket may have no program. Then the script
+# calls ss once more.
+# groups, sockets: the control group of a process shows its unit. systemd's own sockets are in `list-sockets`.
+# mirrors: read from their files, because 'apt-get indextargets' writes apt's cache.
 SCRIPT = (
     r"""{
 LC_ALL=C; export LC_ALL
@@ -89,15 +90,15 @@ s end
 )
 
 _CPU = {"x86_64": "amd64", "aarch64": "arm64"}
-# Whole entries of ss only: a program chooses its own name, of 15 bytes, and might put another's number into it.
+# Matches only whole entries of ss. A program chooses its own name (15 bytes), and could put a false "pid=" into it.
 _HOLDERS = re.compile(r'\("(.{1,15}?)",pid=(\d+),fd=\d+\)(?=,\("|\)$)')
 _UNIT = re.compile(r"[^/]+\.(?:service|socket|scope|slice)(?=/|$)")
 
 
 class HostProfile(FactBase[Profile]):
-    """The Profile of a host. Must run as root (sudo is enough). One remote command, well under a second.
+    """The Profile of a host. It must run as root (sudo is enough). Cost: one remote command of less than a second.
 
-    Raises FactProcessError, which drops the host from the run, naming what was missing or unreadable.
+    Raises FactProcessError, which names what was missing or could not be read, and removes the host from the run.
     """
 
     _sent = 0.0
@@ -113,9 +114,9 @@ class HostProfile(FactBase[Profile]):
 
 
 def parse_profile(output: list[str], *, sent: float, received: float) -> Profile:
-    """The Profile in the lines printed by SCRIPT; `sent` and `received` are the controller's clock around it.
+    """The Profile from SCRIPT's output. `sent`, `received`: the controller's time before and after the command.
 
-    Raises FactProcessError for output that was cut off, is not root's, or lacks something needed.
+    Raises FactProcessError when the output was cut off, does not come from root, or lacks something.
     """
     sections = _sections(output)
     try:
@@ -188,7 +189,7 @@ def _sections(output: list[str]) -> dict[str, list[str]]:
 
 
 def _line(sections: Mapping[str, list[str]], name: str) -> str:
-    """The first line of a section that must have one; KeyError with the section's name otherwise."""
+    """The first line of a section. Raises KeyError with the section's name when the section is empty."""
     if not sections[name]:
         raise KeyError(name)
     return sections[name][0]
@@ -202,7 +203,7 @@ def _assignments(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _addresses(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """From `2: eth0    inet 192.0.2.2/24 brd ...`; without a prefix (point to point) it gets a full one."""
+    """From `2: eth0    inet 192.0.2.2/24 brd ...`. An address without a prefix (point to point) gets /32 or /128."""
     for line in lines:
         _, interface, family, address, *_ = line.split()
         if family in ("inet", "inet6"):
@@ -220,10 +221,10 @@ def _default_routes(lines: list[str]) -> Iterator[tuple[str, str]]:
 def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
     """From `tcp LISTEN 0 128 127.0.0.53%lo:53 0.0.0.0:* users:(("name",pid=1,fd=3))`."""
     groups = dict(line.split(maxsplit=1) for line in sections["groups"] if " " in line)
-    # The second number of Uid in /proc/PID/status, the account whose rights it has (proc_pid_status(5)).
+    # The account is the second number of Uid in /proc/PID/status, the effective user (proc_pid_status(5)).
     told = (line.split() for line in sections["groups"])
     accounts = {words[1]: int(words[2]) for words in told if words[0] == "account" and len(words) == 3}
-    # What systemd will start for a socket of its own may run as anybody.
+    # For a socket that systemd (process 1) holds, we do not know the account of the program that systemd will start.
     accounts.pop("1", None)
     sockets = {}
     for line in sections["sockets"]:
@@ -237,10 +238,10 @@ def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
         host, _, port = words[4].rpartition(":")
         at = host.partition("%")[0].strip("[]")
         users = _HOLDERS.findall(words[6]) if len(words) > 6 else []
-        # systemd keeps a socket that it has passed on, so whoever else holds it comes first.
+        # systemd keeps a socket open after it has passed it on, so another process that has it comes first.
         process, pid = max(users, key=lambda user: user[1] != "1", default=("", ""))
         if pid == "1":
-            # systemd prints [::]:22 for what ss calls *:22.
+            # systemd writes [::]:22 where ss writes *:22.
             unit = sockets.get(words[4].replace("*:", "[::]:"), "")
         else:
             unit = next(reversed(_UNIT.findall(groups.get(pid, ""))), "")
@@ -248,7 +249,7 @@ def _listeners(sections: Mapping[str, list[str]]) -> Iterator[Listener]:
 
 
 def _named(lines: list[str]) -> Iterator[str]:
-    """The addresses in the house's own lines of /etc/hosts, and what stands below those."""
+    """The addresses in the house's block of /etc/hosts. The lines after the block are ignored."""
     for line in lines:
         if line == CONTROL_NAMES.end:
             return
@@ -264,7 +265,8 @@ def _proxies(lines: list[str]) -> Iterator[str]:
 
 
 def _detected(lines: list[str]) -> Iterator[str]:
-    """What apt's own helper for finding a proxy says, by apt.conf(5) one URL or DIRECT; "http://a,http://b" of some."""
+    """The proxies that apt's helper program finds. By apt.conf(5) it prints one URL or DIRECT; some helpers print
+    "http://a,http://b"."""
     for line in lines[:1]:
         yield from (url for url in line.split(",") if re.match("https?://", url))
 
@@ -275,7 +277,7 @@ def _apt_user(lines: list[str]) -> str:
 
 
 def _mirrors(lines: list[str]) -> Iterator[str]:
-    """From `deb [options] URL suite ...`, `URIs: URL ...` and mirror lists; disabled sources included."""
+    """From `deb [options] URL suite ...`, `URIs: URL ...` and lists of mirrors. Disabled sources are included."""
     for line in lines:
         words = re.sub(r"\[.*?\]", "", line).split()
         urls = words[1:] if words[0] == "URIs:" else words[1:2] if words[0].startswith("deb") else words[:1]

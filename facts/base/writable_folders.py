@@ -1,4 +1,4 @@
-"""The part of a host's profile that says what can be written there, and on what file systems."""
+"""Reads the part of a host's profile about which folders can be written, and on which file systems they are."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from plan.base.capabilities import FOLDERS
 from plan.base.writable_folders import OWN_FOLDERS, PASSED, WRITTEN, Mount, Storage, fleeting
 
-# Sections of facts/base/profile.py's script; they come after those of facts/base/capabilities.py, whose answer of df is
-# in `lie`: where folders lie. access(2) says no to root too where a file is immutable or its file system is read-only.
-# In a container the kernel's command line is that of the machine around it; systemd tells that it is in one. The kernel
-# writes a space in a name as \040: such a place is not looked at.
+# Sections of the script in facts/base/profile.py. They come after those of facts/base/capabilities.py, and use its
+# variable `lie`, which has df's output.
+# unwritable: `[ -w` uses access(2), which also refuses root when a file is immutable or its file system is read-only.
+# mounts: the kernel writes a space in a name as \040, so mounts with a space in their name are left out.
+# command-line: not in a container, where the kernel's command line belongs to the machine around it.
 SECTIONS = rf"""s unwritable; for p in {" ".join(WRITTEN)}; do [ ! -e "$p" ] || [ -w "$p" ] || echo "$p"; done
 s passed; stat -L -c '%A %n' {" ".join(PASSED)}
 s mounts; while read -r _ t y o _; do case "$lie
@@ -22,9 +23,9 @@ s command-line; [ -e /run/systemd/container ] || f /proc/cmdline
 
 
 def parse_storage(sections: Mapping[str, list[str]], targets: list[str]) -> Storage:
-    """What the sections say. `targets` are where the file systems of FOLDERS are mounted. KeyError for a section that
-    is missing, ValueError for one that cannot be read."""
-    # What was mounted last at a place hides what was there.
+    """The Storage from the output's sections. `targets`: where the file systems of FOLDERS are mounted. Raises KeyError
+    for a missing section, ValueError for one of another form."""
+    # Of several mounts at one place, the last one hides the others.
     mounts = {mount.at: mount for mount in _mounts(sections["mounts"])}
     command_line = " ".join(sections["command-line"])
     root = mounts["/"].kind if "/" in mounts else ""

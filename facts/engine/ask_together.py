@@ -1,4 +1,4 @@
-"""Several questions in one remote command, on which the host works side by side."""
+"""Puts several questions into one remote command. The host answers them in parallel."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Question = tuple[type[FactBase[Any]], tuple[tuple[str, Any], ...]]
 
 
 def question(fact: type[FactBase[Any]], arguments: Mapping[str, Any]) -> Question:
-    """The same for the same arguments, in whatever order they are given. The arguments have to be hashable."""
+    """A question. The order of the arguments makes no difference. The arguments have to be hashable."""
     return fact, tuple(sorted(arguments.items()))
 
 
 class Untold(Enum):
-    """In the place of an answer: the host did not give one, or none that is understood."""
+    """Stands in place of an answer when the host gave none, or one that cannot be read."""
 
     UNTOLD = "untold"
 
@@ -32,19 +32,21 @@ UNTOLD = Untold.UNTOLD
 
 
 class Together(FactBase[tuple[Any, ...]]):
-    """The answers to questions, in their order, each as its own fact gives it, or UNTOLD: such a one has to be asked
-    alone to hear what is wrong. Cost: one remote command.
+    """The answers to questions, in their order. Each answer is that of its own fact, or UNTOLD. To learn why an answer
+    is UNTOLD, ask that question alone. Cost: one remote command.
 
-    What is printed meets in a folder in memory that the command removes: lines of several would mix in one stream.
+    The host writes each answer into a file of its own, because lines of parallel commands would mix in one stream. The
+    files are in a folder in memory, which the command removes.
     """
 
     def command(self, questions: tuple[Question, ...]) -> str:
-        # Some facts keep from their command what they need for its output.
+        # Keep the objects: some facts remember in `command` what they need in `process`.
         self._facts = [fact() for fact, _ in questions]
-        # A line that no host can know before.
+        # A line that no host can know beforehand, so that no output can imitate it.
         self._end = f"end {secrets.token_hex(8)}"
         names = [f"$d/{number}" for number in range(len(questions))]
-        # An answer that ends in no line end gets one, and one that does gets an empty line.
+        # The line break before the end line is for answers that end without one. All other answers get an empty line,
+        # which `process` removes.
         asking = [
             f"{{ (\n{fact.command(**dict(arguments))}\n); printf '\\n{self._end} {number} %s\\n' $?; }} >{name} &"
             for number, (fact, name, (_, arguments)) in enumerate(zip(self._facts, names, questions, strict=True))

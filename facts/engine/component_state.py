@@ -1,4 +1,4 @@
-"""What a host has of what a component wants: one read-only remote command, parsed."""
+"""Reads in one remote command what a host has of the things that a component wants."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from plan.engine.command_environment import FOREIGN_TO_PODMAN, PODMAN
 from plan.engine.errors import AGAIN, STRANGE, shown
 from plan.engine.want import BEGUN, BEGUN_MINUTES, Block, Component, Have, SeenPath, SeenUnit, Unit
 
-#: Where the digest of a unit's inputs is kept after it has started well.
+#: The folder for stamps: after a unit has started without an error, the digest of its inputs is kept here.
 STAMPS = "/var/lib/private-ai/stamps"
 
 
-#: A host starts ever so many of these: what the shell can do by itself costs nothing.
+#: A host runs this very often, so it uses the shell's own `read` instead of another program, such as `cut`.
 _DIGEST = 'sha256sum | { read -r digest _ && echo "$digest"; }'
 
 #: A line of `systemctl show`.
@@ -32,15 +32,15 @@ def unit_call(unit_user: str, verb: str) -> str:
 
 
 def through_manager(account: str, command: str) -> str:
-    """Run a command as a lingering account, inside its own systemd manager, as Podman wants it."""
+    """Runs a command as an account that has lingering on, inside the account's systemd manager. Podman needs that."""
     without = f"--setenv={PODMAN} --property=UnsetEnvironment='{' '.join(FOREIGN_TO_PODMAN)}'"
     return f"systemd-run --quiet --user --machine={shlex.quote(account)}@ {without} --pipe --wait --collect {command}"
 
 
 def looking(account: str, command: str) -> str:
-    """A command that only looks, with an account's rights and in its place for running things.
+    """A read-only command with an account's rights and with the account's runtime folder.
 
-    The way through the account's manager (systemd-run, systemctl --machine) takes longer than the looking.
+    Going through the account's manager (systemd-run, systemctl --machine) would take longer than the command itself.
     """
     name = shlex.quote(account)
     become = f"setpriv --reuid={name} --regid={name} --init-groups --reset-env"
@@ -48,40 +48,41 @@ def looking(account: str, command: str) -> str:
 
 
 def units_shown(user: str, names: Sequence[str]) -> str:
-    """A command that prints how an account's systemd, or the system's, sees units: lines NAME=VALUE, and an empty one
-    between two units."""
+    """A command that prints the state of units of the system's systemd, or of an account's: lines NAME=VALUE, with an
+    empty line between two units."""
     properties = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,ExecMainStartTimestamp"
     shown = f"show --timestamp=unix -p {properties} -- {' '.join(map(shlex.quote, names))}"
     return looking(user, f"systemctl --user {shown}") if user else f"systemctl {shown}"
 
 
 def inputs_digest(unit: Unit, as_account: Callable[[str, str], str] = looking) -> str:
-    """A shell command that prints one digest over names and contents of a unit's inputs, missing ones included.
+    """A shell command that prints one digest of the names and contents of a unit's inputs. A missing input counts too.
 
-    `as_account`: how it comes to the rights of the unit's account, when it has one.
+    `as_account`: makes a command that runs with the rights of the unit's account, if the unit has one.
     """
     quoted = " ".join(shlex.quote(path) for path in unit.inputs)
     if not quoted:
         return "printf none"
     asked = as_account(unit.user, unit.in_force) if unit.user and unit.in_force else unit.in_force
     in_force = f"{asked}; " if asked else ""
-    # Link targets count: a program's link names its version and content. Most inputs are no links, and the command must
-    # print the same in a script that stops at errors.
+    # The targets of links are part of the digest, because a program's link names its version and content. `|| :`: most
+    # inputs are no links, so readlink fails for them, and a script that stops at errors must print the same digest.
     return f"{{ sha256sum -- {quoted} || :; readlink -- {quoted} || :; {in_force}}} 2>&1 | {_DIGEST}"
 
 
 def block_text(block: Block) -> str:
-    """A shell command that prints a block with its markers, and all that stands on the lines of these."""
+    """A shell command that prints a block with its marker lines."""
     return f"sed -n '/{block.begin}\\r*$/,/^{block.end}\\r*$/p' {shlex.quote(block.path)}"
 
 
 def left_over(path: str) -> str:
-    """A `find` of what may not be in a directory that is to be empty, without its action. `path` is quoted."""
+    """A `find` command, without an action, for the things that may not be in a directory that must be empty. `path`
+    must be quoted already."""
     return f"find {path} -mindepth 1 ! '(' -type f -name '*{BEGUN}' -mmin -{BEGUN_MINUTES} ')'"
 
 
 class ComponentState(FactBase[Have]):
-    """State of everything one component wants. Cost: one remote command."""
+    """The state of all that one component wants. Cost: one remote command."""
 
     def command(self, component: Component) -> str:
         lines: list[str] = []
@@ -126,7 +127,8 @@ class ComponentState(FactBase[Have]):
         for effect in component.effects:
             path = shlex.quote(effect.path)
             lines.append(f"if {effect.check}; then printf 'effect %s\\n' {path}; fi")
-        # Side by side: inputs may be large, and accounts slow. A line is written at once: none gets into another.
+        # The units run in parallel (`&`), because inputs may be large and an account's systemd slow. printf writes each
+        # line in one go, so lines do not mix.
         for unit in component.units:
             stamp = shlex.quote(f"{STAMPS}/{unit.name}")
             lines.append(
@@ -245,6 +247,6 @@ def _unit(shows: dict[str, str], digest: str, stamp: str) -> SeenUnit:
         needs_reload=shows.get("NeedDaemonReload") == "yes",
         inputs_sha256=digest,
         stamp=stamp,
-        # Sockets and timers run no program.
+        # Sockets and timers run no program, so systemd gives no time for them.
         started=int(shows.get("ExecMainStartTimestamp", "").removeprefix("@") or 0),
     )

@@ -1,4 +1,4 @@
-"""What stands in files that people may see, for a comparison with what is wanted there."""
+"""Reads the content of files that people may see, to compare it with the wanted content."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from facts.engine.component_state import block_text
 from plan.engine.errors import AGAIN
 from plan.engine.want import Block, File
 
-#: Bytes. The largest file of the deployment is a tenth of it; what is longer is not compared line by line.
+#: The largest content, in bytes, that is compared line by line. Our largest file has a tenth of it.
 MOST = 100_000
 
 
 class Contents(FactBase[list[str | None]]):
-    """The present text of files, and of blocks within files, in their order. Cost: one remote command.
+    """The text of files, and of blocks in files, in the order of the question. Cost: one remote command.
 
-    None for what is longer than MOST. What is not UTF-8 becomes replacement characters.
+    None for a text longer than MOST. Bytes that are not UTF-8 become replacement characters.
     """
 
     def command(self, of: Sequence[File | Block]) -> str:
         reads = (block_text(each) if isinstance(each, Block) else f"cat -- {shlex.quote(each.path)}" for each in of)
-        # base64: a last line may lack its end, and somebody may have written any bytes.
+        # base64, because the last line may end without a line break, and the file may have any bytes.
         coded = f"2>/dev/null | head -c {MOST + 1} | base64 -w 0"
         return "\n".join([*(f"printf 'content %s\\n' \"$({each} {coded})\"" for each in reads), "echo end"])
 

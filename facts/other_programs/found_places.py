@@ -1,4 +1,4 @@
-"""The part of a host's profile that says what was there before the house: places, accounts, a VPN, packet filters."""
+"""Reads the part of a host's profile about what others have there: files, accounts, a VPN, packet filters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from plan.other_programs.nft_listing import parse
 _PLACES = " ".join(shlex.quote(place) for claim in CLAIMS for place in (*claim.places, *claim.shadows))
 _ACCOUNTS = " ".join(ACCOUNTS)
 
-# Sections of facts/base/profile.py's script. An empty folder, or disk, is nobody's. A link where a folder of ours
-# should be is told by facts/base/writable_folders.py. Tailscale is asked only where nothing is ours yet. Of legacy
-# iptables only tables that are there are read, so that looking loads no kernel module; where nft is not installed, the
-# tables that it would list are read in the same way.
+# Sections of the script in facts/base/profile.py.
+# places: an empty folder or disk belongs to nobody. A link in the place of one of our folders is left out, because
+# facts/base/writable_folders.py reports it.
+# vpn: Tailscale is asked only while the house has taken nothing on the host.
+# tables: of the old iptables, only tables that exist are read, because reading others loads kernel modules. Without the
+# program nft, iptables-nft-save prints the tables that nft would list.
 SECTIONS = rf"""s claimed; c=$(cat {CLAIMED}); printf '%s\n' "$c"
 s places; for p in {_PLACES}; do case "
 $c
@@ -50,7 +52,8 @@ s nft-trouble; printf '%s\n' "$t"
 
 
 def parse_beside(sections: Mapping[str, list[str]]) -> Beside:
-    """What the sections say. KeyError for one that is missing, ValueError for one that cannot be read."""
+    """The Beside from the output's sections. Raises KeyError for a missing section, ValueError for one of another
+    form."""
     vpn = dict(line.split(" ", 1) for line in sections["vpn"] if " " in line)
     return Beside(
         claimed=frozenset(sections["claimed"]),

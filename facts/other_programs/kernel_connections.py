@@ -1,4 +1,5 @@
-"""The part of a host's profile that says what its kernel, or root for it, begins: mounts, disks, tunnels elsewhere."""
+"""Reads the part of a host's profile about connections that its kernel begins, or root on the kernel's behalf: mounts,
+disks and tunnels of other machines."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ from dataclasses import dataclass
 from plan.base.profile import Outgoing
 from plan.engine.ip_addresses import address
 
-#: Types of file systems on other machines, as Extended regular expressions of grep take them.
+#: Types of file systems on other machines, as an extended regular expression of grep.
 _TYPES = r"nfs4?|cifs|smb3|ceph|(fuse\.)?glusterfs|fuse\.sshfs"
 
-# Sections of facts/base/profile.py's script: what is mounted, and what will be at boot; disks (iSCSI, NVMe) and tunnels
-# (WireGuard) of the kernel's own, without their keys; which names of their servers the host's own file knows, and
-# who is asked for the others.
+# Sections of the script in facts/base/profile.py.
+# far-mounts: file systems that are mounted now, and those that will be mounted at boot.
+# far-devices, far-peers: the kernel's disks (iSCSI, NVMe) and tunnels (WireGuard), without their keys.
+# far-names: the names of these servers that /etc/hosts knows, and the name servers for the other names.
 SECTIONS = rf"""s far-mounts
 m=$(grep -HsE '^[^#]*[[:space:]]({_TYPES})[[:space:]]' /proc/mounts /etc/fstab); printf '%s\n' "$m"
 s far-devices; d=$(grep -Hs -e '^DEVTYPE=wireguard$' -e '^[^=]*$' -e traddr= /sys/class/net/*/uevent \
@@ -32,20 +34,21 @@ getent -s hosts:files hosts $(printf '%s\n' "$m" "$e" | sed -nE \
 
 @dataclass(frozen=True)
 class _Names:
-    """What the host can find without asking: addresses by name; `asks` whether root asks a name server elsewhere."""
+    """`known`: name -> address, for names that the host knows without a name server. `asks`: whether root asks a name
+    server on another machine."""
 
     known: Mapping[str, str]
     asks: bool
 
     def way(self, what: str, server: str, seen: str, ports: tuple[str, ...]) -> Outgoing:
-        """`seen` is the address that is in use now, or ""."""
+        """The connection as Outgoing. `seen`: the address in use now, or ""."""
         literal = _address(server)
         known = literal or self.known.get(server, "")
         return Outgoing(what, server, _address(seen) or known, ports, asked=self.asks and not known)
 
 
 def parse_outgoing(sections: Mapping[str, Sequence[str]]) -> tuple[Outgoing, ...]:
-    """What the sections say. KeyError for one that is missing."""
+    """The connections from the output's sections. Raises KeyError for a missing section."""
     names = _names(sections["far-names"])
     found = [*_mounts(sections["far-mounts"], names), *_disks(sections["far-devices"], names)]
     found += _tunnels(sections["far-devices"], sections["far-peers"], names)
@@ -61,15 +64,16 @@ def _names(lines: Iterable[str]) -> _Names:
             servers += more[:1]
         elif found := _address(first):
             for name in more:
-                # A host may have an address of each family; IPv4 is what a person writes into a row first.
+                # A name may have an address of each family. IPv4 wins, because most people write that into a row.
                 if ":" in known.get(name, ":"):
                     known[name] = found
-    # Without a name server, glibc asks the one on this host (resolv.conf(5)).
+    # If resolv.conf names no name server, glibc asks the one on this host (resolv.conf(5)).
     return _Names(known, any(not _is_loopback(server) for server in servers))
 
 
 def _mounts(lines: Iterable[str], names: _Names) -> Iterator[Outgoing]:
-    """From `/proc/mounts:nas:/photos /srv/photos nfs4 rw,addr=192.0.2.5 0 0`, and the same of /etc/fstab."""
+    """From `/proc/mounts:nas:/photos /srv/photos nfs4 rw,addr=192.0.2.5 0 0`, and lines of /etc/fstab in the same
+    form."""
     now: dict[str, tuple[str, str, dict[str, str]]] = {}
     boot: dict[str, tuple[str, str, dict[str, str]]] = {}
     for line in lines:
@@ -81,7 +85,7 @@ def _mounts(lines: Iterable[str], names: _Names) -> Iterator[Outgoing]:
         (now if file == "/proc/mounts" else boot)[words[1]] = (words[0], words[2], options)
     for place in dict.fromkeys((*now, *boot)):
         source, kind, options = boot.get(place) or now[place]
-        # What is in force tells the address and the ports that were found.
+        # The options of the present mount come last, since they have the address and the ports that are in use.
         options = {**options, **now[place][2]} if place in now else options
         what, ports = _kind(kind, options)
         if ports is not None:
@@ -89,7 +93,7 @@ def _mounts(lines: Iterable[str], names: _Names) -> Iterator[Outgoing]:
 
 
 def _kind(kind: str, options: Mapping[str, str]) -> tuple[str, tuple[str, ...] | None]:
-    """A file system in words, and the ports of its server; None for one that no firewall of packets sees."""
+    """A file system in words, and the ports of its server; None for a file system whose packets no firewall sees."""
 
     def port(usual: int) -> int:
         given = options.get("port", "")
@@ -121,10 +125,11 @@ def _server(source: str) -> str:
     """The server in `nas:/photos`, `//nas/photos`, `anna@nas:photos`, `[2001:db8::5]:/photos`."""
     if source.startswith("//"):
         return source[2:].partition("/")[0].strip("[]")
-    # A path may hold an @ as well.
+    # Only an @ before the first : and / is a user's name; a path may have an @ too.
     host = re.sub(r"^[^@/:]*@", "", source)
     before, root, _ = host.partition(":/")
-    # Ceph has several servers there, with their ports. Behind sshfs's colon a path need not begin at the root.
+    # With ":/", the part before it is the server (for Ceph: several servers with ports). sshfs also accepts a path that
+    # does not begin with "/".
     if root:
         return before.strip("[]")
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
@@ -144,7 +149,7 @@ def _disks(lines: Iterable[str], names: _Names) -> Iterator[Outgoing]:
 
 
 def _tunnels(devices: Iterable[str], lines: Iterable[str], names: _Names) -> Iterator[Outgoing]:
-    """Peers that a WireGuard interface knows an address of, by the files that it is made from."""
+    """The peers of WireGuard interfaces whose address is known, from the interfaces' configuration files."""
     there = {line.split("/")[4] for line in devices if line.endswith("=wireguard")}
     called: dict[str, str] = {}
     peers: list[tuple[str, str]] = []
