@@ -54,5 +54,8 @@ FIRST_ANSWER = MODEL + 60
 """The first message that the gateway sends by itself, and the message of the verification. Each is one request to the
 model, which may have to be loaded first."""
 
+SILENT_SERVER = 60
+"""The message of the verification when a model server does not even list its models. Nobody waits for MODEL then."""
+
 FIRST_MESSAGE = STARTED + SESSION + FIRST_ANSWER + SESSION + 60
 """systemd's limit for the unit that sends the gateway's first message."""

@@ -15,7 +15,7 @@ from plan.openclaw.configuration import ModelServer, openclaw_config
 from tasks import openclaw
 from tasks.engine.texts import render, static
 from tests.unit import houses
-from tests.verify.message import send
+from tests.verify.message import message_limit, send
 from tests.verify.remote import Said
 
 HARD_DISK_BYTES_A_SECOND = 100e6
@@ -76,11 +76,16 @@ def test_the_verification_gives_a_cold_model_the_time_of_the_first_message() -> 
         return Said(0, "a token" if name == "home" else "\n200", "")
 
     remote: Any = SimpleNamespace(run=run)
-    send(remote, houses.single(), "laptop")
+    send(remote, houses.single(), "laptop", message_limit([{"models": []}]))
     [(curl, seconds)] = [each for each in asked if each[0]]
     assert f'max-time = "{time_limits.FIRST_ANSWER}"' in curl
     assert f'connect-timeout = "{time_limits.CONNECT}"' in curl
     assert seconds > time_limits.FIRST_ANSWER
+
+
+def test_nobody_waits_half_an_hour_for_a_model_server_that_is_silent() -> None:
+    assert message_limit([{"models": []}, None]) == time_limits.SILENT_SERVER < 120
+    assert message_limit([{"models": []}]) == time_limits.FIRST_ANSWER
 
 
 def test_the_first_message_takes_its_limits_from_the_program_that_sends_it() -> None:

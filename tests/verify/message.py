@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from plan.house.house import House
@@ -19,7 +19,8 @@ QUESTION = "What is the capital of France?"
 
 @dataclass(frozen=True)
 class Message:
-    """A message and its answer. `usage` in tokens as the reply says; `logged` as the model servers logged meanwhile."""
+    """A message and its answer. `usage` in tokens as the reply says; `logged` as the model servers logged meanwhile.
+    `limit`: how many seconds the client waited at most."""
 
     status: int
     said: str
@@ -28,10 +29,20 @@ class Message:
     content: str
     usage: Mapping[str, int]
     logged: tuple[Account, ...]
+    limit: int
 
 
-def send(remote: Remote, house: House, client: str) -> Message:
-    """Send QUESTION from a client's own process, as anybody's program would. Raises ProbeError."""
+def message_limit(listed: Iterable[object]) -> int:
+    """How many seconds a message may take; `listed` is what each model server said of its models (JSON), None for
+    nothing. A model that has to be loaded takes minutes, but a server that is silent will not answer a message either.
+    """
+    return time_limits.FIRST_ANSWER if all(isinstance(each, dict) for each in listed) else time_limits.SILENT_SERVER
+
+
+def send(remote: Remote, house: House, client: str, limit: int) -> Message:
+    """Send QUESTION from a client's own process, as anybody's program would, and wait `limit` seconds at most.
+
+    Raises ProbeError."""
     gateway = house.gateway_of(house.member(client).user)
     token = remote.run(gateway.name, "cat /etc/openclaw/token").stdout.strip()
     if not token:
@@ -47,13 +58,13 @@ def send(remote: Remote, house: House, client: str) -> Message:
             ("data", json.dumps(body)),
             ("noproxy", "*"),
             ("connect-timeout", str(time_limits.CONNECT)),
-            ("max-time", str(time_limits.FIRST_ANSWER)),
+            ("max-time", str(limit)),
             ("write-out", "\n%{http_code}"),
         ]
     )
     begun = time.monotonic()
     # As anybody's program would: no privileges are needed, and the system's certificates are trusted.
-    said = remote.run(client, "curl --disable --silent --show-error --config -", config, time_limits.FIRST_ANSWER + 30)
+    said = remote.run(client, "curl --disable --silent --show-error --config -", config, limit + 30)
     seconds = time.monotonic() - begun
     text, _, code = said.stdout.rpartition("\n")
     try:
@@ -63,7 +74,7 @@ def send(remote: Remote, house: House, client: str) -> Message:
     except (ValueError, KeyError, IndexError, TypeError):
         content, usage = "", {}
     logged = tuple(each for name in servers for each in logged_since(remote, name, marks[name])) if usage else ()
-    return Message(int(code or 0), text, said.stderr.strip(), seconds, content, usage, logged)
+    return Message(int(code or 0), text, said.stderr.strip(), seconds, content, usage, logged, limit)
 
 
 def journal_mark(remote: Remote, host: str) -> str:

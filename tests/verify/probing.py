@@ -27,7 +27,7 @@ from plan.verification import (
 from tests.verify.door import Doors, own_address
 from tests.verify.expected import Asked, Expected, target
 from tests.verify.inventory import Subject
-from tests.verify.message import Message, send
+from tests.verify.message import Message, message_limit, send
 from tests.verify.once import Once
 from tests.verify.printed import rules
 from tests.verify.probes.network import DNS_NAME
@@ -276,7 +276,9 @@ class Probing(Expected):
         return self.remote.run(name, command, seconds=1800).stdout
 
     def _message(self, client: str) -> Message:
-        return send(self.remote, self.house, client)
+        servers = self.house.with_role("model_hosts")
+        limit = message_limit(self.state(member.name)["models"].json() for member in servers)
+        return send(self.remote, self.house, client, limit)
 
     def loaded(self, host: str) -> dict[str, int]:
         """Models in memory: name -> context length in tokens. As they were before this run sent a message, which loads
