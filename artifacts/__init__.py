@@ -1,6 +1,7 @@
-"""How programs and models are obtained: pins, official releases, builds from package registries, the image.
+"""Obtains programs and models: pins, official releases, builds from package registries, the image.
 
-Deployments ask `find_program` and `find_model`, which only look into the cache; `python -m artifacts` fills it.
+A deployment calls `find_program` and `find_model`, which only look into the cache. `python -m artifacts` fills the
+cache.
 """
 
 from artifacts.store import Blob, Model, Program, ProgramFile, find_model, find_program

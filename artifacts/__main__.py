@@ -1,4 +1,4 @@
-"""python -m artifacts prepare | model | list: obtain the programs and models of the house, see what is there."""
+"""python -m artifacts prepare | model | list: obtain programs and models for the house, or list those in the cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from artifacts.progress import Board
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0, 1 when something could not be obtained, 130 when interrupted."""
+    """Returns the exit status: 0, 1 when something could not be obtained, 130 when the run was interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     given = _parser().parse_args(arguments)
     try:
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the next run goes on from here", file=sys.stderr)
+        print("interrupted. Next: run it again; it goes on from here", file=sys.stderr)
         return 130
 
 
@@ -57,17 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     model = commands.add_parser("model", help="put a model into the cache")
     model.add_argument("name", help="as Ollama writes it, for example qwen3:8b")
     parts = model.add_mutually_exclusive_group()
-    parts.add_argument(
-        "--manifest", action="store_true", help="from the registry only the manifest, which names the blobs"
-    )
+    parts.add_argument("--manifest", action="store_true", help="fetch only the manifest, which names the model's blobs")
     parts.add_argument(
         "--without",
         action="append",
         default=[],
         metavar="DIGEST",
-        help="a blob that need not be fetched; may be repeated",
+        help="leave this blob out; may be given several times",
     )
-    list_ = commands.add_parser("list", help="what is in the cache")
+    list_ = commands.add_parser("list", help="list what is in the cache")
     list_.add_argument("--json", action="store_true")
     return parser
 

@@ -1,7 +1,7 @@
-"""Building the pinned versions from the package registries, for where the release sites cannot be reached.
+"""Builds the pinned versions from package registries, for controllers that cannot reach the release sites.
 
-Every input is locked: Go modules by go.sum, the source of llama-server by its checksum. Build trees and Go's own cache
-are kept, so that an interrupted build goes on where it was.
+Every input is locked: Go modules by go.sum, the source of llama-server by its checksum. Build folders and Go's own
+cache stay, so the next run continues an interrupted build.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from artifacts.progress import Board
 from artifacts.run import run
 
 HERE = Path(__file__).resolve().parent
-MEMORY_PER_JOB = 2 << 30  # bytes; the largest C++ files of llama.cpp take about 1.5 GB each
+MEMORY_PER_JOB = 2 << 30  # bytes; compiling one of llama.cpp's largest C++ files takes about 1.5 GB
 
-# One static program, without tests, examples, the web page (which would fetch files from the internet) and TLS (Ollama
-# talks to it over loopback). With GGML_NATIVE off the result does not depend on the CPU of the machine that builds; on
-# amd64 it then wants AVX2 and FMA (every Intel Core since 2013, AMD since 2015). The release also runs without.
+# These make one static program, without tests, examples, the web page (which would fetch files from the internet) and
+# TLS (Ollama connects to it over loopback). With GGML_NATIVE off, the program does not depend on the CPU of the machine
+# that builds it. On amd64 it needs AVX2 and FMA (Intel Core since 2013, AMD since 2015); the release does not.
 LLAMA_FLAGS = [
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=OFF",
@@ -37,33 +37,34 @@ LLAMA_FLAGS = [
 
 
 def build_headscale(cpu: str, staged: Path, board: Board) -> None:
-    """bin/headscale."""
+    """Builds bin/headscale."""
     _go_build("headscale", "github.com/juanfont/headscale/cmd/headscale", cpu, staged, board)
 
 
 def build_tailscale(cpu: str, staged: Path, board: Board) -> None:
-    """bin/tailscale and bin/tailscaled."""
+    """Builds bin/tailscale and bin/tailscaled."""
     version = pins.program("tailscale", cpu).version
-    # Tailscale's own build scripts set these stamps; without them it calls itself 1.102.x-ERR-BuildInfo.
+    # Tailscale's own build scripts set these stamps. Without them it tells the version 1.102.x-ERR-BuildInfo.
     stamps = f"-X tailscale.com/version.shortStamp={version} -X tailscale.com/version.longStamp={version}"
     for program in ("tailscale", "tailscaled"):
         _go_build("tailscale", f"tailscale.com/cmd/{program}", cpu, staged, board, stamps)
 
 
 def build_ollama(cpu: str, staged: Path, board: Board) -> None:
-    """bin/ollama and lib/ollama/llama-server, where Ollama looks for it; only for this machine's own CPU type."""
+    """Builds bin/ollama, and lib/ollama/llama-server, where Ollama looks for it. Only for this machine's CPU type."""
     server = build_llama_server(board)
     (staged / "lib/ollama").mkdir(parents=True)
     shutil.copyfile(server, staged / "lib/ollama/llama-server")
     (staged / "lib/ollama/llama-server").chmod(0o755)
     version = pins.program("ollama", cpu).version
-    # Without the stamp it calls itself 0.0.0, which Ollama's registry refuses as too old.
+    # Without the stamp it tells the version 0.0.0, and Ollama's registry refuses that as too old.
     stamp = f"-X github.com/ollama/ollama/version.Version={version}"
     _go_build("ollama", "github.com/ollama/ollama", cpu, staged, board, stamp, cgo=True)
 
 
 def build_llama_server(board: Board) -> Path:
-    """The stripped, static llama-server of the pinned llama.cpp; only that target, all else takes twice as long."""
+    """Builds the static llama-server of the pinned llama.cpp, without debugging symbols. It builds only this target,
+    because all targets would take twice as long."""
     package = pins.load().packages["llama-server"]
     work = cache.root() / "work" / f"llama-server-{package.version}"
     built, stripped = work / "build/bin/llama-server", work / "llama-server"
@@ -87,12 +88,12 @@ def build_llama_server(board: Board) -> Path:
 def _go_build(
     recipe: str, target: str, cpu: str, staged: Path, board: Board, stamps: str = "", cgo: bool = False
 ) -> None:
-    """Build one program of a module of artifacts/build/ into staged/bin/."""
+    """Builds one program of a module of artifacts/build/ into staged/bin/."""
     module = HERE / "build" / recipe
     program = target.rpartition("/")[2]
     (staged / "bin").mkdir(exist_ok=True)
     with board.stage(program) as stage:
-        # -s -w leaves out debugging tables: a quarter less to send to every host.
+        # -s -w leaves out debugging tables, so a quarter less has to be sent to every host.
         flags = ["-trimpath", "-mod=readonly", "-ldflags", f"-s -w {stamps}".strip()]
         go = packages.go(module, stage)
         stage.text = "compiling"
@@ -112,6 +113,6 @@ def _go_build(
 
 
 def _jobs() -> int:
-    """As many compilers at once as there are cores and memory for."""
+    """How many compilers may run at the same time, by the number of cores and by memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(len(os.sched_getaffinity(0)), memory // MEMORY_PER_JOB))

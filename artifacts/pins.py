@@ -1,4 +1,4 @@
-"""Reading artifacts/pins.yaml: what is obtained, in which version, checked against what."""
+"""Reads artifacts/pins.yaml: the programs and models, their versions and checksums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCES = ("release", "build")
 
 @dataclass(frozen=True)
 class ReleaseFile:
-    """An official file: `sha256` is hexadecimal, of the file or, for an image, of its manifest."""
+    """An official file. `sha256`: hexadecimal; of the file, or of the manifest if it is an image."""
 
     url: str
     sha256: str
@@ -30,7 +30,7 @@ class ReleaseFile:
 
 @dataclass(frozen=True)
 class ProgramPin:
-    """One program; `release` maps a CPU type to its official file, `recipe` names a folder of artifacts/build/."""
+    """One program. `release`: CPU type -> official file. `recipe`: a folder of artifacts/build/."""
 
     name: str
     version: str
@@ -40,7 +40,7 @@ class ProgramPin:
 
 @dataclass(frozen=True)
 class PackagePin:
-    """A package of a registry; `sha256` lists the files that may be accepted (one per CPU type, or one)."""
+    """A package of a registry. `sha256`: of all accepted files (one for each CPU type, or one for all)."""
 
     name: str
     version: str
@@ -49,7 +49,8 @@ class PackagePin:
 
 @dataclass(frozen=True)
 class ModelPin:
-    """A model inside a package: paths of the GGUF and the licence in it, and what Ollama is told about it."""
+    """A model inside a package. `gguf`, `license`: paths inside the package. `config`, `params`: for Ollama's
+    manifest."""
 
     name: str
     package: PackagePin
@@ -69,9 +70,10 @@ class Pins:
 
 
 def load() -> Pins:
-    """The pins: artifacts/pins.yaml, or the file that PRIVATE_AI_PINS names (to try other versions, and for tests).
+    """The pins from artifacts/pins.yaml, or from the file that PRIVATE_AI_PINS names (to try other versions, and for
+    tests).
 
-    Raises PinError when the file is missing, lacks something or is not YAML.
+    Raises PinError when the file or something in it is missing, or when it is not YAML.
     """
     return _load(Path(os.environ.get(PINS_SETTING) or HERE / "pins.yaml"))
 
@@ -116,9 +118,9 @@ def program(name: str, cpu: str) -> ProgramPin:
 
 
 def inputs(name: str, cpu: str, source: str, gpu: bool = False) -> str:
-    """A short digest over everything a result is made from, so that a changed pin or lock file is noticed.
+    """A short digest of all inputs of a program: 16 hexadecimal digits. It changes when a pin or a lock file changes.
 
-    Returns 16 hexadecimal digits. It reads the few small files of the recipe and nothing else.
+    This function reads only the few small files of the recipe.
     """
     pin = program(name, cpu)
     if source not in SOURCES:
@@ -135,7 +137,7 @@ def inputs(name: str, cpu: str, source: str, gpu: bool = False) -> str:
 
 
 def digest_of_recipe(name: str) -> str:
-    """16 hexadecimal digits over the files of a folder of artifacts/build/: lock files and what they lock."""
+    """A digest of the files in a folder of artifacts/build/ (lock files, lists of packages): 16 hexadecimal digits."""
     made_from = []
     for file in sorted((HERE / "build" / name).iterdir()):
         made_from += [file.name, hashlib.sha256(file.read_bytes()).hexdigest()]

@@ -1,4 +1,4 @@
-"""Filling the cache with programs: which source, in what order, and whether they run."""
+"""Fills the cache with programs: chooses the source and the order, and checks that the programs run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from artifacts.errors import ArtifactError
 from artifacts.fetch import why_unreachable
 from artifacts.progress import Board
 
-# llama-server takes longest, so Ollama comes first; the image mostly downloads, so it goes on beside the compilers.
+# Ollama comes first, because its llama-server takes longest. The image is not here: it mostly downloads, so it is made
+# at the same time as these.
 COMPILED = ("ollama", "headscale", "tailscale")
 BUILDERS: dict[str, Callable[[str, Path, Board], None]] = {
     "ollama": build.build_ollama,
@@ -22,14 +23,14 @@ BUILDERS: dict[str, Callable[[str, Path, Board], None]] = {
     "tailscale": build.build_tailscale,
     "openclaw": image.build_openclaw,
 }
-# How each program is asked for its version, to see that it runs on this CPU and is what it should be.
+# The commands that print a program's version. They show that it runs on this CPU and has the pinned version.
 VERSION_COMMANDS = {
     "headscale": [["bin/headscale", "version"]],
     "tailscale": [["bin/tailscale", "version"], ["bin/tailscaled", "--version"]],
     "ollama": [["bin/ollama", "--version"]],
     "openclaw": [],
 }
-# Debian packages that a program's source needs on this machine.
+# (program, source) -> Debian packages that this machine needs for it.
 NEEDED_PACKAGES = {
     ("ollama", "build"): ["gcc", "g++", "binutils", "make", "cmake"],
     ("ollama", "release"): ["zstd"],
@@ -46,12 +47,12 @@ class Job:
 
 
 def prepare(names: list[str], cpu: str, source: str, gpu: bool, board: Board) -> list[store.Program]:
-    """Put programs into the cache, in the pinned versions; those that are there already cost nothing.
+    """Puts the pinned versions of programs into the cache. Programs that are there already take no time.
 
-    Raises ArtifactError; the other programs are finished first when one fails.
+    If one program fails, the others are finished first. Then this raises ArtifactError.
     """
     missing = [name for name in names if not _ready(name, cpu, source, gpu, board)]
-    with ThreadPoolExecutor() as pool:  # asking one release site after the other would cost seconds where none answers
+    with ThreadPoolExecutor() as pool:  # in parallel, because each release site that does not answer takes seconds
         jobs = list(pool.map(lambda name: _job(name, cpu, source, gpu, board), missing))
     compiled = sorted((j for j in jobs if j.name in COMPILED), key=lambda j: COMPILED.index(j.name))
     lanes = [
@@ -61,7 +62,7 @@ def prepare(names: list[str], cpu: str, source: str, gpu: bool, board: Board) ->
     needed = [package for job in jobs for package in NEEDED_PACKAGES.get((job.name, job.source), [])]
     run.ensure_packages(sorted(set(needed)), board)
     failures: list[Exception] = []
-    # Daemons, so that Ctrl-C ends a download at once; what they leave behind the next run sweeps or resumes.
+    # Daemon threads, so that Ctrl-C ends a download at once. The next run removes or continues what they leave.
     running = [threading.Thread(target=_lane, args=(lane, board, failures), daemon=True) for lane in lanes]
     try:
         for thread in running:
@@ -87,7 +88,7 @@ def _ready(name: str, cpu: str, source: str, gpu: bool, board: Board) -> bool:
 
 
 def _job(name: str, cpu: str, source: str, gpu: bool, board: Board) -> Job:
-    """What is to be done for one program; "auto" asks the release site and says what came out."""
+    """The job for one program. With the source "auto" it asks the release site, and prints which source it chose."""
     pin = pins.program(name, cpu)
     gpu = gpu and name == "ollama"
     chosen = source
@@ -137,7 +138,7 @@ def _make(job: Job, board: Board) -> None:
 
 
 def _check_versions(job: Job, staged: Path) -> None:
-    """Raises ArtifactError when a program does not start here, or calls itself another version."""
+    """Raises ArtifactError when a program does not start here, or prints another version than the pinned one."""
     version = pins.program(job.name, job.cpu).version
     for command in VERSION_COMMANDS[job.name]:
         program = str(staged / command[0])

@@ -1,4 +1,4 @@
-"""Showing that something is happening: a live table on a terminal, else a line per stage every few seconds."""
+"""Shows progress: a live table on a terminal, else a line for each stage every few seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE_EVERY = 5.0  # seconds between the lines when the output is not a terminal
 
 
 class Stage:
-    """One thing in progress. `text` is its last word; `done` and `total` are bytes, total 0 when not known."""
+    """One step in progress. `text`: the latest line about it. `done`, `total`: bytes; `total` is 0 when not known."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -31,7 +31,7 @@ class Stage:
         return time.monotonic() - self.started
 
     def describe(self) -> str:
-        """For example "43% of 1,422 MB" or the last line of a build."""
+        """The progress in words, for example "43% of 1,422 MB", or the last line of a build."""
         if self.total:
             return f"{100 * self.done // self.total}% of {self.total / 1e6:,.1f} MB {self.text}".rstrip()
         if self.done:
@@ -40,7 +40,7 @@ class Stage:
 
 
 class Board:
-    """All stages of a run; they may run in several threads at once. Use it as a context manager."""
+    """All stages of a run. They may run in several threads. Use the board as a context manager."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -70,12 +70,12 @@ class Board:
             self._thread.join()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays on the terminal."""
         self.console.print(Text(text), soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Show a stage while the block runs, and its time when it has succeeded."""
+        """Shows a stage while the block runs, and its time after the block has succeeded."""
         stage = Stage(name)
         with self._lock:
             self._stages.append(stage)

@@ -1,6 +1,6 @@
-"""The registry protocol that image registries and Ollama's registry share: manifests and blobs by digest.
+"""The protocol of image registries, which Ollama's registry also uses: manifests, and blobs by their digest.
 
-Everything is fetched through the mirror setting of artifacts/fetch.py too, with the paths of the protocol:
+The mirror setting of artifacts/fetch.py applies here too, with the paths of the protocol:
 MIRROR/ghcr.io/v2/openclaw/openclaw/manifests/sha256:... and .../blobs/sha256:...
 """
 
@@ -33,15 +33,16 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Repository:
-    """One repository of a registry; `base` is for example https://ghcr.io/v2/openclaw/openclaw."""
+    """One repository of a registry. `base`: for example https://ghcr.io/v2/openclaw/openclaw."""
 
     def __init__(self, base: str) -> None:
         self.base = base.rstrip("/")
 
     def manifest(self, reference: str) -> tuple[bytes, dict[str, Any]]:
-        """The manifest of a tag or digest, byte for byte and parsed.
+        """The manifest of a tag or digest: its bytes, and parsed.
 
-        Raises ChecksumError when a digest was asked for and other bytes came, ArtifactError for what is no manifest.
+        Raises ChecksumError when the bytes do not have the digest that was asked for, ArtifactError when the answer is
+        not a manifest.
         """
         url = f"{self.base}/manifests/{reference}"
         accept = {"Accept": ", ".join(INDEX_TYPES + MANIFEST_TYPES)}
@@ -59,7 +60,7 @@ class Repository:
         return body, parsed
 
     def blob(self, digest: str, folder: Path, stage: Stage) -> Path:
-        """The blob as folder/sha256-<hex>, verified against its digest. Errors as with `fetch`."""
+        """Downloads a blob to folder/sha256-<hex>, and checks its digest. Raises the same errors as `fetch`."""
         self.check_digest(digest)
         url = f"{self.base}/blobs/{digest}"
         hexadecimal = digest.removeprefix("sha256:")
@@ -67,12 +68,12 @@ class Repository:
         return fetch(url, target, hexadecimal, stage, headers=lambda: self._authorized(url))
 
     def check_digest(self, digest: str) -> None:
-        """Raises ArtifactError for what is no digest: it becomes the name of a file."""
+        """Raises ArtifactError for text that is not a digest, because it becomes the name of a file."""
         if not _DIGEST.fullmatch(digest):
             raise ArtifactError(f"{self.base}: the manifest names a blob {digest!r}; accepted: sha256:<64 digits>")
 
     def _authorized(self, url: str) -> dict[str, str]:
-        """Headers with an anonymous token, where the registry asks for one."""
+        """Headers with an anonymous token, if the registry requires one."""
         try:
             with urllib.request.urlopen(request(url, method="HEAD"), timeout=TIMEOUT):
                 return {}
@@ -80,13 +81,13 @@ class Repository:
             if error.code == 401:
                 return {"Authorization": f"Bearer {self._token(error.headers.get('WWW-Authenticate', ''))}"}
         except OSError:
-            pass  # the request that follows tries again, and reports what is wrong
+            pass  # the next request reports the error, if it still fails
         return {}
 
     def _token(self, challenge: str) -> str:
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         realm = fields.pop("realm", "")
-        # A registry may not send us, and what we carry, to another server for its token (CVE-2025-51471).
+        # A registry must not make us send requests for its token to another server (CVE-2025-51471).
         if not challenge.startswith("Bearer ") or urlsplit(realm).netloc != urlsplit(self.base).netloc:
             raise ArtifactError(f"{self.base}: asks for a login that is not offered to everybody ({challenge!r})")
         body, _ = get_small(f"{realm}?{urlencode(fields)}")

@@ -1,4 +1,4 @@
-"""Official release files, unpacked into the uniform form: bin/ and lib/ as below a prefix."""
+"""Unpacks official release files. All programs get the same form: the folders bin/ and lib/."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from artifacts.errors import ArtifactError
 from artifacts.fetch import fetch
 from artifacts.progress import Stage
 
-# Folders of lib/ollama that only serve graphics cards: 4 GB unpacked, most of it CUDA.
+# Folders of lib/ollama that only graphics cards need: 4 GB unpacked, most of it CUDA.
 GPU_FOLDERS = ("cuda", "rocm", "vulkan", "mlx")
 
 
 def prepare(name: str, cpu: str, staged: Path, stage: Stage, gpu: bool = False) -> None:
-    """Download the official file of headscale, tailscale or ollama and unpack it below `staged`.
+    """Downloads the official file of headscale, tailscale or ollama, and unpacks it below `staged`.
 
-    The archive stays in downloads/, so that an interrupted unpacking, or the variant with or without GPU, does not
-    download it again. Raises ArtifactError when a file that the program cannot do without is not in the archive.
+    The archive stays in downloads/. So it is not downloaded again after an interruption, or for Ollama's other variant
+    (with or without GPU). Raises ArtifactError when the archive does not have a file that the program needs.
     """
     file = pins.program(name, cpu).release[cpu]
     archive = fetch(
@@ -41,14 +41,14 @@ def prepare(name: str, cpu: str, staged: Path, stage: Stage, gpu: bool = False) 
 
 
 def unpack_headscale(archive: Path, staged: Path) -> None:
-    """Headscale's release is the bare program."""
+    """Copies Headscale's release file, which is the program itself."""
     (staged / "bin").mkdir()
     shutil.copyfile(archive, staged / "bin/headscale")
     (staged / "bin/headscale").chmod(0o755)
 
 
 def unpack_tailscale(archive: Path, staged: Path) -> None:
-    """Of the folder in Tailscale's archive only the two programs; the units in it are not ours."""
+    """Unpacks only the two programs from Tailscale's archive. We do not use the units in it."""
 
     def place(path: PurePosixPath) -> str | None:
         return f"bin/{path.name}" if path.name in ("tailscale", "tailscaled") and len(path.parts) == 2 else None
@@ -59,7 +59,7 @@ def unpack_tailscale(archive: Path, staged: Path) -> None:
 
 
 def unpack_ollama(archive: Path, staged: Path, gpu: bool) -> None:
-    """Ollama's programs and libraries, without the folders for graphics cards unless `gpu`."""
+    """Unpacks Ollama's programs and libraries. `gpu`: with the folders for graphics cards."""
 
     def place(path: PurePosixPath) -> str | None:
         if path.parts[:1] not in (("bin",), ("lib",)):
@@ -71,13 +71,14 @@ def unpack_ollama(archive: Path, staged: Path, gpu: bool) -> None:
 
     with _unzstd(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
         _extract(tar, staged, place)
-    # Without llama-server Ollama starts, lists models, and fails at the first message.
+    # Without llama-server, Ollama starts and lists models, but fails at the first message.
     _require(staged, archive, "bin/ollama", "lib/ollama/llama-server")
 
 
 @contextmanager
 def _unzstd(archive: Path) -> Iterator[IO[bytes]]:
-    """The archive's content as a stream, so that what is left out is never written. Needs the program zstd."""
+    """The archive's content as a stream, so that parts which we leave out are never written to the disk. Needs the
+    program zstd."""
     with subprocess.Popen(
         ["zstd", "-dcq", "--", str(archive)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -86,7 +87,7 @@ def _unzstd(archive: Path) -> Iterator[IO[bytes]]:
             yield process.stdout
         except tarfile.TarError as error:
             raise ArtifactError(f"{archive}: cannot be unpacked: {error}") from error
-        while process.stdout.read(1 << 20):  # tar stops at its end mark; zstd still wants to check its sum
+        while process.stdout.read(1 << 20):  # tar stops at its end mark, but zstd has to read on to check its checksum
             pass
         complaint = process.stderr.read().decode(errors="replace").strip()
         if process.wait():
@@ -94,7 +95,8 @@ def _unzstd(archive: Path) -> Iterator[IO[bytes]]:
 
 
 def _extract(tar: tarfile.TarFile, staged: Path, place: Callable[[PurePosixPath], str | None]) -> None:
-    """Write the members that `place` gives a path below `staged`: files and relative links that stay inside."""
+    """Writes those members of the archive for which `place` returns a path below `staged`. Accepts only files, and
+    relative links that stay inside."""
     for member in tar:
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts:
@@ -115,7 +117,7 @@ def _extract(tar: tarfile.TarFile, staged: Path, place: Callable[[PurePosixPath]
         elif member.islnk() and (staged / (place(PurePosixPath(member.linkname)) or "")).is_file():
             shutil.copy2(staged / (place(PurePosixPath(member.linkname)) or ""), target)
         else:
-            raise ArtifactError(f"the archive holds something that is neither file nor inner link: {member.name!r}")
+            raise ArtifactError(f"the archive has a member that is neither a file nor a link inside its folder: {member.name!r}")
 
 
 def _stays_inside(link: PurePosixPath, target: str) -> bool:

@@ -1,4 +1,4 @@
-"""Running the commands of a build: with a log, a sign of life, and a useful message when one fails."""
+"""Runs the commands of a build: writes a log, shows the progress, and gives a useful message when a command fails."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def run(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> str:
-    """Run a command, its output to logs/LOG_NAME.log (appended), its last line to the stage.
+    """Runs a command. Appends its output to logs/LOG_NAME.log, and shows its last line at the stage.
 
-    `env` is added to this process's environment. Returns the last lines of the output (at most TAIL).
-    Raises CommandError when the command is missing or exits with another status than 0.
+    `env`: variables in addition to this process's environment. Returns the last lines of the output (at most TAIL).
+    Raises CommandError when the command is missing or ends with another status than 0.
     """
     if _ending.is_set():
         raise CommandError(f"{stage.name}: not begun, the run is being ended")
@@ -83,7 +83,7 @@ def run(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a command and its children, if it still runs."""
+    """Ends a command and its child processes, if it still runs."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -93,7 +93,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def end_all() -> None:
-    """End every command of this process that still runs, for example after Ctrl-C."""
+    """Ends all commands that this process has started and that still run, for example after Ctrl-C."""
     _ending.set()
     with _running_lock:
         processes = list(_running)
@@ -102,7 +102,7 @@ def end_all() -> None:
 
 
 def ensure_packages(names: list[str], board: Board) -> None:
-    """Install Debian packages that are missing. Raises ArtifactError when they are and this is not root."""
+    """Installs missing Debian packages. Raises ArtifactError when packages are missing and the account is not root."""
     if not names:
         return
     if shutil.which("dpkg-query") is None:

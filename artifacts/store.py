@@ -1,8 +1,8 @@
-"""What the cache holds, for whoever deploys it: lookups without network, quick enough for every run.
+"""Looks programs and models up in the cache. It needs no network, and is quick enough for every run.
 
-`find_program` and `find_model` answer None when something is missing, damaged in size, or made from other pins than
-today's; then `python -m artifacts prepare` or `python -m artifacts model` makes it. Contents were verified when they
-were put there; who sends a file to a host compares it with `sha256` after it arrived.
+`find_program` and `find_model` return None when a file is missing or has another size, or when the pins have changed.
+Then `python -m artifacts prepare` or `python -m artifacts model` obtains it. The content was checked when it was put
+into the cache. The code that sends a file to a host compares it with `sha256` again after it has arrived.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from artifacts import cache, pins
 
 @dataclass(frozen=True)
 class ProgramFile:
-    """`path` relative to the prefix ("bin/ollama"), `size` in bytes, `mode` octal ("0755").
+    """`path`: relative to the prefix ("bin/ollama"). `size`: in bytes. `mode`: octal ("0755").
 
-    `link` is empty for a file; else this is a symbolic link with that target, and sha256 is empty and size 0.
+    `link`: the target, if this is a symbolic link; then `sha256` is "" and `size` is 0. "" for a file.
     """
 
     path: str
@@ -33,7 +33,7 @@ class ProgramFile:
 
 @dataclass(frozen=True)
 class Program:
-    """A program's files under `directory`, laid out as below a prefix; `source` is "release" or "build"."""
+    """A program's files below `directory`, in the folders bin/ and lib/. `source`: "release" or "build"."""
 
     name: str
     version: str
@@ -45,7 +45,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Blob:
-    """`digest` is "sha256:<hex>", `size` in bytes, `path` the file in the cache."""
+    """`digest`: "sha256:<hex>". `size`: in bytes. `path`: the file in the cache."""
 
     digest: str
     size: int
@@ -58,9 +58,9 @@ class Blob:
 
 @dataclass(frozen=True)
 class Model:
-    """A model in the form of Ollama's store; `manifest_sha256` is the digest that Ollama shows for the tag.
+    """A model in the form of Ollama's store. `manifest_sha256`: the digest that Ollama shows for the tag.
 
-    Of one that `find_model` was asked for without some blobs, or `known_model` gave, not every file need be there.
+    Some blobs may be missing in the cache if the model comes from `known_model`, or from `find_model` with `without`.
     """
 
     name: str
@@ -71,29 +71,29 @@ class Model:
 
 
 def program_directory(name: str, cpu: str, source: str, gpu: bool = False) -> Path:
-    """Where a program lies, or will lie, in the cache."""
+    """The folder of a program in the cache. It may not exist yet."""
     version = pins.program(name, cpu).version
     variant = "-gpu" if gpu else ""
     return cache.root() / "programs" / f"{name}-{version}-{cpu}-{source}{variant}"
 
 
 def model_directory(name: str) -> Path:
-    """Where a model lies, or will lie, in the cache; "qwen3:8b" in models/qwen3-8b."""
+    """The folder of a model in the cache: models/qwen3-8b for "qwen3:8b". It may not exist yet."""
     model, tag = split_model_name(name)
     return cache.root() / "models" / f"{model.replace('/', '_')}-{tag}"
 
 
 def split_model_name(name: str) -> tuple[str, str]:
-    """("qwen3", "8b") of "qwen3:8b"; the tag is "latest" when none is given."""
+    """("qwen3", "8b") for "qwen3:8b". The tag is "latest" when the name has none."""
     model, _, tag = name.partition(":")
     return model, tag or "latest"
 
 
 def find_program(name: str, cpu: str, source: str = "auto", gpu: bool = False) -> Program | None:
-    """The program in the pinned version, or None. `source` "auto" takes a release before a build.
+    """The program in the pinned version, or None. With the source "auto", a release comes before a build.
 
-    `gpu` asks for Ollama with its GPU libraries; other programs have no such variant. A build has none either: it is
-    what "auto" gives only where no GPU is asked for. Raises PinError for a name, CPU type or source that is not known.
+    `gpu`: Ollama with its libraries for graphics cards. Other programs, and builds, have no such variant, so with `gpu`
+    no build of Ollama is found. Raises PinError for an unknown name, CPU type or source.
     """
     for wanted in pins.SOURCES if source == "auto" else (source,):
         variant = gpu and name == "ollama"
@@ -109,7 +109,7 @@ def find_program(name: str, cpu: str, source: str = "auto", gpu: bool = False) -
 
 
 def find_model(name: str, without: Collection[str] = ()) -> Model | None:
-    """The model (name:tag as Ollama writes it), or None. Blobs with a digest in `without` need not be in the cache."""
+    """The model (name:tag as Ollama writes it), or None. `without`: digests of blobs that may be missing."""
     known = known_model(name)
     if known is None or not all(blob.digest in without or blob.cached for blob in known.blobs):
         return None
@@ -117,7 +117,7 @@ def find_model(name: str, without: Collection[str] = ()) -> Model | None:
 
 
 def known_model(name: str) -> Model | None:
-    """A model whose manifest is in the cache, whichever of its blobs are."""
+    """A model whose manifest is in the cache, even if blobs are missing; else None."""
     directory = model_directory(name)
     info = _read(directory / "info.json")
     if info is None:
@@ -133,7 +133,7 @@ def known_model(name: str) -> Model | None:
 
 
 def all_models() -> list[Model]:
-    """Every whole model of the cache, by name."""
+    """All complete models in the cache, sorted by name."""
     names = []
     for path in (cache.root() / "models").glob("*/info.json"):
         info = _read(path)
@@ -143,7 +143,7 @@ def all_models() -> list[Model]:
 
 
 def publish_program(staged: Path, name: str, cpu: str, source: str, gpu: bool = False) -> Program:
-    """Describe the files under `staged`, write the manifest last, and rename the folder into place."""
+    """Writes a manifest of the files below `staged`, and then moves the folder to its place in the cache."""
     files = []
     for path in sorted(p for p in staged.rglob("*") if p.is_symlink() or p.is_file()):
         relative = path.relative_to(staged).as_posix()
@@ -169,7 +169,7 @@ def publish_program(staged: Path, name: str, cpu: str, source: str, gpu: bool = 
 
 
 def publish_model(staged: Path, name: str, source: str, manifest: bytes, blobs: list[tuple[str, int]]) -> None:
-    """Write manifest.json and info.json beside staged/blobs/ and rename the folder into place."""
+    """Writes manifest.json and info.json beside staged/blobs/, and moves the folder to its place in the cache."""
     info = {
         "name": name,
         "source": source,
