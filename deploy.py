@@ -1,7 +1,7 @@
-"""The order of things. Run: pyinfra inventory.py deploy.py
+"""Deploys all components, in this order. Run: pyinfra inventory.py deploy.py
 
-Hosts go through the list side by side. A barrier is where every host waits for all others: what stands above it is
-true on every host before anything below begins.
+All hosts go through this list at the same time. At a barrier every host waits for all others: all steps above it are
+done on every host before any step below it begins.
 """
 
 from operations.engine.barrier import barrier
@@ -13,7 +13,7 @@ check_reached()
 drift.ask_git()
 here = this()
 
-# Nothing has been changed yet on any host, and nothing is if a check fails.
+# So far nothing has been changed on any host. If a check fails, the run ends here.
 base.check(here)
 barrier(name="Checked")
 
@@ -43,7 +43,7 @@ barrier(name="Models answer")
 if here.has("gateway"):
     openclaw.deploy(here)
 
-# It looks at what was deployed above.
+# Health comes here, because it looks at all components above.
 health.deploy(here)
 tailscale.wait(here)
 barrier(name="Done")

@@ -1,6 +1,6 @@
-"""Who is in the house: hosts by role. These are the demo's virtual hosts (`make demo`), topology `single`.
+"""The hosts of the house, by role. Now these are the demo's virtual hosts (`make demo`), topology `single`.
 
-Your own house: remove the line with lab_host and write your hosts, each in one or more of the four groups:
+For your own house, remove the line with lab_host and write your hosts, each in one or more of the four groups:
 
     coordinator = [("hub",   {"ssh_hostname": "192.168.1.10", "ssh_user": "root"})]
     gateway     = [("hub",   {"ssh_hostname": "192.168.1.10", "ssh_user": "root"})]
@@ -9,12 +9,12 @@ Your own house: remove the line with lab_host and write your hosts, each in one 
 
 coordinator  exactly one host: Headscale, its relay, the private CA
 gateway      OpenClaw in its container: one host, or one for each person or group of people (inventory_pair.py)
-model_hosts  one or more: Ollama, with a model chosen by what the host has
-clients      people's computers that are managed over SSH
+model_hosts  one or more hosts: Ollama, with a model that is chosen for the host's memory and disk
+clients      people's computers that are deployed over SSH
 
-Names are lower-case; they become names in the VPN. With a host name in ssh_hostname rather than an address, add
-"lan_addresses": ["192.168.1.10"]. Hosts that SSH does not know yet are added to your known_hosts at the first run.
-Helper variables begin with an underscore: pyinfra takes any other list for a group.
+Names are lower-case. They become names in the VPN. If ssh_hostname is a name and not an address, add the address of the
+host: "lan_addresses": ["192.168.1.10"]. The first run adds hosts that SSH does not know yet to your known_hosts.
+Helper variables begin with an underscore, because pyinfra takes any other list for a group.
 """
 
 from lab.hosts import lab_host as _lab_host

@@ -1,4 +1,4 @@
-"""The demo's virtual hosts in topology `pair`: two people, a gateway each, one model server. See inventory.py."""
+"""The demo's virtual hosts in topology `pair`: two people, one gateway for each, one model host. See inventory.py."""
 
 from lab.hosts import lab_host as _lab_host
 

@@ -1,4 +1,4 @@
-"""The demo's virtual hosts in topology `split`: every server role on a host of its own. See inventory.py."""
+"""The demo's virtual hosts in topology `split`: each server role has a host of its own. See inventory.py."""
 
 from lab.hosts import lab_host as _lab_host
 

@@ -117,7 +117,9 @@ def _extract(tar: tarfile.TarFile, staged: Path, place: Callable[[PurePosixPath]
         elif member.islnk() and (staged / (place(PurePosixPath(member.linkname)) or "")).is_file():
             shutil.copy2(staged / (place(PurePosixPath(member.linkname)) or ""), target)
         else:
-            raise ArtifactError(f"the archive has a member that is neither a file nor a link inside its folder: {member.name!r}")
+            raise ArtifactError(
+                f"the archive has a member that is neither a file nor a link inside its folder: {member.name!r}"
+            )
 
 
 def _stays_inside(link: PurePosixPath, target: str) -> bool:

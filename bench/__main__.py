@@ -1,4 +1,4 @@
-"""Measure what the project promises about its speed. One part or all: python -m bench [--runs N] [PART...]"""
+"""Measures the speed that the project promises. Run all parts, or some: python -m bench [--runs N] [PART...]"""
 
 from __future__ import annotations
 

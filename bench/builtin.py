@@ -1,7 +1,7 @@
-"""The state of a deployed house, checked with pyinfra's own operations only, as its documentation shows them.
+"""Checks the state of a deployed house only with pyinfra's own operations, as pyinfra's documentation shows them.
 
 Run: BENCH_WANTED=FILE pyinfra --config none -y inventory.py bench/builtin.py
-FILE is what bench/wanted.py wrote. Nothing may change: what is not as wanted ends the run.
+FILE is the output of bench/wanted.py. The run must change nothing. It ends when a host is not as wanted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run that changes nothing, over a line on which everything takes its time."""
+"""Measures a run that changes nothing, over a slow connection: 50 ms for each round trip."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROLES = {"coordinator": "home", "gateway": "home", "model_hosts": "home", "clien
 
 
 def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
-    """The no-op run of `single` behind forwarders that let nothing wait, and behind such that do."""
+    """The no-op run of `single` behind forwarders without delay, and behind forwarders with delay."""
     bench.pyinfra(bench.inventory, "deploy.py")
     addresses = {name: bench.address(name) for name in dict.fromkeys(ROLES.values())}
     with forwarders(addresses, 0) as near, forwarders(addresses, ROUND_TRIP / 2) as far:
@@ -30,7 +30,7 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
 
 
 def _inventory(bench: Bench, folder: Path, ports: Mapping[str, int]) -> str:
-    """The lab's hosts behind ports of loopback, and the keys by which they are known there."""
+    """Writes an inventory in which the lab's hosts are at ports of loopback, and their keys into a known_hosts file."""
     folder.mkdir()
     known = State.of(bench.lab).known_hosts.read_text(encoding="utf-8").splitlines()
     by_name = {line.split(",")[0]: line for line in known}
@@ -49,7 +49,8 @@ def _inventory(bench: Bench, folder: Path, ports: Mapping[str, int]) -> str:
 
 @contextmanager
 def forwarders(addresses: Mapping[str, str], seconds: float, port: int = 22) -> Iterator[dict[str, int]]:
-    """A port of loopback for each host, before its sshd: what comes in goes out `seconds` later, either way."""
+    """Opens a port on loopback for each host, and forwards it to the host's sshd. All data is `seconds` late, in both
+    directions."""
     loop = asyncio.new_event_loop()
     ports: Future[dict[str, int]] = Future()
     over = asyncio.Event()
@@ -73,9 +74,10 @@ def forwarders(addresses: Mapping[str, str], seconds: float, port: int = 22) -> 
 async def _between(
     address: str, port: int, seconds: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    # At the end of the measuring some are still open.
+    # At the end of the measurement some connections are still open.
     with suppress(asyncio.CancelledError):
-        # TCP's own hello is answered here at once: three times over the line before the server says something.
+        # The forwarder itself accepts the connection at once. Over a real slow line, three packets of TCP would pass
+        # before the server's first data, so this waits that long.
         await asyncio.sleep(3 * seconds)
         there, onward = await asyncio.open_connection(address, port)
         await asyncio.gather(_later(reader, onward, seconds), _later(there, writer, seconds))

@@ -1,4 +1,4 @@
-"""`make demo` with everything in the cache: from nothing to an answer, as who has just met the project sees it."""
+"""Measures `make demo` with a filled cache: from no lab to the first answer, as a new user sees it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench.measure import Bench, Row, side_by_side
 
 
 def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
-    """The whole of `make demo`."""
+    """The time of a complete `make demo`."""
 
     def demo() -> float:
         bench.down()

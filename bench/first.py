@@ -1,4 +1,5 @@
-"""A first deployment onto empty hosts, beside the sum of what it cannot do without, each measured alone there."""
+"""Measures a first deployment to empty hosts, and compares it with the sum of its necessary parts, each measured alone
+on the same hosts."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ from bench.message import GATEWAY, Answers, answers_after, first_answers
 from facts.engine.component_state import through_manager, unit_call
 from plan.openclaw.configuration import ACCOUNT
 
-#: A host of the lab that nothing is deployed to.
+#: A host of the lab to which nothing is deployed.
 BARE = "stranger"
 NOISE_MIB = 200
-#: Of a first deployment, on the host that is coordinator, gateway and model host at once.
+#: The necessary parts of a first deployment, on the host that is coordinator, gateway and model host.
 PARTS = (
     "packages",
     "bytes sent at the link's speed",
@@ -77,12 +78,12 @@ def _received(bench: Bench) -> float:
 
 
 def _fetched(bench: Bench) -> float:
-    """Bytes of the packages that it has fetched itself."""
+    """Bytes of the packages that the host itself has downloaded."""
     return float(bench.ssh(GATEWAY, "cat /var/cache/apt/archives/*.deb | wc -c"))
 
 
 def _parts(bench: Bench, sent: float, archive: Path, work: Path) -> list[float]:
-    """Seconds of PARTS, one after the other, on a house that has just been deployed."""
+    """The seconds of PARTS, in their order, measured on a house that has just been deployed."""
     seconds = {"packages": _packages(bench), "bytes sent at the link's speed": sent / _speed(bench, work)}
     services = (
         "systemctl restart private-ai-firewall",
@@ -100,7 +101,7 @@ def _parts(bench: Bench, sent: float, archive: Path, work: Path) -> list[float]:
         subprocess.run(["lab/ssh", GATEWAY, f"cat >{there}"], stdin=file, env=bench.env, check=True)
     image = bench.ssh(GATEWAY, _podman("ps --format '{{.Image}}'")).strip()
     stop = unit_call(ACCOUNT, "stop openclaw.service")
-    # What is removed is off the disk before the loading begins: the deployment did not wait for that either.
+    # `sync`: the disk has removed the old image before the measurement begins. The deployment had no image to remove.
     bench.ssh(GATEWAY, f"{stop}; {_podman('image rm --all --force')} >/dev/null; sync")
     seconds["image load"] = _timed(bench, f"{_podman('load --quiet')} <{there}")
     loaded = bench.ssh(GATEWAY, _podman("images --format '{{.Repository}}:{{.Tag}}'")).split()[0]
@@ -123,7 +124,7 @@ def _timed(bench: Bench, command: str) -> float:
 
 
 def _packages(bench: Bench) -> float:
-    """Seconds for the packages that the deployment has installed, on a host without them."""
+    """Seconds to install the packages of the deployment on a host that does not have them."""
     lines = bench.ssh(GATEWAY, "sed -n 's/^Commandline: //p' /var/log/apt/history.log").splitlines()
     installs = [line for line in lines if " install " in line and "--no-install-recommends" in line]
     if not installs:
@@ -135,7 +136,7 @@ def _packages(bench: Bench) -> float:
 
 
 def _speed(bench: Bench, work: Path) -> float:
-    """Bytes in a second, over SSH to the gateway's host, of what cannot be packed."""
+    """Bytes a second over SSH to the gateway's host, measured with data that cannot be compressed."""
     noise = work / "noise"
     noise.write_bytes(os.urandom(NOISE_MIB * 2**20))
     seconds, _ = bench.timed("sh", "-c", f"lab/ssh {GATEWAY} 'cat >/dev/null' <{shlex.quote(str(noise))}")

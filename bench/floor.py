@@ -1,4 +1,4 @@
-"""The least that a run can be: pyinfra starts, connects, and runs `true` on each host.
+"""The shortest possible run: pyinfra starts, connects, and runs `true` on each host.
 
 Run: pyinfra --config none -y inventory.py bench/floor.py
 """

@@ -1,4 +1,4 @@
-"""How a run that changes nothing grows with the clients of a house."""
+"""Measures how the time of a run that changes nothing grows with the number of clients."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from bench.measure import Bench, Figure, Row, ratio, side_by_side
 
-#: How many clients.
+#: The numbers of clients that are measured.
 SIZES = (1, 5, 20, 50, 100)
-#: By default sshd refuses some of more than ten connections that begin at the same time.
+#: By default, sshd refuses some connections when more than ten begin at the same time.
 MAX_STARTUPS = "MaxStartups 200"
-#: Name of a client -> what stands for what in its answers.
+#: Name of a client -> the replacements in its answers: text of the recorded host -> text of this client.
 Instead = dict[str, dict[str, str]]
 
 
 def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
-    """The no-op run of `single` with more and more clients: the laptop, and such as replay.py makes of it."""
+    """The no-op run of `single` with more and more clients: the laptop, and clients that replay.py makes from it."""
     bench.pyinfra(bench.inventory, "deploy.py")
     bench.ssh("laptop", f"echo {MAX_STARTUPS} > /etc/ssh/sshd_config.d/bench.conf && systemctl reload ssh")
     recording = str(work / "laptop.json")
@@ -32,8 +32,8 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
             says = f"replay({clients!r}, 'laptop', {recording!r}, {str(work / f'answers_{size}.json')!r}, {over_ssh})"
             inventory = _inventory(work / f"clients_{size}_{int(over_ssh)}.py", says, list(clients))
             sides[name] = partial(bench.unchanging, inventory, "deploy.py")
-        # The coordinator knows the clients by name: its part of the house is deployed before it is measured. The first
-        # run is not: it makes the clients' answers up.
+        # The coordinator's configuration names the clients, so it is deployed again before the measurement. The first
+        # run with these clients is not measured, because it makes the clients' answers.
         bench.pyinfra(inventory, "deploy.py", "--limit", "home", "--limit", "laptop")
         bench.unchanging(inventory, "deploy.py")
         found |= side_by_side(runs, sides)
@@ -46,7 +46,8 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
 
 
 def _more(bench: Bench, names: list[str]) -> Instead:
-    """Nodes of these names in Headscale, and which of their addresses stand for which of the laptop's."""
+    """Makes nodes with these names in Headscale. Returns for each name: address of the laptop -> address of the
+    node."""
     register = (
         "(headscale debug create-node --user people --name {0} --key {1} && "
         "headscale auth register --user people --auth-id {1}) >/dev/null"
@@ -60,7 +61,7 @@ def _more(bench: Bench, names: list[str]) -> Instead:
 
 
 def _inventory(file: Path, says: str, clients: list[str]) -> str:
-    """`home` and the laptop as they are, and clients that are reached at the laptop's address."""
+    """Writes an inventory with `home`, the laptop, and clients that have the laptop's SSH address."""
     hosts = ", ".join(
         f"({name!r}, {{**_lab_host('laptop')[1], 'lan_addresses': ['10.255.{number // 250}.{number % 250 + 1}']}})"
         for number, name in enumerate(clients)

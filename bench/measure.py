@@ -1,4 +1,4 @@
-"""Figures of several runs, rows of the table, and the lab in which they are measured."""
+"""The measured figures, the rows of the table, and the lab for the measurements."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from lab.state import current_lab
 REPO = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results.json"
 PYINFRA = str(Path(sys.executable).parent / "pyinfra")
-#: Seconds after which a run is taken for one that hangs.
+#: Seconds after which a run counts as one that hangs.
 PATIENCE = 1800
 
-#: Times go to standard error as they are taken; the table is the output.
+#: Prints each time to standard error when it was measured. Standard output gets only the table.
 told = Console(stderr=True, highlight=False)
 
 
 class BenchError(RuntimeError):
-    """What was to be measured failed, or did something else than it was measured for."""
+    """The run that was to be measured failed, or did something else than expected."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing measured several times, in `unit`."""
+    """One thing that was measured several times, in `unit`."""
 
     what: str
     unit: str
@@ -50,13 +50,14 @@ class Figure:
 
 
 def _digits(value: float) -> str:
-    """Three of them, or all before the point."""
+    """The number with three digits, or with all digits before the decimal point."""
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: `value` against `target`, at most or at least, and what it was made from."""
+    """One row of the table. `value` must be at most `target`, or at least `target` with `at_least`. `figures`: the
+    measurements from which the value was calculated."""
 
     what: str
     value: float
@@ -79,12 +80,13 @@ class Row:
 
 
 def ratio(what: str, over: Figure, under: Figure, target: float, at_least: bool = False) -> Row:
-    """A row that compares two figures of the same session by their medians."""
+    """A row with the ratio of the medians of two figures. Both must be measured in the same session."""
     return Row(what, over.median / under.median, "x", target, (over, under), at_least)
 
 
 def side_by_side(runs: int, sides: Mapping[str, Callable[[], float]], unit: str = "s") -> dict[str, Figure]:
-    """Each side measured `runs` times, in turns, so that what else the machine does meets all of them alike."""
+    """Measures each side `runs` times. The sides take turns, so that other work of the machine affects all of them in
+    the same way."""
     values: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(runs):
         for name, measure in sides.items():
@@ -95,7 +97,7 @@ def side_by_side(runs: int, sides: Mapping[str, Callable[[], float]], unit: str 
 
 @dataclass(frozen=True)
 class Bench:
-    """A lab of its own, beside those of the demo and the tests."""
+    """A separate lab, with another name and network than those of the demo and the tests."""
 
     topology: str = "single"
     inventory: str = "inventory.py"
@@ -105,12 +107,12 @@ class Bench:
     @property
     def env(self) -> dict[str, str]:
         env = {**os.environ, "LAB": self.lab, "LAB_NET": self.net, "TOPOLOGY": self.topology}
-        # Python's compiled modules are kept, as everywhere.
+        # Python may keep compiled modules, as in a normal run.
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         return env
 
     def run(self, *command: str, input: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-        """A command in the lab's environment. Raises BenchError with what it said when it fails."""
+        """Runs a command in the lab's environment. If it fails, raises BenchError with its output."""
         done = subprocess.run(
             command,
             cwd=REPO,
@@ -127,7 +129,7 @@ class Bench:
         return done
 
     def timed(self, *command: str, **env: str) -> tuple[float, subprocess.CompletedProcess[str]]:
-        """Seconds of a command, from its start to its end, and what it said."""
+        """Runs a command. Returns its seconds from start to end, and the finished process."""
         begun = time.monotonic()
         done = self.run(*command, **env)
         return time.monotonic() - begun, done
@@ -139,7 +141,7 @@ class Bench:
         return self.timed(PYINFRA, "-y", *arguments, **env)
 
     def unchanging(self, *arguments: str, **env: str) -> float:
-        """Seconds of a run that changes nothing. Raises BenchError when it changes something."""
+        """The seconds of a run that changes nothing. Raises BenchError when the run changes something."""
         seconds, done = self.pyinfra(*arguments, **env)
         nothing_changed(done.stderr)
         return seconds
@@ -168,14 +170,14 @@ class Bench:
 
 
 def nothing_changed(said: str) -> None:
-    """Raises BenchError when pyinfra's own summary of a run counts a change."""
+    """Raises BenchError when pyinfra's summary of a run counts a change."""
     total = re.search(r"Grand total\s+\d+\s+(\S+)", said)
     if total is None or total[1] != "-":
         raise BenchError(f"a run that was to change nothing changed something:\n{said[-3000:]}")
 
 
 def write(rows: Sequence[Row], runs: int) -> None:
-    """Keep the rows in results.json, with those of other parts that were measured before."""
+    """Writes the rows into results.json. Rows of other parts, from earlier measurements, stay there."""
     before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     commit = subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"], cwd=REPO, capture_output=True, text=True, check=True
@@ -187,7 +189,7 @@ def write(rows: Sequence[Row], runs: int) -> None:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """The table, on standard output."""
+    """Prints the table to standard output."""
     table = Table("what", "measured", "target", "", "from (median of runs, spread)")
     for row in rows:
         table.add_row(
@@ -206,7 +208,7 @@ def rows_of(results: str) -> list[Row]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table as docs/speed.md has it."""
+    """The table in the form of docs/speed.md."""
     lines = ["| what | measured | target | from (median of runs, spread) |", "| --- | --- | --- | --- |"]
     for row in rows:
         missed = "" if row.met else ", **missed**"

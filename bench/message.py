@@ -1,5 +1,5 @@
-"""A message: what the gateway adds to the model's own time, what a new conversation has the model read, and how much
-longer than the second answer the first one after a reboot takes."""
+"""Measures a message: how much time the gateway adds to the model's own time, how many tokens the model has to read for
+a new conversation, and how much longer the first answer after a reboot takes than the second."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pathlib import Path
 from bench.measure import Bench, BenchError, Figure, Row, ratio, told
 
 GATEWAY, CLIENT = "home", "laptop"
-#: The gateway's host keeps this from its first message to its next start.
+#: A file that exists on the gateway's host from the gateway's own first message until its next start.
 FIRST_SENT = "/run/user/$(id -u openclaw)/openclaw-warm"
-#: What was measured by hand before any of this was thought of.
+#: The target: the number of tokens that we measured by hand before this benchmark existed.
 EVALUATED_BY_HAND = 230
-#: Another question each time: the model server keeps what it has read.
+#: Makes each question different, because the model server keeps a prompt that it has read.
 _numbers = count(1)
 _PART = re.compile(r"([0-9.]+)(h|ms|m|s|µs)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6}
@@ -28,8 +28,8 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6}
 
 @dataclass(frozen=True)
 class Answered:
-    """One message: `seconds` as the client has waited, `model` as Ollama says it took for the same request; tokens of
-    the whole prompt, and of it those that the model had to read."""
+    """One message. `seconds`: how long the client has waited. `model`: how long Ollama took for it, from its journal.
+    `prompt`: tokens of the whole prompt. `evaluated`: how many of them the model had to read."""
 
     seconds: float
     model: float
@@ -39,7 +39,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Answers:
-    """Seconds until the gateway has sent its own first message, and those of a person's first and second answer."""
+    """Seconds: until the gateway has sent its own first message, and for a person's first and second answer."""
 
     ready: float
     first: float
@@ -47,7 +47,8 @@ class Answers:
 
 
 def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
-    """New conversations from a client over the VPN, and the first ones after restarts of the gateway's host."""
+    """Measures new conversations from a client over the VPN, and the first ones after a reboot of the gateway's
+    host."""
     bench.pyinfra(bench.inventory, "deploy.py")
     wait_for_first(bench)
     ask(bench)
@@ -75,7 +76,7 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
 
 
 def answers_after(bench: Bench) -> Answers:
-    """The first two answers of a person, after the gateway's own first message."""
+    """Measures the first two answers for a person, after the gateway's own first message."""
     begun = time.monotonic()
     wait_for_first(bench)
     found = Answers(time.monotonic() - begun, ask(bench).seconds, ask(bench).seconds)
@@ -84,7 +85,7 @@ def answers_after(bench: Bench) -> Answers:
 
 
 def first_answers(after: str, found: Sequence[Answers]) -> Row:
-    """How much longer than the second answer the first one takes after something."""
+    """A row: how much longer the first answer takes than the second, after the event `after`."""
     first, second, ready = (
         Figure(what, "s", tuple(getattr(each, name) for each in found))
         for what, name in (
@@ -98,12 +99,12 @@ def first_answers(after: str, found: Sequence[Answers]) -> Row:
 
 
 def wait_for_first(bench: Bench) -> None:
-    """Wait until the gateway has sent its own first message since it was started."""
+    """Waits until the gateway has sent its own first message after its start."""
     bench.ssh(GATEWAY, f"for i in $(seq 300); do test -s {FIRST_SENT} && exit; sleep 1; done; exit 1")
 
 
 def ask(bench: Bench) -> Answered:
-    """One message in a conversation of its own, from the client."""
+    """Sends one message from the client, in a new conversation."""
     token = bench.ssh(GATEWAY, "cat /etc/openclaw/token").strip()
     mark = bench.ssh(GATEWAY, "journalctl -u ollama -n 0 --show-cursor -q").rpartition("-- cursor: ")[2].strip()
     question = f"How much is {next(_numbers)} and {int(time.time()) % 100000}?"
@@ -125,13 +126,13 @@ def ask(bench: Bench) -> Answered:
         if found := answered(log):
             return Answered(float(seconds), *found)
         time.sleep(0.5)
-    raise BenchError(f"Ollama's journal does not tell of the message:\n{log[-2000:]}")
+    raise BenchError(f"Ollama's journal does not have the message:\n{log[-2000:]}")
 
 
 def answered(log: str) -> tuple[float, int, int] | None:
-    """What Ollama's journal says of one message: seconds, tokens of its prompt, and how many of them were evaluated.
+    """One message in Ollama's journal: seconds, tokens of its prompt, and how many of them the model had to read.
 
-    None while it does not. Raises BenchError when it tells of more than one message.
+    None when the journal does not have them yet. Raises BenchError when it has more than one message.
     """
     asked = re.findall(r"\[GIN\].*\| +200 \| +(\S+) \|.*\"/api/chat\"", log)
     prompts = re.findall(r"task\.n_tokens = (\d+)", log)
@@ -139,10 +140,10 @@ def answered(log: str) -> tuple[float, int, int] | None:
     if not (asked and prompts and read):
         return None
     if not len(asked) == len(prompts) == len(read) == 1:
-        raise BenchError(f"somebody else has asked, too:\n{log[-3000:]}")
+        raise BenchError(f"Ollama's journal has other requests than the measured one:\n{log[-3000:]}")
     return _seconds(asked[0]), int(prompts[0]), int(read[0])
 
 
 def _seconds(text: str) -> float:
-    """From Go's way to write a duration: 1m2.5s."""
+    """The seconds of a duration as Go writes it: 1m2.5s."""
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))

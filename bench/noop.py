@@ -1,4 +1,4 @@
-"""A run that finds everything as it should be, beside the same with other means."""
+"""Measures a run that changes nothing, and the same checks with other tools."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from lab.state import State
 HOSTS = ("home", "laptop")
 TOOLS = REPO / "bench" / ".venv"
 ANSIBLE = REPO / "bench" / "ansible"
-#: What Ansible's modules need on a host: Python, and its apt module the bindings of apt.
+#: Packages that Ansible's modules need on a host: Python, and Python's bindings for apt.
 FOR_ANSIBLE = "python3 python3-apt"
 
 
 def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
-    """The no-op run of `single` against the floor, pyinfra's own operations and Ansible; and its remote commands."""
+    """Compares the no-op run of `single` with the shortest possible run, with pyinfra's own operations and with
+    Ansible, and counts its remote commands."""
     wanted = prepare(bench, work)
     ansible = ansible_command(bench, work)
     stock = ("--config", "none", bench.inventory)
@@ -29,7 +30,7 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
     def by_ansible() -> float:
         seconds, done = bench.timed(*ansible, BENCH_WANTED=str(wanted), ANSIBLE_CONFIG=str(ANSIBLE / "ansible.cfg"))
         if re.findall(r"changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout) != [("0",) * 3] * len(HOSTS):
-            raise BenchError(f"Ansible found something else than the state as wanted:\n{done.stdout[-3000:]}")
+            raise BenchError(f"Ansible found a difference from the wanted state:\n{done.stdout[-3000:]}")
         return seconds
 
     found = side_by_side(
@@ -56,7 +57,7 @@ def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
 
 
 def prepare(bench: Bench, work: Path) -> Path:
-    """Deploy, give Ansible what it needs on the hosts, and write down what is wanted there. The file's path."""
+    """Deploys, installs on the hosts what Ansible needs, and writes the wanted state into a file. Returns its path."""
     bench.pyinfra(bench.inventory, "deploy.py")
     for host in HOSTS:
         bench.ssh(host, f"DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes {FOR_ANSIBLE} >/dev/null")
@@ -68,7 +69,7 @@ def prepare(bench: Bench, work: Path) -> Path:
 
 
 def ansible_command(bench: Bench, work: Path) -> list[str]:
-    """ansible-playbook, installed on its own, with the lab's hosts."""
+    """The command ansible-playbook for the lab's hosts. Ansible is installed in an environment of its own."""
     program = TOOLS / "bin" / "ansible-playbook"
     if not program.exists():
         shutil.rmtree(TOOLS, ignore_errors=True)
@@ -76,7 +77,7 @@ def ansible_command(bench: Bench, work: Path) -> list[str]:
         pip = [str(TOOLS / "bin" / "pip"), "install", "--quiet", "--require-hashes"]
         subprocess.run([*pip, "-r", str(REPO / "bench" / "requirements.txt")], check=True)
     inventory = work / "hosts.ini"
-    # The lab's SSH configuration shares connections, as Ansible does by itself.
+    # The lab's SSH configuration shares connections, as Ansible's default does.
     arguments = f"-F {State.of(bench.lab).ssh_config}"
     inventory.write_text(
         "".join(f"{host} ansible_user=root ansible_ssh_common_args='{arguments}'\n" for host in HOSTS), encoding="utf-8"
@@ -85,7 +86,7 @@ def ansible_command(bench: Bench, work: Path) -> list[str]:
 
 
 def remote_commands(bench: Bench) -> Counter[str]:
-    """Commands on each host in a run that changes nothing, as pyinfra's log has them."""
+    """Host -> number of remote commands in a run that changes nothing, counted in pyinfra's log."""
     done = bench.pyinfra("--debug", bench.inventory, "deploy.py")[1]
     nothing_changed(done.stderr)
     return Counter(re.findall(r"Running command on (\S+):", done.stderr))

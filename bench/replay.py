@@ -1,6 +1,6 @@
-"""Many clients from one: each answers what that host said when it was asked, and takes as long, here or over SSH.
+"""Makes many clients from one: each gives the answers that were recorded from that host, and takes as long for them.
 
-Called by the inventories that bench/growth.py writes.
+The inventories that bench/growth.py writes call these functions.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from operations.engine.answers import all_wanted
 from tasks.drift import settings
 
-#: What Together makes up for each question.
+#: The end line that facts/engine/ask_together.py makes anew for each command.
 MARKER = re.compile(r"end [0-9a-f]{16}\b")
-#: In a host's profile.
+#: The clock in a host's profile.
 CLOCK = re.compile(r"^(@@ clock(?:-end)?)\n.*", re.MULTILINE)
-#: In a host's profile: what no two machines have in common.
+#: The parts of a host's profile that differ for each machine.
 OWN = re.compile(r"^(@@ (?:machine-id|boot|host-keys)\n(?:\S+ )?)(?=\S)", re.MULTILINE)
-#: In a host's stamp.
+#: The digest of the settings in a host's stamp.
 SETTINGS = re.compile(r'(?<="settings": ")[0-9a-f]{12}')
-#: What is sent and came back, and in how many seconds.
+#: A command, the lines of its answer, and the seconds that it took.
 Exchange = tuple[str, list[str], float]
 Run = Callable[..., Any]
 
 
 def record(name: str, file: str) -> None:
-    """Keep how long it takes to connect to the host of that name, and what it is sent and says."""
+    """Records into `file` how long connecting to the host `name` takes, and all its commands and answers."""
     found: dict[str, Any] = {"connect": 0.0, "exchanges": []}
 
     def connected(connect: Run, connector: SSHConnector) -> None:
@@ -54,10 +54,11 @@ def record(name: str, file: str) -> None:
 
 
 def replay(clients: dict[str, dict[str, str]], recorded: str, file: str, answers: str, over_ssh: bool) -> None:
-    """Have hosts say in their turn what `recorded` said, under their own names and addresses, and take as long.
+    """Has hosts give the answers of the host `recorded`, with their own names and addresses, and take as long for them.
 
-    `clients`: name -> what stands for what in its answers. `answers`: a file that the first run writes, and later ones
-    read: to make them up is no part of what is measured. `over_ssh`: each connects, and sends its answer.
+    `clients`: name -> replacements in its answers. `answers`: a file with the finished answers. The first run writes it
+    and later runs read it, so that making the answers is not measured. `over_ssh`: each host connects over SSH and
+    sends its answer; otherwise this computer only waits as long.
     """
     found = json.loads(Path(file).read_text(encoding="utf-8"))
     exchanges: list[Exchange] = found["exchanges"]
@@ -103,8 +104,8 @@ def _text(command: StringCommand | str) -> str:
 
 
 def _as_wanted(host: Host, text: str, instead: dict[str, str]) -> str:
-    """The answer of a host that has this run's files, which name it, and this run's stamp: what is measured is a run
-    that has nothing to do."""
+    """The recorded answer, changed so that the host has this run's files and stamp. Then the run has nothing to change,
+    and such a run is what we measure."""
     for old, new in instead.items():
         text = re.sub(rf"\b{re.escape(old)}\b", new, text)
     for each in (file for component in all_wanted(host) for file in component.files):
@@ -116,7 +117,8 @@ def _as_wanted(host: Host, text: str, instead: dict[str, str]) -> str:
 
 
 def _instead(names: set[str], **methods: Callable[..., Any]) -> None:
-    """Have hosts of these names do something else for a method of SSHConnector, with its own at hand."""
+    """Replaces methods of SSHConnector for the hosts with these names. Each replacement gets the original method as its
+    first argument."""
 
     def replaced(own: Run, other: Run) -> Run:
         def carried_out(connector: SSHConnector, *arguments: Any, **more: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The state that a deployed house is in, as plain data, for other tools to check: see noop.py."""
+"""The wanted state of a deployed house as plain data, so that other tools can check it: see noop.py."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tasks.engine.programs import program
 from tasks.ollama import manifest_path
 from tasks.ollama_model import model_of
 
-#: Of this run: the hosts that have been planned.
+#: Host -> its wanted state, for the hosts that this run has planned.
 _planned: dict[str, dict[str, Any]] = {}
 
 
 def state(components: list[Component], checks: list[str]) -> dict[str, Any]:
-    """Everything that is wanted on one host, each path once. `checks` are commands that have to succeed."""
+    """All that is wanted on one host, each path once. `checks`: commands that have to succeed."""
     directories = {d.path: d for c in components for d in c.directories}
     programs = {p.prefix: p for c in components for p in c.programs}
     units = {(u.name, u.user): u for c in components for u in c.units}
@@ -42,7 +42,7 @@ def state(components: list[Component], checks: list[str]) -> dict[str, Any]:
             for c in components
             for f in c.files
         ],
-        # Only what is run: the folders' names hold the digest of all that is in them.
+        # Only the files to which links lead. All other files are covered by the digest in the folder's name.
         "programs": [
             {"path": f"{p.prefix}/{part.path}", "local": str(part.local), "mode": part.mode}
             for p in programs.values()
@@ -67,7 +67,8 @@ def state(components: list[Component], checks: list[str]) -> dict[str, Any]:
 
 
 def checks_of(this: This) -> list[str]:
-    """What the deployment knows of a host beside files and units, each as one command that a person would write."""
+    """What the deployment checks on a host in addition to files and units, each as a command that a person would
+    write."""
     house, days = this.house, RENEW_DAYS * 86400
     authority = ca.certificate_path(house)
     found = ["tailscale status --json >/dev/null", f"nft list table inet {TABLE} >/dev/null"]
@@ -98,7 +99,8 @@ def checks_of(this: This) -> list[str]:
 
 
 def planned(this: This, file: Path) -> None:
-    """This host's deployment is planned. When all are, write what is wanted on each of them, and end the run."""
+    """Call this when a host's deployment is planned. After the last host, it writes the wanted state of all hosts into
+    `file` and ends the run."""
     _planned[host.name] = state(all_wanted(host), checks_of(this))
     if len(_planned) == len(inventory.get_active_hosts()):
         file.write_text(json.dumps(_planned, indent=1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The whole verification of a deployed house: how long it takes, and how often it knocks at each host."""
+"""Measures the verification of a deployed house: its time, and the number of SSH connections to each host."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from bench.measure import Bench, Figure, Row, side_by_side
 
-#: sshd's journal since a moment of the host's own clock.
+#: Counts the logins in sshd's journal since a time of the host's clock.
 KNOCKS = "journalctl -q -t sshd -t sshd-session --since @{} -g 'Accepted publickey' -o cat | wc -l"
 
 
 def rows(bench: Bench, runs: int, work: Path) -> list[Row]:
-    """`make verify` of `single`, its message to the model included, and the SSH connections that it made."""
+    """Measures `make verify` of `single`, with its message to the model, and counts its SSH connections."""
     bench.pyinfra(bench.inventory, "deploy.py")
     hosts = ("home", "laptop")
     knocks: dict[str, list[float]] = {host: [] for host in hosts}
 
     def verified() -> float:
-        # The connections that this bench itself has, which are shared, are older.
+        # The benchmark's own connection is shared and older than this time, so it is not counted.
         begun = {host: bench.ssh(host, "sleep 1; date +%s").strip() for host in hosts}
         command = (sys.executable, "-m", "pytest", "-q", "tests/verify", f"--inventory={bench.inventory}")
         seconds, _ = bench.timed(*command)

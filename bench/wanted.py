@@ -1,4 +1,4 @@
-"""Plans the deployment, writes what is wanted on each host into a file, and changes nothing.
+"""Plans the deployment, writes the wanted state of each host into a file, and changes nothing.
 
 Run: BENCH_WANTED=FILE pyinfra inventory.py bench/wanted.py
 """

@@ -1,51 +1,53 @@
-"""Settings of the whole house. Every one has a default.
+"""Settings of the whole house. Every setting has a default.
 
-ollama_model, ollama_context and firewall_shut_off may also stand in the data of a host in the inventory, which wins.
+You can also write ollama_model, ollama_context and firewall_shut_off into a host's data in the inventory. For that
+host, the inventory overrides this file.
 """
 
-# A short name for this house; it names the CA and the relay.
+# A short name for this house. It appears in the names of the CA and the relay.
 house_name = "house"
 
-# All names of the house end in this. .internal is reserved for private use; a domain of your own works as well.
-# Changing it later means a new CA and joining every device again.
+# All names of the house end with this domain. .internal is reserved for private use. A domain of your own works as
+# well. A deployed house cannot have another one, see docs/ca.md.
 house_domain = "house.internal"
 
-# Networks from which SSH is accepted. The default is every private network; narrow it to your own, for
-# example ["192.168.1.5/32"].
+# Networks from which SSH is accepted. The default is all private networks. Narrow it to the address of the computer
+# that you deploy from, for example ["192.168.1.5/32"].
 admin_networks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"]
 
-# Programs of your own that listen on a host must have a row in the table below, or their ports stand here, such as
-# ["80/tcp"]: then they run on, out of reach. Asked by the first run alone; better in the data of that host.
+# A program of yours that listens on a host needs a row in the table below. Or write its port here, for example
+# ["80/tcp"]: then the program goes on running, but no other machine can reach it. Without either, the first run stops.
+# It is better to write the port into that host's data in the inventory.
 firewall_shut_off = []
 
-# Where programs come from: "release" (the projects' official files), "build" (from package registries, needs
-# compilers), "auto" (release where it can be reached, else build). Both are checked against artifacts/pins.yaml.
+# Where programs come from: "release" (the projects' official files), "build" (made from package registries, needs
+# compilers), "auto" (release if the site can be reached, else build). Both are checked against artifacts/pins.yaml.
 artifacts_source = "auto"
 
-# People who own devices. They become Headscale users; the first owns the hosts of the group `clients`.
+# People who own devices. They become Headscale users. The first one owns the hosts of the group `clients`.
 headscale_users = ["people"]
 
-# Phones, tablets and computers that get in by a page rather than over SSH, see docs/devices.md. For example
+# Phones, tablets and computers that join with a page and not over SSH, see docs/devices.md. For example
 # [{"name": "anna-phone", "owner": "anna", "kind": "ios"}]; owner: one of headscale_users; kind: ios, android, macos,
-# windows, linux. A node of the VPN that is neither here nor in the inventory is removed by the next run.
+# windows, linux. The next run removes a node of the VPN that is neither here nor in the inventory.
 headscale_devices = []
 
-# After this time a person's device has to be joined again: "180d", "24h", or "0" for never. Servers do not expire.
+# After this time a person's device has to join again: "180d", "24h", or "0" for never. Servers do not expire.
 headscale_node_expiry = "180d"
 
-# None: chosen from the model host's memory and disk; the run says which and why. Or a name of
-# plan/ollama/catalogue.py. Or "smallest": the smallest that can use tools (the demo's choice), or the one that
-# comes in a package when Ollama's registry is out of reach.
+# None: the run chooses a model for the host's memory and disk, and says which one and why. Or a name of
+# plan/ollama/catalogue.py. Or "smallest" (the demo's choice): the smallest model with tools; if Ollama's registry
+# cannot be reached, the model that comes in a package.
 ollama_model = None
 
-# None: as much as fits, up to 32768. Or a number of tokens, 8192 or more; it is used everywhere.
+# None: as much as fits, up to 32768 tokens. Or a number of tokens, 8192 or more. Ollama and OpenClaw both use it.
 ollama_context = None
 
-# Who may talk to whom. Firewalls, VPN policy, listening addresses, the verification: all follow from these rows.
-# from: admin (admin_networks), lan (anyone who reaches the host outside the VPN), a group of the inventory (clients:
-# also headscale_devices), or over the VPN a person of headscale_users, written "anna@"; to: a group or "all"; over: lan
-# or vpn. A row that is not here is refused. The six ids must stay. An address in "to" is a way out for the mounts of a
-# server, see docs/access-table.md.
+# Who may talk to whom. Firewalls, VPN policy, listening addresses and the verification are made from these rows. from:
+# admin (admin_networks), lan (all who can reach the host outside the VPN), or a group of the inventory (clients
+# includes headscale_devices); over the VPN also a person of headscale_users, written "anna@". to: a group or "all".
+# over: lan or vpn. A connection without a row is refused. The rows with these six ids must stay. An address in "to"
+# lets a server's kernel connect to it, for example for a mount, see docs/access-table.md.
 access_table = [
     {
         "id": "ssh",

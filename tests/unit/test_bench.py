@@ -84,7 +84,7 @@ def test_what_ollama_says_of_a_message() -> None:
         assert found is not None
         assert found[0] == pytest.approx(seconds) and found[1:] == (2348, 212)
     assert answered(LOGGED.rpartition("[GIN]")[0]) is None and answered("") is None
-    with pytest.raises(BenchError, match="somebody else"):
+    with pytest.raises(BenchError, match="other requests"):
         answered(LOGGED + LOGGED)
 
 
