@@ -1,4 +1,5 @@
-"""For the report: what the hosts run, which model and why, when certificates and keys end."""
+"""Facts for the report: the versions on the hosts, the models and why they were chosen, the ends of certificates and
+keys."""
 
 from __future__ import annotations
 
@@ -19,20 +20,20 @@ PREFIX = re.compile(r"/opt/private-ai/([a-z]+)-([^/]+)-[0-9a-f]{12}/")
 
 
 def about(probing: Probing) -> About:
-    """What the asked hosts say of themselves. Asks nothing anew."""
+    """What the hosts say about themselves. Uses only answers that are there already."""
     states = {name: state for (name,), state in probing.state.answered().items()}
     return About(
         versions={name: versions(state) for name, state in states.items()},
         models=[model for name, state in states.items() for model in _models(name, state)],
         dates=[date for name, state in states.items() for date in _dates(probing, name, state)],
-        # All commands of a host share one connection (tests/verify/inventory.py).
+        # All commands to a host use one connection (tests/verify/inventory.py).
         connections=dict.fromkeys(probing.remote.commands, 1),
         commands=dict(probing.remote.commands),
     )
 
 
 def versions(state: HostState) -> dict[str, str]:
-    """Program -> version, and when it was all deployed. A program's version is in the path that its link leads to."""
+    """Program -> version, and "deployed" -> date and revision. The target of a program's link has the version."""
     found = {"system": state.profile.os_pretty, "kernel": state.profile.kernel}
     found |= dict(PREFIX.findall(state["programs"].text))
     image = ((state["container"].json() or [{}])[0]).get("ImageName", "")

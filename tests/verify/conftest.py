@@ -1,7 +1,7 @@
 """Options, hosts and fixtures of the verification.
 
-Run: pytest tests/verify [--inventory FILE] [--only HOST ...] [--reports DIR]. Needs SSH to the hosts and this
-repository, and changes nothing on any host.
+Run: pytest tests/verify [--inventory FILE] [--only HOST ...] [--reports DIR]. It needs this repository, and SSH to the
+hosts. It changes nothing on any host.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.verify.recording import ABOUT, Recording, began
 from tests.verify.remote import ProbeError
 
 SUBJECT = pytest.StashKey[Subject]()
-#: Names of the modules whose checks are made.
+#: Names of the modules whose checks this run makes.
 MODULES = pytest.StashKey[Collection[str]]()
 LEDGER = pytest.StashKey[Ledger]()
 
@@ -55,12 +55,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--outside",
         default="",
         metavar="HOST",
-        help="a machine that is not in the VPN, as SSH knows it, from which ports are tried (default: this computer)",
+        help="try ports from this machine, which is not in the VPN, by its name in SSH (default: this computer)",
     )
     group.addoption("--only", action="append", default=[], metavar="HOST", help="probe this host only; may be repeated")
-    group.addoption(
-        "--reports", default="reports", metavar="DIR", help="where the report is written (default: reports)"
-    )
+    group.addoption("--reports", default="reports", metavar="DIR", help="the folder for the report (default: reports)")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest opens its XML file
@@ -74,13 +72,13 @@ def pytest_configure(config: pytest.Config) -> None:
     except SettingError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[LEDGER] = Ledger()
-    # Some checks take seconds: say which one runs.
+    # Some checks take seconds, so pytest shows which one runs.
     config.option.verbose = max(config.option.verbose, 1)
     reports = Path(config.getoption("--reports", "reports"))
     config.pluginmanager.register(Recording(config, config.stash[LEDGER], began(config.stash[SUBJECT]), reports))
     if not config.option.xmlpath and not config.option.collectonly:
         config.option.xmlpath = str(reports / "verification.xml")
-    # The summary says all that pytest's own would say of a failure, with the next step. --tb=long brings it back.
+    # Our summary has all that pytest's own list of failures has, and the next step. --tb=long shows that list too.
     if config.option.tbstyle == "auto":
         config.option.tbstyle, config.option.reportchars = "no", ""
 
@@ -153,7 +151,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def probing(pytestconfig: pytest.Config) -> Iterator[Probing]:
-    """Everything that is asked of hosts, once."""
+    """Asks the hosts each question once."""
     made = Probing(pytestconfig.stash[SUBJECT])
     pytestconfig.stash[ABOUT] = lambda: about(made)
     made.start(pytestconfig.stash[MODULES])
@@ -163,13 +161,13 @@ def probing(pytestconfig: pytest.Config) -> Iterator[Probing]:
 
 @pytest.fixture
 def check(request: pytest.FixtureRequest) -> Check:
-    """Records a check, and fails the test when it does not hold."""
+    """Records a check, and fails the test if the check does not hold."""
     return request.config.stash[LEDGER].check(request)
 
 
 @pytest.fixture
 def machine(member: Member, probing: Probing) -> testinfra.host.Host:
-    """Testinfra's view of a host, whose commands go the way of all others."""
+    """A host as testinfra shows it. Its commands use the same connection as all others."""
     at = probing.subject.places[member.name]
     spec = f"ssh://[{at.address}]" if ":" in at.address else f"ssh://{at.address}"
     host = testinfra.get_host(spec)
@@ -185,7 +183,7 @@ def machine(member: Member, probing: Probing) -> testinfra.host.Host:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """A probe that could not be made fails the test with its own words rather than with a traceback."""
+    """If a probe could not be made, the test fails with the probe's own message instead of a traceback."""
     try:
         return (yield)
     except ProbeError as error:

@@ -1,7 +1,8 @@
-"""Doors outside the house that its hosts can see: what is refused there, is refused by the one who asks.
+"""Doors: ports outside the house that accept connections. If a host cannot connect to one, the host itself refuses it.
 
-Outside a lab there is no internet host that nobody is bothered with. This computer is outside the house's servers, too:
-their accounts may begin no connection to it, while a person's computer may. So is a jump host, where sshd listens.
+Outside a lab, we do not want to use a stranger's internet host for this. Instead we use a port of this computer, which
+is outside the house: a server's accounts may not begin connections to it, but a person's computer may. The sshd of a
+jump host serves as a door too.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from collections.abc import Iterable
 
 
 class Doors:
-    """Listeners at own addresses, each on a port of the kernel's choice; who comes is let in and sent away at once."""
+    """Listening sockets at this computer's addresses. The kernel chooses the ports. Each connection is accepted and
+    closed at once."""
 
     def __init__(self, addresses: Iterable[str]) -> None:
-        """`addresses`: where the hosts see this computer. One that is only for itself is left out."""
+        """`addresses`: this computer's addresses as the hosts see them. Leaves out loopback and link-local
+        addresses."""
         self.open(text for text in sorted(set(addresses)) if text and not _is_local(text))
 
     def open(self, addresses: Iterable[str]) -> None:
-        """Listen at each that is this computer's own: behind NAT none is."""
+        """Listens at each address that this computer really has. Behind NAT it has none of them."""
         self.sockets: list[socket.socket] = []
         for text in addresses:
             with contextlib.suppress(OSError):
@@ -33,11 +36,11 @@ class Doors:
 
     @property
     def targets(self) -> tuple[tuple[str, int], ...]:
-        """Address and port of each."""
+        """Address and port of each socket."""
         return tuple((each.getsockname()[0], each.getsockname()[1]) for each in self.sockets)
 
     def close(self) -> None:
-        """Nobody is let in any more."""
+        """Stops listening."""
         for each in self.sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -54,7 +57,7 @@ def _let_in(door: socket.socket) -> None:
 
 
 def own_address(towards: str) -> str:
-    """From which of its addresses this computer would talk to another; "" when it knows no way there. Sends nothing."""
+    """This computer's address for connections to another machine; "" when there is no route. Sends nothing."""
     with socket.socket(socket.AF_INET6 if ":" in towards else socket.AF_INET, socket.SOCK_DGRAM) as never_used:
         try:
             never_used.connect((towards, 9))
@@ -64,9 +67,9 @@ def own_address(towards: str) -> str:
 
 
 def last_hop(shown: str) -> tuple[str, int] | None:
-    """The machine from which ssh makes the last step to a host, as ssh knows it, and the port named for it, or 0.
+    """The last jump host before a host: its name in SSH's configuration, and its port there, or 0.
 
-    None for no jump host. `shown` is what `ssh -G` prints about the host.
+    None without a jump host. `shown`: the output of `ssh -G` for the host.
     """
     found = re.search(r"^proxyjump (?:.*,)?(?:[^@,\s]*@)?(?:\[([^]\s]+)\]|([^:,\s]+))(?::(\d+))?$", shown, re.MULTILINE)
     if found is None or found[2] == "none":
@@ -75,7 +78,7 @@ def last_hop(shown: str) -> tuple[str, int] | None:
 
 
 def port_of(shown: str) -> int:
-    """The port in what `ssh -G` prints about a machine."""
+    """The port in the output of `ssh -G` for a machine."""
     found = re.search(r"^port (\d+)$", shown, re.MULTILINE)
     return int(found[1]) if found else 22
 

@@ -1,4 +1,4 @@
-"""What the hosts of a house must answer each other, and what they must not."""
+"""Which connections between the hosts of a house must be answered, and which must not."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ from tests.verify.printed import routers
 from tests.verify.probes.network import DNS_NAME
 from tests.verify.state import HostState
 
-#: The address by which Podman's pasta can show a container its host (podman-run(1), --network).
+#: The address at which pasta, Podman's network program, can show a container its host (podman-run(1), --network).
 HOST_ALIAS = "169.254.1.2"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A service of the access table that is asked how it is: `item` is the probe's, at an address or by a name."""
+    """A service of the access table that a probe asks. `at`: its address or name. `item`: the question in the form of
+    tests/verify/probes/network.py."""
 
     row: Row
     member: Member
@@ -48,8 +49,8 @@ def target(address: str, port: int) -> str:
 
 
 class Expected:
-    """By the access table, and by what the hosts themselves say: `state` of a host, by name, and `world`, addresses and
-    ports outside the house that a service must not reach."""
+    """Calculates the expectations from the access table and from the hosts' own answers. `state`: asks a host, by its
+    name, for its state. `world`: addresses and ports outside the house that a service must not reach."""
 
     subject: Subject
     house: House
@@ -57,18 +58,19 @@ class Expected:
     world: Once[tuple[tuple[str, int], ...]]
 
     def states(self) -> dict[str, HostState]:
-        """The state of the hosts that are asked, side by side."""
+        """The states of all hosts that are asked, read in parallel."""
         names = [member.name for member in self.subject.asked]
         with ThreadPoolExecutor(len(names)) as pool:
             return dict(zip(names, pool.map(self.state, names), strict=True))
 
     def ways_out(self, member: Member) -> dict[str, str]:
-        """What the access table's rows to addresses let root of a host reach by TCP: the row's id by target."""
+        """The TCP targets outside the house that rows of the access table let root of a host reach: target -> row's
+        id."""
         rows = ways_out(self.house, member)
         return {target(row.target, row.port): row.id for row in rows if row.protocol == "tcp"}
 
     def asked_outside(self, address: str) -> list[Asked]:
-        """What an address on the local network must answer anybody in its own words."""
+        """The services at an address on the local network that must answer everybody in their own protocol."""
         member = next(each for each in self.house.members if address in each.addresses)
         rows = [row for row in rows_at(self.house, member) if (row.over, row.source) == ("lan", "lan")]
         return [self._asked(row, member, address) for row in rows]
@@ -77,7 +79,7 @@ class Expected:
         return Asked(row, member, at, f"{kind(row)} {at} {row.port} {tls_name(self.house, row, member)}")
 
     def asked_as_admin(self, address: str) -> list[Asked]:
-        """What an address on the local network must answer an administrator, besides what it answers anybody."""
+        """The further services at an address on the local network that must answer an administrator."""
         member = next(each for each in self.house.members if address in each.addresses)
         rows = [row for row in rows_at(self.house, member) if (row.over, row.source) == ("lan", "admin")]
         return [self._asked(row, member, address) for row in rows]
@@ -96,7 +98,7 @@ class Expected:
         )
 
     def granted(self, source: Member, other: Member) -> list[Asked]:
-        """What `other` must answer `source` over the VPN: by address, and by name where names of the VPN are known."""
+        """The services of `other` that must answer `source` over the VPN: by address, and for clients also by name."""
         names = () if source.is_server else (self.house.vpn_name(other),)
         vpn = self.state(other.name).vpn
         return [
@@ -106,13 +108,13 @@ class Expected:
         ]
 
     def closed(self, source: Member, other: Member) -> dict[str, int]:
-        """What `other` must not answer `source` over the VPN, as target -> port."""
+        """The ports of `other` that must not answer `source` over the VPN: target -> port."""
         state = self.state(other.name)
         ports = closed_over_vpn(self.house, source, other, state.listeners)
         return {target(at, port): port for at in state.vpn for port in sorted(ports)}
 
     def own(self, member: Member) -> list[Asked]:
-        """What a host must answer itself."""
+        """The services of a host that must answer the host itself."""
         found = []
         for row in rows_at(self.house, member):
             at = list(member.addresses)
@@ -125,7 +127,7 @@ class Expected:
         return found
 
     def at_world(self) -> list[str]:
-        """`world`, as targets of a probe."""
+        """`world` in the form of a probe's targets."""
         return sorted({target(address, port) for address, port in self.world()})
 
     def authority(self) -> str:
@@ -133,11 +135,11 @@ class Expected:
         return self.state(self.house.gateways[0].name)["root"].text
 
     def name_servers(self) -> list[str]:
-        """Name servers of the world; only a lab has some that nobody is bothered with."""
+        """Name servers outside the house. Empty outside a lab, because we do not want to use a stranger's servers."""
         return [str(WORLD_V4), str(WORLD_V6)] if self.subject.lab else []
 
     def asked_of_host(self, member: Member) -> dict[str, Any]:
-        """What a host's probe tries (tests/verify/probes/network.py)."""
+        """The job for the probe on a host (tests/verify/probes/network.py)."""
         services, closed, peers = list[str](), set[str](), set[str]()
         spoken: dict[str, list[str]] = {}
         self.states()
@@ -157,7 +159,8 @@ class Expected:
         }
         lookup = {"resolve": [DNS_NAME]} if self.subject.lab else {}
         users = service_users(self.house, member)
-        # The system's own name service may answer root: time servers have names.
+        # Root is not asked to resolve a name: the system's own name service may do that for it, since time servers have
+        # names.
         accounts = {user: dict(out) if user == "root" else {**out, **lookup} for user in users}
         for user, items in spoken.items():
             accounts[user]["service"] = items

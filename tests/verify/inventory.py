@@ -1,4 +1,4 @@
-"""The house of an inventory file, and how to reach its hosts over SSH."""
+"""Reads the house from an inventory file, and how SSH reaches its hosts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True)
 class Place:
-    """A host as SSH reaches it. `address` is what is dialled; empty texts mean SSH's own default."""
+    """How SSH reaches a host. `address`: to which SSH connects. An empty text means SSH's own default."""
 
     name: str
     address: str
@@ -32,20 +32,20 @@ class Place:
     user: str = ""
     key: str = ""
     known_hosts: str = ""
-    #: SSH configuration that the inventory names for this host; what we set ourselves comes first.
+    #: The SSH configuration file that the inventory names for this host. Our own options come before it.
     config: str = ""
-    #: The word of plan/engine/as_root.py with which commands are run as root there, "" for a login as root.
+    #: The key of plan/engine/as_root.py: WAYS with which commands run as root there; "" for a login as root.
     way: str = ""
 
     @property
     def prefix(self) -> str:
-        """What a command begins with to be run as root."""
+        """The beginning of a command that has to run as root."""
         return f"{WAYS[self.way]} " if self.way else ""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is being verified: a house, its hosts as SSH reaches them, and the lab it stands in, if it does."""
+    """What is verified: a house, how SSH reaches its hosts, and the lab, if the hosts are those of a lab."""
 
     file: str
     house: House
@@ -53,17 +53,18 @@ class Subject:
     #: Names of the hosts that are probed.
     scope: frozenset[str]
     lab: Lab | None
-    #: A machine outside the VPN that the user names, as SSH knows it; "" for none.
+    #: The machine outside the VPN from the option --outside, by a name that SSH knows; "" for none.
     named_outside: str = ""
 
     @property
     def asked(self) -> tuple[Member, ...]:
-        """Hosts that are asked for their state: those that are probed, and the gateways, which every probe needs."""
+        """The hosts that are asked for their state: the probed hosts, and the gateways, because every probe needs
+        them."""
         return tuple(each for each in self.house.members if each.name in self.scope or "gateway" in each.roles)
 
     @property
     def outside(self) -> Place | None:
-        """The machine outside the VPN that probes start from. None: the computer that runs the verification."""
+        """The machine outside the VPN from which probes are made. None: the computer that runs the verification."""
         if self.named_outside:
             return Place(self.named_outside, self.named_outside, config="~/.ssh/config")
         if self.lab is None:
@@ -77,25 +78,26 @@ class Subject:
 
     @property
     def internet(self) -> tuple[tuple[str, int], ...]:
-        """Addresses and ports that stand for the world; only a lab has some that nobody is bothered with."""
+        """Addresses and ports of the lab's internet. Empty outside a lab, because we do not want to use a stranger's
+        host."""
         if self.lab is None:
             return ()
         return tuple((str(address), port) for address in (WORLD_V4, WORLD_V6) for port in (80, 443))
 
 
 def read_inventory(file: str) -> list[dict[str, Any]]:
-    """Name, groups and data of every host of an inventory file, as pyinfra reads it. Raises SettingError.
+    """Name, groups and data of every host in an inventory file, as pyinfra reads it. Raises SettingError.
 
-    In a process of its own: pyinfra's command line patches the interpreter it runs in (gevent).
+    It runs pyinfra in another process, because pyinfra's command line patches its Python interpreter (gevent).
     """
     path = Path(file).resolve()
     if not path.is_file():
         raise SettingError("--inventory", file, "an inventory file", "name it, for example --inventory inventory.py")
     command = [str(Path(sys.executable).with_name("pyinfra")), str(path), "debug-inventory", "--json"]
-    # From the repository: group_data and the lab's modules are found there.
+    # In the folder of the repository, because pyinfra looks there for group_data and the lab's modules.
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     start = done.stdout.find("[")
-    # pyinfra prints an error and ends with status 0 for a file that it cannot read.
+    # For a file that it cannot read, pyinfra prints an error and ends with status 0.
     if done.returncode or start < 0:
         raise SettingError("--inventory", file, "a file that pyinfra can read", f"see:\n{done.stdout}{done.stderr}")
     found: list[dict[str, Any]] = json.loads(done.stdout[start:])
@@ -105,11 +107,11 @@ def read_inventory(file: str) -> list[dict[str, Any]]:
 
 
 def subject(file: str, found: Iterable[Mapping[str, Any]], only: Iterable[str], outside: str = "") -> Subject:
-    """What to verify. `found` as `read_inventory` gives it; `only` are names of hosts, none for all; `outside` names a
-    machine that is not in the VPN, as SSH knows it.
+    """What to verify. `found`: the result of `read_inventory`. `only`: names of hosts, empty for all. `outside`: a
+    machine that is not in the VPN, by a name that SSH knows.
 
-    Raises SettingError for an inventory that is no house, for a host in `only` that is not in it, and for a host of the
-    house as `outside`.
+    Raises SettingError when the inventory is not that of a house, when a host in `only` is not in it, and when
+    `outside` is a host of the house.
     """
     # pyinfra adds these groups by itself.
     own = {"all", Path(file).stem} - set(ROLES)
@@ -133,7 +135,8 @@ def subject(file: str, found: Iterable[Mapping[str, Any]], only: Iterable[str], 
 
 
 def place(name: str, data: Mapping[str, Any]) -> Place:
-    """How SSH reaches a host, from the same data that pyinfra uses. Raises SettingError for what ssh cannot be told."""
+    """How SSH reaches a host, from the same data that pyinfra uses. Raises SettingError for a value that ssh cannot
+    read."""
 
     def word(check: Callable[[str, object], str], key: str) -> str:
         value = data.get(key)
@@ -156,7 +159,7 @@ def place(name: str, data: Mapping[str, Any]) -> Place:
 
 
 def _lab(places: Mapping[str, Place]) -> Lab | None:
-    """The lab of which all hosts are: they use its SSH configuration."""
+    """The lab, if all hosts belong to one. We know it by its SSH configuration."""
     configs = {each.config for each in places.values()}
     if len(configs) != 1:
         return None
@@ -166,7 +169,7 @@ def _lab(places: Mapping[str, Place]) -> Lab | None:
 
 
 def ssh_config(places: Iterable[Place], sockets: Path) -> str:
-    """SSH configuration for one shared connection per host, with keys that are known already and no questions."""
+    """An SSH configuration with one shared connection for each host. It accepts only known keys, and asks nothing."""
     hosts, lines = list(places), []
     for each in hosts:
         lines += [f"Host {each.address}"]
@@ -186,10 +189,10 @@ def ssh_config(places: Iterable[Place], sockets: Path) -> str:
             f"  ControlPath {sockets}/%C",
             "  ControlPersist 60",
         ]
-        # The first value holds, so this adds what is not said above: jump hosts, host names.
+        # ssh uses the first value of an option, so the included file adds only other options: jump hosts, host names.
         lines += [f"  Include {include_word('ssh_config_file', each.config)}"] if each.config else []
-    # ssh reads this file again for a jump host, whose name stands in the files above: in a block that is not of its
-    # name they are not read for it.
+    # ssh reads this file again for a jump host. The jump host's options are in the files that are included above, but
+    # ssh does not read these inside a block for another host. So this block includes them for all other names.
     lines += [f"Host * {' '.join(f'!{each.address}' for each in hosts)}", "  BatchMode yes", "  ConnectTimeout 10"]
     configs = dict.fromkeys(each.config for each in hosts if each.config)
     lines += [f"  Include {include_word('ssh_config_file', config)}" for config in configs]

@@ -1,4 +1,4 @@
-"""Every check of a run: what was expected, what was seen, and what to do next."""
+"""Records all checks of a run: what was expected, what was seen, and what to do next."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Status = Literal["pass", "fail", "warn", "skip"]
 
 @dataclass(frozen=True)
 class Way:
-    """One way that was tried: whether the service was reached, and whether the access table allows that.
+    """A connection that was tried: whether it reached the service, and whether the access table allows it.
 
-    `service` is "HOST/ID" for a row of the access table (its id), else any words for what was tried.
+    `service`: "HOST/ID" with the id of a row of the access table, else words for the target.
     """
 
     service: str
@@ -29,9 +29,8 @@ class Way:
 class Entry:
     """One check.
 
-    `id` is MODULE.CHECK[PARAMETERS]; `source` the vantage point; `what` one sentence on what is checked; `why` the
-    reason for the check, or for a skip why it was not made; `refused` how many connections did not come through
-    besides those among the `ways`.
+    `id`: MODULE.CHECK[PARAMETERS]. `source`: the vantage point. `what`: one sentence about the check. `why`: the reason
+    for the check, or why it was skipped. `refused`: how many connections were refused in addition to those in `ways`.
     """
 
     id: str
@@ -59,9 +58,10 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Check:
-    """Records a check and fails the test, with expectation, observation and next step, when it does not hold.
+    """Records a check. If the check does not hold, fails the test with what was expected, what was seen and the next
+    step.
 
-    With `warn` it is a warning instead: something to know that breaks no promise of the house.
+    With `warn` it is only a warning: people should know it, but it breaks no promise of the house.
     """
 
     item: pytest.Item
@@ -110,7 +110,7 @@ def check_id(nodeid: str) -> str:
 
 
 def described(item: pytest.Item) -> tuple[str, str]:
-    """What a check checks and why: the first paragraph of its docstring, and the rest."""
+    """What a check looks at, and why: the first paragraph of the test's docstring, and the rest of it."""
     text = inspect.getdoc(getattr(item, "function", None)) or ""
     what, _, why = text.partition("\n\n")
     return " ".join(what.split()), " ".join(why.split())

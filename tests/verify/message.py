@@ -1,4 +1,4 @@
-"""One message from a client's own process, its answer, and what the model servers logged meanwhile."""
+"""Sends one message from a client, and reads the answer and the logs of the model servers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ QUESTION = "What is the capital of France?"
 
 @dataclass(frozen=True)
 class Message:
-    """A message and its answer. `usage` in tokens as the reply says; `logged` as the model servers logged meanwhile.
-    `limit`: how many seconds the client waited at most."""
+    """A message and its answer. `usage`: tokens, from the reply. `logged`: prompts that the model servers have logged
+    since the message was sent. `limit`: the most seconds that the client waited."""
 
     status: int
     said: str
@@ -33,14 +33,14 @@ class Message:
 
 
 def message_limit(listed: Iterable[object]) -> int:
-    """How many seconds a message may take; `listed` is what each model server said of its models (JSON), None for
-    nothing. A model that has to be loaded takes minutes, but a server that is silent will not answer a message either.
+    """The most seconds that a message may take. `listed`: each model server's list of models (JSON), None without an
+    answer. Loading a model takes minutes, but a server that does not list its models will not answer a message either.
     """
     return time_limits.FIRST_ANSWER if all(isinstance(each, dict) for each in listed) else time_limits.SILENT_SERVER
 
 
 def send(remote: Remote, house: House, client: str, limit: int) -> Message:
-    """Send QUESTION from a client's own process, as anybody's program would, and wait `limit` seconds at most.
+    """Sends QUESTION from a client, as any program of a person would, and waits at most `limit` seconds.
 
     Raises ProbeError."""
     gateway = house.gateway_of(house.member(client).user)
@@ -63,7 +63,7 @@ def send(remote: Remote, house: House, client: str, limit: int) -> Message:
         ]
     )
     begun = time.monotonic()
-    # As anybody's program would: no privileges are needed, and the system's certificates are trusted.
+    # Like any program of a person: it needs no privileges, and trusts the certificates of the system.
     said = remote.run(client, "curl --disable --silent --show-error --config -", config, limit + 30)
     seconds = time.monotonic() - begun
     text, _, code = said.stdout.rpartition("\n")
@@ -78,13 +78,14 @@ def send(remote: Remote, house: House, client: str, limit: int) -> Message:
 
 
 def journal_mark(remote: Remote, host: str) -> str:
-    """The place in the model server's journal where it ends now."""
+    """The present end of the model server's journal, as a cursor."""
     said = remote.run(host, "journalctl --unit=ollama --lines=0 --show-cursor --quiet --no-pager")
     return said.stdout.rpartition("-- cursor: ")[2].strip()
 
 
 def logged_since(remote: Remote, host: str, mark: str) -> list[Account]:
-    """The prompts logged since `mark`. The last lines may come a moment after the answer."""
+    """The prompts in the journal since `mark`. Tries several times, because the last lines may come after the
+    answer."""
     command = f"journalctl --unit=ollama --output=cat --no-pager --after-cursor={shlex.quote(mark)}"
     for _ in range(6):
         found = accounts(remote.run(host, command).stdout)

@@ -1,4 +1,4 @@
-"""A question that is asked once."""
+"""Asks a question only once, also from several threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Seen = TypeVar("Seen")
 
 
 class Once(Generic[Seen]):
-    """A question that is asked once for each host, whoever asks first; the others wait for the answer."""
+    """A question that is asked once for each host. The first caller asks; all other callers wait for the answer."""
 
     def __init__(self, ask: Callable[..., Seen]) -> None:
         self.ask, self.lock = ask, threading.Lock()
@@ -25,12 +25,12 @@ class Once(Generic[Seen]):
             try:
                 future.set_result(self.ask(*of))
             except BaseException as error:
-                # Every check that needs this answer says what was wrong.
+                # Every check that needs this answer gets the error.
                 future.set_exception(error)
         return future.result()
 
     def answered(self) -> dict[tuple[str, ...], Seen]:
-        """The answers that are there, by what was asked of."""
+        """The answers that are there already: arguments of the question -> answer."""
         with self.lock:
             found = dict(self.answers)
         return {of: each.result() for of, each in found.items() if each.done() and not each.exception()}

@@ -1,4 +1,4 @@
-"""What programs on a host print, read: systemctl, nft, openssl, ip, the kernel, Ollama's journal."""
+"""Parses the output of programs on a host: systemctl, nft, openssl, ip, the kernel, Ollama's journal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def fragments(text: str) -> dict[str, str]:
 
 
 def rules(ruleset: Any) -> list[str]:
-    """What `nft -j list table` prints, as text for each object: without numbers that say nothing about the rules."""
+    """The objects in the output of `nft -j list table`, each as text. Leaves out numbers that are not part of the
+    rules: counters and handles."""
 
     def bare(value: Any) -> Any:
         if isinstance(value, dict):
@@ -39,13 +40,13 @@ def rules(ruleset: Any) -> list[str]:
 
 
 def certificate_end(shown: str) -> datetime | None:
-    """When a certificate ends, from what openssl shows of it (-enddate); None when there is no certificate."""
+    """When a certificate ends, from openssl's output (-enddate); None when there is no certificate."""
     end = re.search(r"notAfter=(.+)", shown)
     return datetime.strptime(end[1].strip(), "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC) if end else None
 
 
 def routers(text: str) -> tuple[str, ...]:
-    """The routers in the output of `ip route show default`, link-local ones left out."""
+    """The routers in the output of `ip route show default`, without link-local addresses."""
     found = []
     for word in re.findall(r"\bvia (\S+)", text):
         with contextlib.suppress(ValueError):
@@ -54,21 +55,21 @@ def routers(text: str) -> tuple[str, ...]:
 
 
 def status_fields(text: str) -> dict[str, str]:
-    """The fields of /proc/PID/status, blanks in values made single."""
+    """The fields of /proc/PID/status. Several spaces in a value become one."""
     pairs = (line.partition(":") for line in text.splitlines() if re.match(r"\w+:", line))
     return {name: " ".join(value.split()) for name, _, value in pairs}
 
 
 @dataclass(frozen=True)
 class Account:
-    """What the model server logged about one prompt, in tokens: all of the prompt, and what it generated."""
+    """What the model server logged about one prompt, in tokens: the whole prompt, and the generated answer."""
 
     prompt: int
     generated: int
 
 
 def accounts(log: str) -> list[Account]:
-    """The prompts that llama-server's log lines tell of (Ollama 0.32 passes them on to the journal)."""
+    """The prompts in llama-server's log lines (Ollama 0.32 writes these to the journal)."""
     prompts = {task: int(tokens) for task, tokens in re.findall(r"task (\d+) \|.*\btask\.n_tokens = (\d+)", log)}
     made = re.findall(r"task (\d+) \|\s+eval time = .*?/\s*(\d+) tokens", log)
     return [Account(prompts[task], int(tokens)) for task, tokens in made if task in prompts]

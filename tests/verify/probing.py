@@ -1,4 +1,4 @@
-"""What was seen from each vantage point, asked once per run."""
+"""Asks the questions of the checks from each vantage point, each once in a run."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ from tests.verify.state import (
     started_lately,
 )
 
-#: Seconds that a node may take to come back to a control server that was just started.
+#: Seconds that a node may take to connect again to a control server that was just started.
 COMES_BACK_SECONDS = 20
 
 
 def in_memory(said: Any) -> dict[str, int]:
-    """Ollama's answer to /api/ps: name of a model -> context length in tokens. None for no answer."""
+    """From Ollama's answer to /api/ps: name of a model -> context length in tokens. Empty without an answer."""
     return {each["name"]: int(each.get("context_length", 0)) for each in (said or {}).get("models") or ()}
 
 
 class Probing(Expected):
-    """Each question is asked on its first call and remembered; one remote command per vantage point and host."""
+    """Asks each question at its first call, and remembers the answer. Most need one remote command for each host."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -78,7 +78,7 @@ class Probing(Expected):
         self.doors: Doors | None = None
 
     def start(self, modules: Collection[str]) -> None:
-        """Ask what the checks of these modules need, side by side, while the checks are made one after the other."""
+        """Begins to ask all that the checks of these modules need, in parallel. Meanwhile the checks run one by one."""
         scope = [member for member in self.house.members if member.name in self.subject.scope]
         wanted: list[tuple[str, Once[Any], tuple[str, ...]]] = []
         wanted += [("outside", self.outside, ()), ("outside", self.controller, ())]
@@ -90,15 +90,15 @@ class Probing(Expected):
         wanted += [("ollama", self.model_files, (each.name,)) for each in scope if "model_hosts" in each.roles]
 
         def ask(question: Once[Any], of: tuple[str, ...]) -> None:
-            # An error is kept, and said by each check that needs the answer.
+            # `Once` keeps the error, and each check that needs the answer reports it.
             with contextlib.suppress(ProbeError):
                 question(*of)
 
         pool = ThreadPoolExecutor(16, thread_name_prefix="probing")
-        # What takes longest begins at once. It needs no host of the house to be asked before.
+        # The sweep takes longest, so it begins at once. It needs no answer of a host.
         if "outside" in modules:
             pool.submit(ask, self.sweep, ())
-        # The states first: they make the connections that the others share, and most questions need them.
+        # Then the states: they open the connections that all other questions use, and most questions need them.
         first = [pool.submit(ask, self.state, (member.name,)) for member in self.subject.asked]
 
         def rest() -> None:
@@ -120,22 +120,22 @@ class Probing(Expected):
             raise ProbeError(f"{name}: {error}\nnext: log in as root, or set _sudo in the inventory") from error
 
     def close(self) -> None:
-        """End the connections, and let nobody in at this computer any more."""
+        """Ends the connections, and closes the doors on this computer."""
         if self.doors:
             self.doors.close()
         self.remote.close()
 
     def _world(self) -> tuple[tuple[str, int], ...]:
-        """Addresses and ports outside the house that a service must not reach: a lab's internet, else this computer and
-        the sshd of jump hosts, as the hosts see them."""
+        """Addresses and ports outside the house that a service must not reach: in a lab the lab's internet, else ports
+        of this computer and of jump hosts, at the addresses that the hosts see."""
         if self.subject.lab:
             return self.subject.internet
         clients = {name: state.profile.ssh_client.partition("%")[0] for name, state in self.states().items()}
         seen = set(clients.values())
-        # SSH takes one family; the other is tried as well.
+        # SSH uses one address family. This adds this computer's address in the other one.
         seen |= {own_address(at.partition("%")[0]) for member in self.subject.asked for at in member.addresses}
         self.doors = Doors(seen)
-        # One that is a host of the house is not outside of it.
+        # A jump host that is a host of the house does not count, because it is not outside the house.
         inside = {ipaddress.ip_interface(at).ip for each in self.states().values() for _, at in each.profile.addresses}
         jumps = {
             (at, port)
@@ -145,8 +145,8 @@ class Probing(Expected):
         return (*self.doors.targets, *sorted(jumps))
 
     def let_in(self) -> dict[str, str]:
-        """The witness: what came of trying each of `world` from where the way out is open. In a lab the machine outside
-        the VPN, else people's computers, whose way out is theirs."""
+        """The witness: the results of connections to `world` from places that may connect out. In a lab this is the
+        machine outside the VPN, else the clients, which may connect anywhere."""
         if self.subject.lab:
             return dict(self.outside()["connect"])
         found: dict[str, str] = {}
@@ -157,14 +157,14 @@ class Probing(Expected):
         return found
 
     def netmap(self, name: str, is_planned: Callable[[Section], bool]) -> tuple[Section, bool]:
-        """What a node was told by the control server, and whether it hears it now.
+        """What the control server has told a node, and whether the node is connected to it now.
 
-        A node that is coming back to a control server that was started anew is waited for, and asked again until
-        `is_planned`: it is connected a moment before it has been told anything.
+        If the control server was started a short time ago, this waits until the node is connected again, and asks until
+        `is_planned` is true, because a node is connected a moment before it gets the new policy.
         """
         coordinator, state = self.house.coordinator, self.state(name)
         if coordinator not in self.subject.asked:
-            return state["netmap"], True  # --only: nobody is asked who knows
+            return state["netmap"], True  # --only leaves out the coordinator, so nobody can tell
         nodes, told = self.state(coordinator.name)["nodes"], state["netmap"]
         lately, end = started_lately(self.state(coordinator.name)), time.monotonic() + COMES_BACK_SECONDS
         while True:
@@ -201,7 +201,7 @@ class Probing(Expected):
         )
 
     def _sweep(self) -> dict[str, Any]:
-        """By itself, since it takes long."""
+        """The sweep of all ports. It is a question of its own, because it takes long."""
         members = [member for member in self.house.members if member.name in self.subject.scope]
         addresses = [address for member in members for address in member.addresses]
         found: dict[str, Any] = self._from_outside({"sweep": addresses}, 60 * len(addresses))["sweep"]
@@ -234,7 +234,7 @@ class Probing(Expected):
         return answer(said, f"probes from inside the container on {name}")
 
     def heard(self, source: Member, asked: Asked) -> str:
-        """What a service of another host said to `source`, asked by the account that may ask it."""
+        """The answer of another host's service to `source`. The account on `source` that may connect has asked."""
         seen, by = self.host(source.name), speaker(asked.row, source)
         said = (seen["as"].get(by) or {"service": {}}) if by else seen
         return str(said["service"].get(asked.item, f"no account {by} to ask from"))
@@ -250,13 +250,14 @@ class Probing(Expected):
         return self._searched(name, "programs.py", {"units": list(program_units(self.house.member(name)))})
 
     def _searched(self, name: str, program: str, job: Mapping[str, list[str]]) -> dict[str, Any]:
-        """What a program of probes/ found on a host, which may have much to read."""
+        """The output of a program of probes/ on a host. It may run for minutes, because it reads many files."""
         command = f"exec python3 - {shlex.quote(json.dumps(job))}"
         said = self.remote.run(name, command, (PROBES / program).read_text(), 180)
         return answer(said, f"{program} on {name}")
 
     def _planned(self, name: str) -> list[str]:
-        """The rules of the plan as this host's own nft understands them, in a network namespace of their own."""
+        """The planned rules in the form that this host's own nft prints. They are loaded into a new network namespace,
+        so they do not affect the host."""
         try:
             profile = self.state(name).profile
             apt = apt_of(name, profile.apt_proxies, profile.apt_mirrors)
@@ -267,7 +268,8 @@ class Probing(Expected):
         return rules(answer(said, f"the plan's rules on {name}"))
 
     def _model_files(self, name: str) -> str:
-        """Digests of all manifests, those that they name, and digests of all blobs; some seconds for each 10 GB."""
+        """The digests of all manifests, the digests that the manifests name, and the digests of all blobs. It takes
+        some seconds for each 10 GB."""
         command = (
             f"cd {STORE}/manifests && find . -type f -exec sha256sum {{}} + && "
             "find . -type f -exec grep -ohE 'sha256:[0-9a-f]{64}' {} + | sort -u | sed 's/^/named /'; "
@@ -281,8 +283,8 @@ class Probing(Expected):
         return send(self.remote, self.house, client, limit)
 
     def loaded(self, host: str) -> dict[str, int]:
-        """Models in memory: name -> context length in tokens. As they were before this run sent a message, which loads
-        them as it needs them; when none was, as they are after it."""
+        """Models in memory: name -> context length in tokens. If possible as it was before this run sent a message,
+        because a message loads the model with its own settings. If none was in memory then: after a message."""
         first = in_memory(self.state(host)["loaded"].json())
         if first:
             return first

@@ -1,4 +1,4 @@
-"""What pytest does around the checks: nothing is left out of the report, and the report is written at the end."""
+"""A pytest plugin that records every check, also those that were skipped or failed early, and writes the report."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from tests.verify.ledger import Entry, Ledger, Status, check_id, described
 from tests.verify.report import About, Run, as_html, as_json
 from tests.verify.summary import as_text
 
-#: Set by whoever asks the hosts: what they say of themselves. Called once, while their connections are open.
+#: A function that returns what the hosts say about themselves. The fixture `probing` sets it. This plugin calls it
+#: once, before the connections are closed.
 ABOUT = pytest.StashKey[Callable[[], About]]()
 BROKEN = "this is the verification's own failure if the host is well: run it again with --tb=long -k on this check"
 
 
 class Recording:
-    """A pytest plugin. `made` is what `Run` says before anything has run; files go into `folder`."""
+    """A pytest plugin. `made`: the Run before the first check. `folder`: the folder for the report."""
 
     def __init__(self, config: pytest.Config, ledger: Ledger, made: Run, folder: Path) -> None:
         self.config = config
@@ -49,7 +50,7 @@ class Recording:
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """A file of checks that cannot be read is a check that failed."""
+        """A file of checks that pytest cannot read counts as a failed check."""
         report = yield
         if report.failed:
             self.ledger.entries.append(_unmade(collector, "fail", report.longreprtext))
@@ -59,7 +60,7 @@ class Recording:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Records skips, errors, and checks that did not record themselves. Warnings go into the XML as well."""
+        """Records skips, errors, and tests that ended without a check. Warnings go into the XML file too."""
         report = yield
         self.done.add(item.nodeid)
         own = [entry for entry in self.ledger.entries if entry.id == check_id(item.nodeid)]
@@ -82,11 +83,11 @@ class Recording:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """A run that was stopped has had no last test."""
+        """For a run that was stopped: `pytest_runtest_teardown` has not seen a last test."""
         self._ask()
 
     def _ask(self) -> None:
-        """Whatever goes wrong here must not hide the results."""
+        """Asks the hosts about themselves. An error here must not hide the results of the checks."""
         if self.about is None:
             try:
                 self.about = self.config.stash.get(ABOUT, About)()
@@ -115,7 +116,7 @@ class Recording:
 
 
 def began(found: Subject) -> Run:
-    """What is known before the first check."""
+    """The Run before the first check."""
     return Run(
         house=found.house.name,
         inventory=found.file,
@@ -129,7 +130,7 @@ def began(found: Subject) -> Run:
 
 
 def services(house: House) -> list[str]:
-    """HOST/ID for every row of the access table at every host that it leads to."""
+    """HOST/ID for every row of the access table, at every host to which the row leads."""
     return [
         f"{member.name}/{row.id}"
         for member in house.members
@@ -139,7 +140,8 @@ def services(house: House) -> list[str]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file in one step: whoever opens it finds the old report or the new one. It holds no secrets."""
+    """Writes a file in one step, so that a reader finds either the old report or the new one. It has no secrets in
+    it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -153,7 +155,7 @@ def write(path: Path, text: str) -> None:
 
 
 def _unmade(node: pytest.Item | pytest.Collector, status: Status, said: str) -> Entry:
-    """A check that was not made. `said` is the reason, with the next step after "next:" if it has one."""
+    """The entry for a check that was not made. `said`: the reason, and after "next:" the next step, if there is one."""
     name = check_id(node.nodeid)
     parameters = re.search(r"\[(.+)\]$", name)
     what, why = described(node) if isinstance(node, pytest.Item) else ("This file of checks can be read.", "")
@@ -165,7 +167,7 @@ def _unmade(node: pytest.Item | pytest.Collector, status: Status, said: str) -> 
 
 
 def _said(found: pytest.ExceptionInfo[BaseException]) -> str:
-    """An exception in words: a probe's own, else its type and where it was raised."""
+    """An exception in words: the message of a probe, else the exception's type and the line that raised it."""
     words = str(found.value)
     if isinstance(found.value, pytest.fail.Exception) or "\nnext:" in words:
         return words

@@ -1,4 +1,4 @@
-"""Running scripts on hosts over one SSH connection each, and probes from vantage points."""
+"""Runs scripts on hosts, over one SSH connection for each host, and probes from vantage points."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tests.verify.door import last_hop, port_of
 from tests.verify.inventory import Place, ssh_config
 
 PROBES = Path(__file__).parent / "probes"
-#: As many open files as this process may have: a sweep keeps thousands of sockets open.
+#: Raises the limit on open files as far as allowed, because a sweep keeps thousands of sockets open.
 MANY_FILES = 'ulimit -n "$(ulimit -Hn)"'
 
 
 class ProbeError(RuntimeError):
-    """A probe could not be made, so nothing is known; the text says what to do."""
+    """A probe could not be made, so there is no result. The text says what to do."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a script wrote and its exit status."""
+    """A script's exit status and output."""
 
     status: int
     stdout: str
@@ -39,11 +39,11 @@ class Said:
 
 
 class Remote:
-    """One SSH connection per host, made when it is first needed, ended by `close`."""
+    """One SSH connection for each host. It is opened when it is needed first, and `close` ends it."""
 
     def __init__(self, places: Iterable[Place]) -> None:
         self.places = {each.name: each for each in places}
-        # Socket paths may have about 100 characters (unix(7)), and TMPDIR may be long.
+        # In /tmp, because the path of a socket may have only about 100 characters (unix(7)), and TMPDIR may be long.
         self.folder = Path(tempfile.mkdtemp(prefix="verify-", dir="/tmp"))
         self.config = self.folder / "ssh_config"
         self.config.write_text(ssh_config(self.places.values(), self.folder))
@@ -51,9 +51,9 @@ class Remote:
         self.commands: collections.Counter[str] = collections.Counter()
 
     def run(self, name: str, script: str, stdin: str = "", seconds: float = 60) -> Said:
-        """Run `script` by sh as root on host `name`. `stdin` may hold secrets: it is never shown.
+        """Runs `script` with sh as root on host `name`. `stdin` may have secrets in it; no message shows it.
 
-        Raises ProbeError when the host cannot be reached or the script takes more than `seconds`.
+        Raises ProbeError when the host cannot be reached, or when the script takes longer than `seconds`.
         """
         at = self.places[name]
         self.commands[name] += 1
@@ -70,17 +70,17 @@ class Remote:
         return said
 
     def jump_port(self, name: str) -> int:
-        """The port of sshd on the jump host that is next to a host, as SSH's configuration says; 0 for no jump host."""
+        """The port of sshd on the last jump host before a host, from SSH's configuration; 0 without a jump host."""
         hop = last_hop(self._settings(self.places[name].address))
         return 0 if hop is None else hop[1] or port_of(self._settings(hop[0]))
 
     def _settings(self, machine: str) -> str:
-        """What ssh would do for a machine. Nothing is connected to."""
+        """SSH's options for a machine, from `ssh -G`. This makes no connection."""
         command = ["ssh", "-F", str(self.config), "-G", machine]
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
 
     def network(self, name: str | None, job: Mapping[str, Any], seconds: float = 60) -> dict[str, Any]:
-        """Do a job of probes/network.py on host `name`, or here (None). Raises ProbeError."""
+        """Runs a job of probes/network.py on host `name`, or on this computer (None). Raises ProbeError."""
         program, words = (PROBES / "network.py").read_text(), shlex.quote(json.dumps(job, default=list))
         if name is None:
             script = f"{MANY_FILES}; exec {shlex.quote(sys.executable)} - {words}"
@@ -92,7 +92,7 @@ class Remote:
         return answer(said, f"network probes from {name or 'this computer'}")
 
     def close(self) -> None:
-        """End the connections that were made and remove their folder."""
+        """Ends all connections and removes their folder."""
         for at in self.places.values():
             command = ["ssh", "-F", str(self.config), "-O", "exit", at.address]
             subprocess.run(command, capture_output=True, check=False)
@@ -111,7 +111,7 @@ def _run(command: list[str], name: str, stdin: str, seconds: float) -> Said:
 
 
 def answer(said: Said, what: str) -> dict[str, Any]:
-    """The JSON object that a probe printed. Raises ProbeError when it printed none."""
+    """The JSON object in a probe's output. Raises ProbeError when there is none."""
     try:
         found = json.loads(said.stdout) if said.status == 0 else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""The report of a verification, from its checks: as JSON and as a page. Pure: asks no host, writes no file."""
+"""Makes the report of a verification from its checks, as JSON and as a page. It asks no host and writes no file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from plan.engine.terminal_text import plain
 from tests.verify.ledger import Entry, Status, Way
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates" / "verification"
-#: Modules of checks in the order of the report, and where each looks from.
+#: Modules of checks in the order of the report -> the module's heading.
 MODULES = {
     "outside": "From a machine outside the VPN",
     "container": "From inside the gateway's container",
@@ -30,14 +30,14 @@ MODULES = {
     "openclaw": "OpenClaw: the cage and its settings",
     "message": "A message from end to end",
 }
-#: Fewer days than this are few: a run of the deployment renews a certificate when fewer than 30 remain.
+#: The report marks a certificate with fewer days left. A run of the deployment renews it then.
 FEW_DAYS = 30
 WORDS: dict[Status, str] = {"fail": "failed", "warn": "warned", "skip": "skipped", "pass": "held"}
 
 
 @dataclass(frozen=True)
 class ModelAbout:
-    """A model that is served: where, its context in tokens, and why it was chosen."""
+    """A model on a model host: its context in tokens, and why it was chosen."""
 
     host: str
     name: str
@@ -47,7 +47,7 @@ class ModelAbout:
 
 @dataclass(frozen=True)
 class DateAbout:
-    """When a certificate or key ends, as ISO date, and how many days that is from the verification."""
+    """When a certificate or key ends. `ends`: an ISO date. `days`: from the verification to then."""
 
     what: str
     host: str
@@ -57,9 +57,9 @@ class DateAbout:
 
 @dataclass(frozen=True)
 class About:
-    """What hosts say of themselves. `versions` is host -> program -> version.
+    """What hosts say about themselves. `versions`: host -> program -> version.
 
-    `connections` and `commands` count by host what the verification needed. `error` says why something is missing.
+    `connections`, `commands`: host -> how many the verification needed. `error`: why something is missing, or "".
     """
 
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -72,10 +72,10 @@ class About:
 
 @dataclass(frozen=True)
 class Run:
-    """What was verified, when, and how much of it.
+    """What was verified, and when.
 
-    `hosts` is host -> roles; `services` are HOST/ID for each row of the access table at each host; `started` is in UTC;
-    `not_run` counts checks that were left out on the command line, or not reached before the run was stopped.
+    `hosts`: host -> roles. `services`: HOST/ID for each row of the access table at each host. `started`: in UTC.
+    `not_run`: how many checks the command line left out, or did not begin because the run was stopped.
     """
 
     house: str
@@ -94,13 +94,14 @@ class Run:
 
     @property
     def partial(self) -> bool:
-        """Whether the run tells of a part of the house only."""
+        """Whether the run covers only a part of the house."""
         return bool(self.not_run or self.unprobed)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One vantage point and one service, in words. `level`: reached or refused (as allowed), bad, or none (untried)."""
+    """The result for one vantage point and one service, in words. `level`: "reached" or "refused" when that is as the
+    table says, "bad" when it is not, "none" when nothing was tried."""
 
     words: str
     level: str
@@ -108,7 +109,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """What one vantage point reached: a cell for each service, and one for everything else."""
+    """The row of one vantage point: a cell for each service, and one for all other targets."""
 
     source: str
     cells: tuple[Cell, ...]
@@ -121,7 +122,7 @@ def counts(entries: Iterable[Entry]) -> dict[Status, int]:
 
 
 def verdict(run: Run, entries: Sequence[Entry]) -> tuple[Status, str]:
-    """The result in one sentence, and how good it is."""
+    """The result of the run: a status, and one sentence."""
     number = counts(entries)
     total = f"{len(entries)} check{'' if len(entries) == 1 else 's'}"
     if number["fail"]:
@@ -134,7 +135,7 @@ def verdict(run: Run, entries: Sequence[Entry]) -> tuple[Status, str]:
 
 
 def matrix(services: Sequence[str], entries: Iterable[Entry]) -> tuple[Line, ...]:
-    """Who reaches what: one line for each vantage point that tried something, in the order of the modules."""
+    """Who reaches what: one row for each vantage point that tried something, in the order of the modules."""
     tried: dict[str, list[Entry]] = {}
     for entry in sorted(entries, key=_place):
         if entry.ways or entry.refused:
@@ -150,7 +151,8 @@ def matrix(services: Sequence[str], entries: Iterable[Entry]) -> tuple[Line, ...
 
 
 def apart(lines: Iterable[Line]) -> tuple[list[Line], list[tuple[list[str], Cell]]]:
-    """Lines that have a cell, and what was seen by the others: vantage points that saw the same stand together."""
+    """Separates the rows: those with a result for a service, and the others, which have only a result for all other
+    targets. Of these, vantage points with the same result are put together."""
     with_cells, others = [], dict[Cell, list[str]]()
     for line in lines:
         if any(cell.level != "none" for cell in line.cells):
@@ -188,7 +190,7 @@ def _rest(others: Sequence[Way], refused: int) -> Cell:
 
 
 def as_json(run: Run, entries: Sequence[Entry], about: About) -> dict[str, Any]:
-    """The report for programs. docs/verification.md describes it."""
+    """The report as JSON. docs/verification.md describes it."""
     number = counts(entries)
     said = dataclasses.asdict(about)
     return {
@@ -227,8 +229,8 @@ def as_json(run: Run, entries: Sequence[Entry], about: About) -> dict[str, Any]:
 
 
 def as_html(run: Run, entries: Sequence[Entry], about: About) -> str:
-    """The report as one page that needs nothing else."""
-    # Whatever a host says is text, never markup.
+    """The report as one HTML page that loads nothing else."""
+    # Text from a host must never become markup, so everything is escaped.
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -270,7 +272,8 @@ def as_html(run: Run, entries: Sequence[Entry], about: About) -> str:
 
 
 def together(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """Checks that were not made for the same reason, one host that is down for example, are told of once."""
+    """Groups checks that were not made for the same reason, for example because one host is down. A group is shown
+    once."""
     groups: dict[object, list[Entry]] = {}
     for entry in entries:
         same = (entry.status, entry.observed, entry.remedy, entry.why if entry.status == "skip" else "")
@@ -283,6 +286,7 @@ def _module(entry: Entry) -> str:
 
 
 def _place(entry: Entry) -> int:
-    """Modules in their order, those that have no place last; within a module as they ran."""
+    """The key by which checks are sorted: the order of MODULES, unknown modules last. Within a module, the order
+    stays."""
     known = list(MODULES)
     return known.index(_module(entry)) if _module(entry) in known else len(known)

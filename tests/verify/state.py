@@ -1,4 +1,4 @@
-"""What a host says of itself: one script of named sections per host, and its parts."""
+"""Reads the state of a host with one script that prints named sections, and gives access to them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from plan.verification import unit_accounts
 END = "--8<--"
 STORE = "/var/lib/ollama/models"
 ACCOUNT = "openclaw"
-#: Seconds that one question to a host may take, and all that a host is asked for its state.
+#: The most seconds for one question to a host, and for all questions about its state.
 PART_SECONDS, STATE_SECONDS = 30, 180
-#: How a command is run as the gateway's account, in its own systemd manager.
+#: The beginning of a command that runs as the gateway's account, in the account's systemd manager.
 AS_ACCOUNT = through_manager(ACCOUNT, "").rstrip()
-#: What a node was told by the control server, and the nodes that the control server knows.
+#: The commands that print what the control server has told a node, and which nodes the control server knows.
 NETMAP, NODES = "tailscale debug netmap", "headscale nodes list -o json"
-#: Seconds in which nodes come back to a control server that was started anew: they try every half minute or sooner.
+#: Seconds in which nodes connect again to a control server that was restarted. They try at least every half minute.
 NEW_SECONDS = 60
-#: Path of a program's link on a host; it names the version and the content.
+#: Program -> path of its link on a host. The link's target has the version, and a digest of the content.
 PROGRAMS = {
     "tailscale": "/usr/local/sbin/tailscaled",
     "headscale": "/usr/local/bin/headscale",
@@ -50,7 +50,7 @@ class Section:
     text: str
 
     def json(self) -> Any:
-        """The output as JSON; None when it is none."""
+        """The output as JSON; None when it is not JSON."""
         try:
             return json.loads(self.text)
         except ValueError:
@@ -59,7 +59,7 @@ class Section:
 
 @dataclass(frozen=True)
 class HostState:
-    """The sections of one host by name, and what it is (plan/base/profile.py)."""
+    """The sections of one host by name, and its profile (plan/base/profile.py)."""
 
     sections: Mapping[str, Section]
     profile: Profile
@@ -73,28 +73,28 @@ class HostState:
 
     @property
     def vpn(self) -> tuple[str, ...]:
-        """Addresses in the VPN, IPv4 first; none while the host is not joined."""
+        """The host's addresses in the VPN, IPv4 first; empty when the host has not joined."""
         try:
             return node_addresses(self["tailscale"].json()["TailscaleIPs"])
         except STRANGE:
-            return ()  # what is not understood is no place in the VPN, and the checks say so
+            return ()  # the answer cannot be read; then the checks fail, because the host has no address in the VPN
 
     def environment(self, unit: str) -> dict[str, str]:
-        """The environment of a unit's running process, none when it does not run."""
+        """The environment of a unit's running process; empty when the unit does not run."""
         return dict(line.split("=", 1) for line in self[f"environment {unit}"].text.splitlines() if "=" in line)
 
 
-#: A script for sed: the TCP ports of Headscale, from the lines of ss.
+#: A sed script that prints the TCP ports of Headscale from ss's output.
 HEADSCALE_PORTS = r"s/^.*:\([0-9]*\) .*((\"headscale\",.*$/\1/p"
 
 
 def authority_path(house: House) -> str:
-    """Where a host keeps the CA's certificate."""
+    """The path of the CA's certificate on a host."""
     return f"/usr/local/share/ca-certificates/private-ai-{house.name}.crt"
 
 
 def script(house: House, member: Member) -> str:
-    """The commands that a host's roles call for. They only read."""
+    """The script with the commands for a host's roles. They only read."""
     parts = {
         "profile": PROFILE,
         "firewall": f"nft -j list table inet {TABLE}",
@@ -108,7 +108,7 @@ def script(house: House, member: Member) -> str:
         f"{authority_path(house)}",
         "units": "systemctl show -p Id,FragmentPath,DropInPaths '*.service' '*.socket' '*.timer'",
         "sshd": "sshd -T",
-        # Without its caches, which it would write.
+        # Without apt's caches, because apt would write them.
         "updates": "apt-get --simulate -o Debug::NoLocking=1 "
         "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= upgrade",
         "programs": "readlink " + " ".join(PROGRAMS.values()),
@@ -118,12 +118,12 @@ def script(house: House, member: Member) -> str:
             for unit in unit_accounts(member)
         ),
         "accounts": "; ".join(
-            # Name, groups, shell, and the first letter of the password: "!" or "*" is none.
+            # Name, groups, shell, and the first character of the password: "!" or "*" means that there is none.
             f'echo "{name}|$(id -Gn {name})|$(getent passwd {name} | cut -d: -f7)|'
             f'$(getent shadow {name} | cut -d: -f2 | cut -c1)"'
             for name in service_egress(house, member)
         )
-        # People's computers have none.
+        # Clients have no service accounts.
         or "true",
     }
     if "coordinator" in member.roles:
@@ -131,7 +131,7 @@ def script(house: House, member: Member) -> str:
         parts["keys"] = "headscale preauthkeys list -o json"
         parts["api keys"] = "headscale apikeys list -o json"
         parts["headscale file"] = "cat /etc/headscale/config.yaml"
-        # When the files were last written and the server was started, in seconds since 1970.
+        # When the two files were written last, and when the server was started, in seconds since 1970.
         parts["headscale since"] = (
             "stat -c %Y /etc/headscale/config.yaml /etc/headscale/policy.json && "
             "systemctl show --property=ExecMainStartTimestamp --value --timestamp=unix headscale"
@@ -139,7 +139,7 @@ def script(house: House, member: Member) -> str:
         parts["devices"] = f"cat {DEVICES} || true"
         parts["headscale"] = _debug("config")
         parts["policy file"] = "cat /etc/headscale/policy.json"
-        # `headscale policy get` prints the file; this is what the server has made of the one that it has loaded.
+        # `headscale policy get` only prints the file. This prints the rules that the server uses now.
         parts["policy served"] = _debug("filter")
         parts["certificate headscale"] = _certificate(house, house.headscale_name, house.port("headscale"))
     if "model_hosts" in member.roles:
@@ -152,7 +152,7 @@ def script(house: House, member: Member) -> str:
         parts["account"] = f"id -u {ACCOUNT}"
         parts["unit"] = f"systemctl --user --machine={ACCOUNT}@ is-active openclaw.service"
         parts["container"] = f"{AS_ACCOUNT} podman inspect openclaw"
-        # The kernel's own words about the container's first process.
+        # What the kernel says about the container's first process.
         parts["process"] = (
             f"pid=$({AS_ACCOUNT} podman inspect --format '{{{{.State.Pid}}}}' openclaw) && "
             "cat /proc/$pid/status && grep ' / / ' /proc/$pid/mountinfo && "
@@ -166,8 +166,8 @@ def script(house: House, member: Member) -> str:
 
 
 def sections_script(parts: Mapping[str, str], seconds: int = PART_SECONDS) -> str:
-    """Shell text that prints the output of each part and how it ended. One that hangs is ended, and the others are not
-    kept waiting: a program that accepts connections and says nothing must not hide how everything else is."""
+    """Shell text that prints the output and the exit status of each part. A part that hangs is ended after `seconds`.
+    So a program that accepts connections and says nothing does not hide the other results."""
     return "\n".join(
         f"timeout {seconds} sh -c {shlex.quote(command)} </dev/null; "
         f"printf '\\n{END} %s %s\\n' {shlex.quote(name.replace(' ', '_'))} $?"
@@ -176,7 +176,8 @@ def sections_script(parts: Mapping[str, str], seconds: int = PART_SECONDS) -> st
 
 
 def _debug(what: str) -> str:
-    # Its port is another one after each start. At its other ports it speaks other protocols.
+    # The debug port is another one after each start, so this tries all of Headscale's TCP ports. The other ports use
+    # other protocols and give no answer to this.
     return (
         f"for port in $(ss -Hltnp | sed -n '{HEADSCALE_PORTS}'); do "
         f"curl --disable --silent --fail --max-time 10 http://127.0.0.1:$port/debug/{what} && exit; done; exit 1"
@@ -184,25 +185,27 @@ def _debug(what: str) -> str:
 
 
 def _environment(unit: str) -> str:
-    # What the process was started with, not what a file says now.
+    # The environment with which the process was started. A file may have changed since.
     return f"tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value {unit})/environ"
 
 
 def _certificate(house: House, name: str, port: int) -> str:
-    """Shake hands with a local port, trusting the house's CA alone; say what was presented."""
+    """A command that makes a TLS handshake with a local port, trusts only the house's CA, and prints the
+    certificate."""
     return (
         f"said=$(openssl s_client -connect 127.0.0.1:{port} -servername {name} -verify_hostname {name} "
         f"-CAfile {authority_path(house)} -no-CApath -no-CAstore 2>&1); "
-        # The exit status is 1 also when the other side hangs up first; what counts is the verdict.
+        # The exit status is 1 also when the server closes the connection first. So only the printed return code counts.
         'printf "%s\\n" "$said" | grep -i -E "verify return code|errno" | sed "s/^ *//" | sort -u; '
         'printf "%s\\n" "$said" | openssl x509 -noout -enddate -subject -issuer 2>/dev/null'
     )
 
 
 def parse_state(text: str, sent: float, received: float) -> HostState:
-    """What a script wrote, and the controller's clock around it. A section that is cut short is missing.
+    """The state from a script's output. `sent`, `received`: the controller's time before and after the script. A
+    section that was cut off is missing.
 
-    Raises pyinfra's FactProcessError when what the host is cannot be read.
+    Raises pyinfra's FactProcessError when the host's profile cannot be read.
     """
     sections = parse_sections(text)
     return HostState(
@@ -211,7 +214,7 @@ def parse_state(text: str, sent: float, received: float) -> HostState:
 
 
 def parse_sections(text: str) -> dict[str, Section]:
-    """The sections of a script's output. One that is cut short is missing."""
+    """The sections of a script's output. A section that was cut off is missing."""
     found: dict[str, Section] = {}
     lines: list[str] = []
     for line in text.splitlines():
@@ -226,7 +229,7 @@ def parse_sections(text: str) -> dict[str, Section]:
 def hears_control(nodes: Section, vpn: Collection[str]) -> bool | None:
     """Whether the control server has a connection to the node with these addresses; None when it knows no such node.
 
-    `nodes` as `headscale nodes list -o json` prints them.
+    `nodes`: the output of `headscale nodes list -o json`.
     """
     try:
         found = [node_of(each) for each in nodes.json() or ()]
@@ -236,13 +239,13 @@ def hears_control(nodes: Section, vpn: Collection[str]) -> bool | None:
 
 
 def started_lately(coordinator: HostState) -> bool:
-    """Whether the control server was started so lately that nodes may be coming back to it."""
+    """Whether the control server was started so recently that nodes may not be connected again yet."""
     started = coordinator["headscale since"].text.rpartition("@")[2].strip()
     return started.isdigit() and coordinator.profile.clock - int(started) < NEW_SECONDS
 
 
 def curl_config(settings: Sequence[tuple[str, str]]) -> str:
-    """A curl configuration file (`curl --config -`); values may hold any text but the character 0."""
+    """A configuration file for curl (`curl --config -`). Values may have all characters except 0."""
     lines = []
     for name, value in settings:
         quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")

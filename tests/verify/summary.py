@@ -1,4 +1,4 @@
-"""The report of a verification as text for a terminal. Pure."""
+"""Makes the report of a verification as text for a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.verify.report import WORDS, About, Cell, Run, apart, counts, matrix, 
 
 
 def as_text(run: Run, entries: Sequence[Entry], about: About, width: int, colour: bool = False) -> str:
-    """The report for a terminal of `width` columns: who reaches what, what was not made, what failed, the result."""
+    """The report for a terminal of `width` columns: who reaches what, skipped checks, warnings, failures, the
+    result."""
     stream = io.StringIO()
     console = Console(
         file=stream,
@@ -48,7 +49,8 @@ def as_text(run: Run, entries: Sequence[Entry], about: About, width: int, colour
 
 
 def _reach(services: Sequence[str], entries: Sequence[Entry]) -> Table:
-    """The matrix, a row for each vantage point and host: names instead of columns, so that it fits a terminal."""
+    """The table of who reaches what, with a row for each vantage point and host. Services are names in a cell and not
+    columns, so that the table fits a terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, most in (("from", 24), ("to", 16), ("reached", None), ("refused", None)):
         table.add_column(title, overflow="fold", max_width=most)
@@ -76,14 +78,14 @@ def _reach(services: Sequence[str], entries: Sequence[Entry]) -> Table:
 
 
 def _sides(rest: Cell) -> tuple[Text, Text]:
-    """Everything else, in the column where it belongs."""
+    """The result for all other targets, in the column "reached" or "refused"."""
     words, none = _text(rest.words), Text("-")
     words.stylize("red" if rest.level == "bad" else "")
     return (none, words) if rest.level == "refused" else (words, none)
 
 
 def _facts(facts: Mapping[str, str]) -> Padding:
-    """Names and values, those that are there, each value in a column of its own."""
+    """Names and values in two columns. Leaves out empty values."""
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(no_wrap=True, min_width=9)
     table.add_column(overflow="fold")
