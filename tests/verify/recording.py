@@ -23,7 +23,7 @@ from tests.verify.summary import as_text
 #: A function that returns what the hosts say about themselves. The fixture `probing` sets it. This plugin calls it
 #: once, before the connections are closed.
 ABOUT = pytest.StashKey[Callable[[], About]]()
-BROKEN = "this is the verification's own failure if the host is well: run it again with --tb=long -k on this check"
+BROKEN = "if the host is well, this is an error of the verification itself: run this check again with --tb=long -k"
 
 
 class Recording:

@@ -62,11 +62,13 @@ class Remote:
         if said.status == 255:
             raise ProbeError(
                 f"{name} could not be reached over SSH: {said.stderr.strip()}\n"
-                f"next: see that it is up and that `ssh` to {at.address} works from here, or leave it out with --only"
+                f"next: check that it is on and that `ssh` to {at.address} works from here, or leave it out with --only"
             )
         wrong = refusal(name, {at.way: True, "ssh_user": at.user}, said.status, said.stderr)
         if wrong is not None:
-            raise ProbeError(f"{name} does not let its user be root: {wrong.found}\nnext: {wrong.next_step}")
+            raise ProbeError(
+                f"{name}: the user of its login cannot run commands as root: {wrong.found}\nnext: {wrong.next_step}"
+            )
         return said
 
     def jump_port(self, name: str) -> int:
@@ -88,7 +90,9 @@ class Remote:
         else:
             said = self.run(name, f"{MANY_FILES}; exec python3 - {words}", program, seconds)
         if said.status == 127:
-            raise ProbeError(f"{name} has no python3 to probe from\nnext: apt-get install python3-minimal on {name}")
+            raise ProbeError(
+                f"{name} has no python3, which the probes need\nnext: apt-get install python3-minimal on {name}"
+            )
         return answer(said, f"network probes from {name or 'this computer'}")
 
     def close(self) -> None:
@@ -104,7 +108,7 @@ def _run(command: list[str], name: str, stdin: str, seconds: float) -> Said:
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired as error:
         raise ProbeError(
-            f"a probe on {name} took more than {seconds:.0f} s\nnext: see what the host is busy with, and run again"
+            f"a probe on {name} took more than {seconds:.0f} s\nnext: find out what keeps the host busy, and run again"
         ) from error
     stdout, stderr = ("".join(answer_of(each.splitlines(keepends=True))) for each in (done.stdout, done.stderr))
     return Said(done.returncode, stdout, stderr)
@@ -119,6 +123,6 @@ def answer(said: Said, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ProbeError(
             f"{what}: no answer (status {said.status}): {(said.stderr or said.stdout).strip()[-800:]}\n"
-            "next: this is the verification's own failure if the host is well; run it again with -k on this test"
+            "next: if the host is well, this is an error of the verification itself: run this check again with -k"
         )
     return found

@@ -38,7 +38,7 @@ def as_text(run: Run, entries: Sequence[Entry], about: About, width: int, colour
             facts = {"expected": entry.expected, "observed": entry.observed, "next": entry.remedy}
             console.print(_facts({"why": entry.why} if status == "skip" else facts))
     if about.error:
-        console.print(_text(f"\nWhat the hosts say of themselves is missing in the report: {about.error}"))
+        console.print(_text(f"\nThe report does not have what the hosts say about themselves: {about.error}"))
     level, sentence = verdict(run, entries)
     style = {"fail": "bold red", "warn": "yellow", "skip": "yellow", "pass": "bold green"}[level]
     said = [f"{number} {WORDS[status]}" for status, number in counts(entries).items()]

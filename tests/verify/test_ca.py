@@ -1,4 +1,4 @@
-"""The house's own certificates: whom they may speak for, who trusts them, how long they last."""
+"""Checks of the house's certificates: for which names they are, who trusts them, how long they are valid."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tests.verify.ledger import Check
 from tests.verify.printed import certificate_end
 from tests.verify.probing import Probing
 
-#: A run of the deployment renews a certificate under 30 days; fewer than this means that none has run for long.
+#: A run renews a certificate that is valid for fewer than 30 days. Fewer than this: no run has come for a long time.
 FEWEST_DAYS = 14
-#: The root is in every device: changing it means to visit each.
+#: Every device has the root certificate, so people need time to bring a new one to each.
 FEWEST_ROOT_DAYS = 180
 
 
 def test_root(member: Member, probing: Probing, check: Check) -> None:
-    """Each host trusts the house's root certificate, which can speak for the house's names and no others.
+    """Each host trusts the house's root certificate, which is valid for the house's names and for no others.
 
-    Whoever gets the CA's key can then still not pose as a bank.
+    So even somebody who has the CA's key cannot pretend to be a bank.
     """
     state = probing.state(member.name)
     ours = probing.authority()
@@ -46,13 +46,14 @@ def test_root(member: Member, probing: Probing, check: Check) -> None:
         source=member.name,
         target="CA",
         expected=", ".join(claims),
-        observed=(f"not so: {', '.join(untrue)}; " if untrue else "") + seen,
+        observed=(f"not true: {', '.join(untrue)}; " if untrue else "") + seen,
         remedy="run the deployment again: it puts the coordinator's root certificate into every host's store",
     )
 
 
 def root_claims(certificate: x509.Certificate, house: House) -> dict[str, bool]:
-    """What a root certificate must be: for the house's names and the VPN's addresses only (RFC 5280, 4.2.1.10)."""
+    """The conditions for a root certificate: only for the house's names and the VPN's addresses (RFC 5280,
+    4.2.1.10)."""
     extensions = certificate.extensions
     names = {"DNS": {house.domain}, "IP": {ipaddress.ip_network(house.vpn_v4), ipaddress.ip_network(house.vpn_v6)}}
     basic = constraint = None
@@ -74,7 +75,7 @@ def root_claims(certificate: x509.Certificate, house: House) -> dict[str, bool]:
 
 
 def test_server(server: tuple[Member, str], probing: Probing, check: Check) -> None:
-    """A server shows a certificate of the house's CA, for the name that devices ask for, with days to go."""
+    """A server has a certificate from the house's CA, for the name that devices use, and valid for some days more."""
     member, service = server
     seen = probing.state(member.name)[f"certificate {service}"].text
     days = days_left(seen)
@@ -84,11 +85,11 @@ def test_server(server: tuple[Member, str], probing: Probing, check: Check) -> N
         target="itself",
         expected=f"{service}'s certificate: chain to the house's CA, right name, {FEWEST_DAYS} days left",
         observed=("no certificate" if days is None else f"{days} days left") + f"; {' / '.join(seen.splitlines())}",
-        remedy="run the deployment again: it signs anew what does not fit or ends within 30 days",
+        remedy="run the deployment again: it makes a new certificate if this one does not fit or ends within 30 days",
     )
 
 
 def days_left(shown: str) -> int | None:
-    """Whole days until the end in what openssl shows of a certificate (-enddate); None when there is no certificate."""
+    """Whole days until a certificate ends, from openssl's output (-enddate); None when there is no certificate."""
     end = certificate_end(shown)
     return int((end.timestamp() - time.time()) // 86400) if end else None

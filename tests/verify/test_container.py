@@ -1,4 +1,4 @@
-"""From inside the gateway's container: Ollama answers; everything else, which does answer others, is out of reach."""
+"""Checks from inside the gateway's container: Ollama answers. All other targets, which answer others, do not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EGRESS = "run the deployment again; then on the gateway: nft list chain inet pri
 
 
 def test_ollama(gateway: Member, probing: Probing, check: Check) -> None:
-    """Inside the container every model server of the configuration in force answers with Ollama's version."""
+    """Inside the container, every model server of OpenClaw's present configuration answers with Ollama's version."""
     found = probing.container(gateway.name)["providers"]
     servers = probing.house.with_role("model_hosts")
     answers = [each["status"] == 200 and bool(each["version"]) for each in found]
@@ -24,7 +24,7 @@ def test_ollama(gateway: Member, probing: Probing, check: Check) -> None:
         len(found) == len(servers) and all(answers),
         source=f"container on {gateway.name}",
         target=" ".join(member.name for member in servers),
-        expected="Ollama's version from every model server of the configuration in force",
+        expected="Ollama's version from every model server of OpenClaw's present configuration",
         observed=", ".join(f"{each['url']}: {each.get('error') or each['version']}" for each in found) or "none",
         remedy="on the model host: systemctl status ollama ollama-vpn.socket; then tailscale status on both",
         ways=[Way(f"{member.name}/ollama", good, True) for member, good in zip(servers, answers, strict=False)],
@@ -33,9 +33,10 @@ def test_ollama(gateway: Member, probing: Probing, check: Check) -> None:
 
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
 def test_closed(gateway_group: tuple[Member, str], family: str, probing: Probing, check: Check) -> None:
-    """Inside the container nothing but Ollama is reached: no internet, no local network, no other host or service.
+    """Inside the container only Ollama can be reached: no internet, no local network, no other host or service.
 
-    Whoever takes over the agent by a clever message is still in the cage. Each address is shown to answer others.
+    Somebody who takes over the agent with a clever message is still inside the container. The check also shows that
+    each address answers others.
     """
     gateway, group = gateway_group
     wanted = [
@@ -56,7 +57,7 @@ def test_closed(gateway_group: tuple[Member, str], family: str, probing: Probing
     }
     if group == "internet":
         witnesses["outside"] = probing.let_in()
-    # What does not answer anybody proves nothing. That something listens, the host itself has told.
+    # A target that answers nobody proves nothing. For the witness "listener", the host's list of sockets is enough.
     dead = [
         at for at, each in tried.items() if each.witness != "listener" and witnesses[each.witness].get(at) != "open"
     ]
@@ -65,15 +66,15 @@ def test_closed(gateway_group: tuple[Member, str], family: str, probing: Probing
         not reached and not dead,
         source=f"container on {gateway.name}",
         target=group,
-        expected=f"none of these is reached, while they do answer others: {', '.join(tried)}",
-        observed=f"reached: {reached or 'none'}; does not answer others either: {dead or 'none'}",
-        remedy=EGRESS if reached else "repair what does not answer, and run again",
+        expected=f"none of these can be reached, although they answer others: {', '.join(tried)}",
+        observed=f"reached: {reached or 'none'}; these answer nobody: {dead or 'none'}",
+        remedy=EGRESS if reached else "repair the targets that answer nobody, and run again",
         ways=[Way(_service(probing, each.address, each.port), at in reached, False) for at, each in tried.items()],
     )
 
 
 def _service(probing: Probing, address: str, port: int) -> str:
-    """What stands at an address and port, if it is a host of the house."""
+    """The service at an address and port in words; for a host of the house with the host's name."""
     for member in probing.subject.asked:
         if address in (*member.addresses, *probing.state(member.name).vpn):
             return service_of(probing.house, member, port)
@@ -81,9 +82,9 @@ def _service(probing: Probing, address: str, port: int) -> str:
 
 
 def test_names(gateway: Member, probing: Probing, check: Check) -> None:
-    """Inside the container no outside name is known, and no name server is reached.
+    """Inside the container no outside name is known, and no name server can be reached.
 
-    A name server that answers is a way out: what is asked for can carry what was said.
+    A name server that answers is a way out: a name in a question can carry parts of a conversation.
     """
     seen = probing.container(gateway.name)
     names, servers = seen["lookup"][DNS_NAME], seen["dns"]
@@ -96,7 +97,7 @@ def test_names(gateway: Member, probing: Probing, check: Check) -> None:
         target="DNS",
         expected=f"no address for {DNS_NAME}"
         + (f", no answer from the name servers {', '.join(servers)}, which answer others" if servers else ""),
-        observed=f"{names or 'no address'}; answered: {answered or 'none'}; does not answer others: {dead or 'none'}",
+        observed=f"{names or 'no address'}; answered: {answered or 'none'}; these answer nobody: {dead or 'none'}",
         remedy=EGRESS,
         ways=[Way("DNS", bool(names or answered), False)],
         refused=len(servers) - len(answered),

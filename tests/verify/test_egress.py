@@ -1,5 +1,5 @@
-"""From each service's account: the way out of the house is closed. Tried against what answers others: in a lab a
-host of the internet, else a port that this computer opens for the time of the verification, and jump hosts."""
+"""Checks from each service's account: it cannot connect to anything outside the house. The targets answer others: in a
+lab a host of the lab's internet, else a port that this computer opens during the verification, and jump hosts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from tests.verify.probing import Probing
 
 
 def outside(probing: Probing, mark: str) -> list[str]:
-    """Where to try the way out of the house, of the addresses with `mark` in them.
+    """The targets outside the house whose address has `mark` in it.
 
-    Outside a lab those that a person's computer reaches: what nobody reaches proves nothing. Without any the check is
-    skipped.
+    Outside a lab only those that a client can reach, because a target that nobody can reach proves nothing. Without
+    such a target the check is skipped.
     """
     there = [target(address, port) for address, port in probing.world() if mark in address]
     if not there:
         pytest.skip(
-            "towards the hosts this computer has no such address of its own (NAT, or one family), and no jump host"
+            "no target outside the house: the hosts see this computer at no such address that it has itself (because "
+            "of NAT, or of one address family), and there is no jump host"
         )
     if probing.subject.lab:
         return there
@@ -31,33 +32,33 @@ def outside(probing: Probing, mark: str) -> list[str]:
     proving = [at for at in there if witness.get(at) == "open"]
     if not proving:
         pytest.skip(
-            f"{', '.join(there)}, at this computer or a jump host, is reached by no computer of the group clients: "
-            "a firewall lies between, or none is probed, so a refusal would prove nothing"
+            f"no computer of the group clients reaches {', '.join(there)}, at this computer or a jump host: a "
+            "firewall is between them, or no client is probed. So a refusal would prove nothing"
         )
     return proving
 
 
 def against_rows(said: Mapping[str, str], own: Mapping[str, str], user: str) -> list[str]:
-    """What the rows to addresses do for an account that they should not: refuse root, or let another one's packets out.
+    """Errors in the effect of rows to addresses: root is refused, or another account's packets go out.
 
-    `said`: what came of trying each target, `own`: its row's id. A target that is off, or that has nothing at the port,
-    still tells that a packet went out.
+    `said`: target -> result. `own`: target -> id of its row. Also "silent" and "reset" show that a packet went out: the
+    target is off, or nothing listens on its port.
     """
     wrong = ("prohibited",) if user == "root" else (OPEN, RESET, SILENT)
     return [f"{own[at]}: {at} {outcome}" for at, outcome in said.items() if outcome in wrong]
 
 
 def test_closed(service_user: tuple[Member, str], probing: Probing, check: Check) -> None:
-    """A service's account reaches nothing outside the house: by IPv4, IPv6, a bare address, DNS or a name.
+    """A service's account reaches nothing outside the house: not by IPv4, IPv6, an address, DNS or a name.
 
-    No telemetry, no update check, no cloud: not because a setting says so, but because no packet leaves.
+    So there is no telemetry, update check or cloud, whatever the programs' settings say: no packet goes out.
     """
     member, user = service_user
     there, witness = outside(probing, ""), probing.let_in()
     seen = probing.host(member.name)["as"][user]
     if seen is None:
         seen = {"connect": {}, "dns": {}, "resolve": {}}
-    # The rows to addresses let root reach these. Whether they answer is their owner's business; others are refused.
+    # Rows to addresses let root reach these targets. They need not answer. All other targets must be refused.
     own = probing.ways_out(member)
     said = {at: outcome for at, outcome in seen["connect"].items() if at in own}
     wrong = against_rows(said, own, user)
@@ -72,10 +73,10 @@ def test_closed(service_user: tuple[Member, str], probing: Probing, check: Check
         bool(tried) and not reached and not dead and not wrong,
         source=f"{member.name} as {user}",
         target="internet" if probing.subject.lab else "outside",
-        expected=f"none of these is reached, while they do answer others: {', '.join(tried) or DNS_NAME}"
-        + (f"; root alone gets out by the rows {', '.join(own.values())}" if own else ""),
-        observed=f"reached: {reached or 'none'}; does not answer others either: {dead or 'none'}"
-        + (f"; {', '.join(wrong) or 'so'}" if own else "")
+        expected=f"none of these can be reached, although they answer others: {', '.join(tried) or DNS_NAME}"
+        + (f"; only root may connect by the rows {', '.join(own.values())}" if own else ""),
+        observed=f"reached: {reached or 'none'}; these answer nobody: {dead or 'none'}"
+        + (f"; rows: {', '.join(wrong) or 'as expected'}" if own else "")
         if tried
         else f"no account {user} to try it from",
         remedy=f"run the deployment again; then on {member.name}: nft list chain inet private_ai output",

@@ -1,4 +1,4 @@
-"""The firewall in force is the plan's, by the kernel's own account."""
+"""Checks that the kernel has exactly the planned firewall rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.verify.probing import Probing
 def test_rules(member: Member, probing: Probing, check: Check) -> None:
     """The rules in force are exactly those that follow from the access table.
 
-    Compared as the kernel tells them (nft -j), with the plan's as the same kernel tells those.
+    The same kernel prints both for the comparison (nft -j): the rules in force, and the planned ones.
     """
     section = probing.state(member.name)["firewall"]
     found, planned = rules(section.json()), probing.planned(member.name)

@@ -1,4 +1,4 @@
-"""The control server: the policy in force, the nodes it knows, and what it runs with."""
+"""Checks of the control server: the policy in force, its nodes, and its running configuration."""
 
 from __future__ import annotations
 
@@ -30,24 +30,23 @@ from tests.verify.state import Section
 
 
 def test_policy(member: Member, probing: Probing, check: Check) -> None:
-    """The packet filter that a node has from Headscale lets in what the access table says and nothing else.
+    """The packet filter that Headscale has sent to a node lets in what the access table says, and nothing else.
 
-    Asked of the node itself: the file may say one thing and the running server another. Judged also for ports that the
-    firewall closes besides. A node that does not hear the control server has what it was told last,
-    which proves nothing.
+    The node itself is asked, because the running server may differ from the file. Ports that the firewall closes count
+    too. A node without a connection to the control server has an earlier filter, which proves nothing.
     """
     vpn = {each.name: probing.state(each.name).vpn for each in probing.subject.asked}
     whole = len(vpn) == len(probing.house.members)
     if probing.house.coordinator.name in vpn:
         vpn |= {name: node.addresses for name, node in who_is_who(probing).devices.items()}
     wanted = packet_filter(probing.house, member, vpn)
-    # A part of the house is not asked when --only leaves it out; its addresses are not known then.
+    # With --only, a part of the house is not asked, so its addresses are not known.
     known = {at for addresses in vpn.values() for at in addresses}
 
     def wrong(told: Section) -> str:
         netmap = told.json()
         if not netmap:
-            return told.text[-200:] or "it was told nothing"
+            return told.text[-200:] or "the control server has told it nothing"
         found = node_passages(netmap.get("PacketFilter"))
         return difference_of(found if whole else frozenset(each for each in found if each[0] in known), wanted)
 
@@ -56,18 +55,18 @@ def test_policy(member: Member, probing: Probing, check: Check) -> None:
         not wrong(told) and hears,
         source=member.name,
         target="policy",
-        expected=f"hears the control server, and lets in: {said(wanted)}",
-        observed=(wrong(told) or "so")
-        + ("" if hears else "; the control server does not reach this node, so it may have a policy from before"),
+        expected=f"is connected to the control server, and lets in: {said(wanted)}",
+        observed=(wrong(told) or "as expected")
+        + ("" if hears else "; the control server has no connection to this node, so it may have an earlier policy"),
         remedy=f"on {probing.house.coordinator.name}: systemctl status headscale; run the deployment again",
     )
 
 
 def test_policy_served(coordinator: Member, probing: Probing, check: Check) -> None:
-    """The control server has the access table in force: the file of its policy, and the rules that it hands out now.
+    """The control server's policy agrees with the access table: its file, and the rules that it sends out now.
 
-    Nodes keep what they were told last, for minutes. So a node that is as it should be does not show that the control
-    server is.
+    For minutes, nodes keep the rules that they got last. So right rules on a node do not show that the control server
+    is right.
     """
     state, house = probing.state(coordinator.name), probing.house
     found = who_is_who(probing)
@@ -80,21 +79,21 @@ def test_policy_served(coordinator: Member, probing: Probing, check: Check) -> N
         as_planned and section.status == 0 and not wrong,
         source=coordinator.name,
         target="policy",
-        expected=f"/etc/headscale/policy.json is as planned, and the running server hands out: {said(wanted)}",
-        observed=f"the file {'is so' if as_planned else 'holds something else'}; "
+        expected=f"/etc/headscale/policy.json is as planned, and the running server sends out: {said(wanted)}",
+        observed=f"the file {'is as planned' if as_planned else 'holds something else'}; "
         + (
-            "the running server does not tell its rules"
+            "the running server does not answer with its rules"
             if section.status
-            else f"handed out: {wrong or 'what is planned'}"
+            else f"sent out: {wrong or 'as planned'}"
         ),
         remedy=f"run the deployment, which writes it again; on {coordinator.name}: systemctl status headscale",
     )
 
 
 def test_nodes(coordinator: Member, probing: Probing, check: Check) -> None:
-    """The nodes of the network are exactly the hosts and designated devices, with their tags or owners.
+    """The nodes of the VPN are exactly the hosts and designated devices, with their tags or owners.
 
-    A device that has not joined, or whose key has ended, is its person's matter and only told of.
+    A device that has not joined, or whose key has ended, is only mentioned: that is its owner's decision.
     """
     state, house = probing.state(coordinator.name), probing.house
     found = who_is_who(probing)
@@ -111,20 +110,21 @@ def test_nodes(coordinator: Member, probing: Probing, check: Check) -> None:
         observed=state["nodes"].text[-300:] or "headscale does not answer"
         if state["nodes"].status
         else "; ".join(known)
-        or f"so; not joined: {', '.join(apart) or 'none'}; keys ended of: {', '.join(ended) or 'none'}",
+        or f"as expected; not joined: {', '.join(apart) or 'none'}; key has ended: {', '.join(ended) or 'none'}",
         remedy="; ".join(remedies(found, house, probing.subject.file))
         or f"on {coordinator.name}: headscale nodes list; then run the deployment again",
     )
 
 
 def who_is_who(probing: Probing) -> Standing:
-    """Every node that Headscale knows, in its place. Hosts are known by the addresses they have themselves."""
+    """All nodes of Headscale, sorted into hosts, devices and strangers. A host is known by the addresses that it
+    has."""
     state = probing.state(probing.house.coordinator.name)
     own = {each.name: vpn for each in probing.subject.asked if (vpn := probing.state(each.name).vpn)}
     try:
         nodes = [node_of(each) for each in state["nodes"].json() or ()]
     except STRANGE as error:
-        raise ProbeError(f"the nodes of {probing.house.coordinator.name} are not understood: {error}") from error
+        raise ProbeError(f"the list of nodes on {probing.house.coordinator.name} cannot be read: {error}") from error
     return standing(probing.house, nodes, _record(probing), own)
 
 
@@ -151,7 +151,7 @@ def complaints(found: Standing, house: House) -> list[str]:
 
 
 def remedies(found: Standing, house: House, inventory: str) -> list[str]:
-    """How to get rid of each node that has no place."""
+    """The commands that remove each stranger."""
     designated = {device.name for device in house.devices}
     steps = [
         f"pyinfra {shlex.quote(inventory)} playbooks/device_remove.py --data device={each.device}"
@@ -163,7 +163,7 @@ def remedies(found: Standing, house: House, inventory: str) -> list[str]:
 
 
 def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
-    """The running control server uses its own relay and no other, asks nobody for anything, and hides its own doors."""
+    """The running control server uses only its own relay, asks no other server, and keeps its own interfaces closed."""
     section = probing.state(coordinator.name)["headscale"]
     config, house = section.json() or {}, probing.house
     state = probing.state(coordinator.name)
@@ -171,7 +171,7 @@ def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
         file = yaml.safe_load(state["headscale file"].text) or {}
     except yaml.YAMLError:
         file = {}
-    # Of the configuration and of the policy, then of the start.
+    # The times of the configuration, of the policy, and of the start.
     *written, started = state["headscale since"].text.replace("@", "").split() or [""]
     relay, claims = config.get("DERP", {}), dict[str, bool]()
     if config:
@@ -189,7 +189,7 @@ def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
             "its certificate from the house's CA": not config.get("ACMEURL")
             and str(config.get("TLS", {}).get("CertPath")).startswith("/etc/headscale/tls/"),
             "the table's policy": config.get("Policy", {}).get("Path") == "/etc/headscale/policy.json",
-            # The one thing that the running server does not tell.
+            # The running server does not tell this, so it comes from the file.
             "no update check": file.get("disable_check_updates") is True,
             "started after its configuration and its policy were written": len(written) == 2
             and all(moment.isdigit() for moment in (*written, started))
@@ -202,15 +202,19 @@ def test_config(coordinator: Member, probing: Probing, check: Check) -> None:
         source=coordinator.name,
         target="itself",
         expected=", ".join(claims) or "the running server's configuration",
-        observed=f"not so: {', '.join(untrue)}" if untrue else "so" if claims else "headscale does not answer",
+        observed=f"not true: {', '.join(untrue)}"
+        if untrue
+        else "as expected"
+        if claims
+        else "headscale does not answer",
         remedy=f"run the deployment again; on {coordinator.name}: systemctl status headscale",
     )
 
 
 def test_keys(coordinator: Member, probing: Probing, check: Check) -> None:
-    """No key lies ready that nobody asked for: a join key lets a machine into the VPN, an API key is the whole house's.
+    """There is no key that nobody needs: a join key lets a machine into the VPN, an API key gives control of the house.
 
-    Join keys of the enrolment pages are on record, good once and for hours. The house has no use for API keys.
+    Join keys of enrolment pages are recorded, and work once and for hours. The house needs no API key.
     """
     state, now = probing.state(coordinator.name), time.time()
     sections = (state["keys"], state["api keys"])
@@ -222,7 +226,7 @@ def test_keys(coordinator: Member, probing: Probing, check: Check) -> None:
         not unanswered and not usable,
         source=coordinator.name,
         target="VPN",
-        expected="no join key that can still be used, but those of enrolment pages; no API key",
+        expected="no join key that can still be used, except those of enrolment pages; no API key",
         observed=", ".join(usable) or unanswered or "none",
         remedy=f"on {coordinator.name}: headscale preauthkeys list, headscale preauthkeys expire --id NUMBER; "
         "headscale apikeys list, headscale apikeys expire --id NUMBER",
@@ -234,8 +238,8 @@ def _lasts(key: Mapping[str, Any], now: float) -> bool:
 
 
 def usable_keys(keys: Iterable[Mapping[str, Any]], recorded: Collection[int], now: float) -> list[str]:
-    """Keys that still let somebody in, in words. `keys` as `headscale preauthkeys list -o json` has them; a key of
-    `recorded` may wait for its one use."""
+    """Keys that can still be used and should not be there, in words. `keys`: from `headscale preauthkeys list -o json`.
+    A key in `recorded` may wait for its single use."""
     return [
         f"key {each['id']}{', which can be used again and again' if each.get('reusable') else ''}"
         for each in keys

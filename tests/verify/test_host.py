@@ -1,4 +1,4 @@
-"""On each host itself: its services run and answer, nobody else listens, secrets are where they belong."""
+"""Checks on each host itself: its services run and answer, nothing else listens, secrets are only in their places."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ UNITS = {
     "model_hosts": ("ollama",),
 }
 EVERYWHERE = ("private-ai-firewall", "private-ai-health.timer", "private-ai-names.path", "tailscaled")
-#: Units of the house that hold sockets besides those of the table's rows.
+#: Units of the house that have sockets in addition to those of the access table's rows.
 OURS = frozenset({"headscale.service", "ollama.service", "tailscaled.service", "openclaw.service"})
 
 
 def test_services(member: Member, probing: Probing, check: Check) -> None:
-    """What a host serves answers on the host itself, in its own protocol, at each of its addresses.
+    """The services of a host answer the host itself, in their own protocol, at each of its addresses.
 
-    When this holds and the same fails from elsewhere, the network between is to blame.
+    If this holds, and the same fails from another place, the network between them is the cause.
     """
     asked = probing.own(member)
     seen = {each.item: probing.host(member.name)["service"][each.item] for each in asked}
@@ -52,7 +52,7 @@ def test_services(member: Member, probing: Probing, check: Check) -> None:
 
 
 def test_units(member: Member, machine: testinfra.host.Host, probing: Probing, check: Check) -> None:
-    """The services of a host run, and will again after a reboot."""
+    """The services of a host run, and will start again after a reboot."""
     units = [*EVERYWHERE, *(unit for role in sorted(member.roles) for unit in UNITS.get(role, ()))]
     if "model_hosts" in member.roles and probing.house.served_elsewhere(probing.house.row("ollama"), member):
         units.append("ollama-vpn.socket")
@@ -61,21 +61,21 @@ def test_units(member: Member, machine: testinfra.host.Host, probing: Probing, c
         properties = machine.service(unit).systemd_properties
         seen = (properties.get("ActiveState"), properties.get("UnitFileState"))
         if seen != ("active", "enabled"):
-            bad.append(f"{unit} is {seen[0]} and {seen[1] or 'not there'}")
+            bad.append(f"{unit} is {seen[0]} and {seen[1] or 'missing'}")
     check(
         not bad,
         source=member.name,
         target="itself",
         expected=f"active and enabled: {', '.join(units)}",
-        observed="; ".join(bad) or "so",
+        observed="; ".join(bad) or "as expected",
         remedy=f"on {member.name}: systemctl status UNIT, journalctl --unit UNIT; then run the deployment again",
     )
 
 
 def test_drop_ins(member: Member, probing: Probing, check: Check) -> None:
-    """Nobody else has changed the house's units: no drop-in lies beside them, and systemd has none in force.
+    """Nobody else has changed the house's units: there is no drop-in for them, and systemd uses none.
 
-    It would have a service do what the deployment did not say: listen elsewhere, or run without its cage.
+    A drop-in can have a service do something else than the deployment wrote: listen elsewhere, or run without limits.
     """
     state = probing.state(member.name)
     mine = units_of(member.roles)
@@ -85,9 +85,9 @@ def test_drop_ins(member: Member, probing: Probing, check: Check) -> None:
         not found and state["units"].status == 0,
         source=member.name,
         target="itself",
-        expected=f"nothing beside the house's own: {', '.join(sorted(mine))}",
+        expected=f"no drop-in or other file of somebody else for the units {', '.join(sorted(mine))}",
         observed="; ".join(f"{unit} is changed by {path}" for unit, path in found)
-        or ("so" if state["units"].status == 0 else "systemd does not tell"),
+        or ("as expected" if state["units"].status == 0 else "systemctl does not answer"),
         remedy=f"look at each; on {member.name}: "
         + "; ".join(
             removal(unit, [path for of, path in found if of == unit]) for unit in sorted({u for u, _ in found})
@@ -96,9 +96,9 @@ def test_drop_ins(member: Member, probing: Probing, check: Check) -> None:
 
 
 def test_programs(member: Member, probing: Probing, check: Check) -> None:
-    """The services run the programs that were deployed, unchanged.
+    """The services run the deployed programs, unchanged.
 
-    A program's folder is named after the digest of its content, which is computed again from every byte.
+    The name of a program's folder has the digest of its content. The check calculates it again from every byte.
     """
     seen = probing.programs(member.name)
     bad = []
@@ -109,31 +109,32 @@ def test_programs(member: Member, probing: Probing, check: Check) -> None:
             bad.append(f"{unit} runs {path or 'nothing'}")
         elif seen["folders"].get(folder) != folder.rpartition("-")[2]:
             bad.append(f"{folder} holds something else (its digest is {seen['folders'].get(folder)})")
-    bad += [f"others than root may change {path}" for path in seen["foreign"][:5]]
+    bad += [f"accounts other than root may change {path}" for path in seen["foreign"][:5]]
     check(
         not bad,
         source=member.name,
         target="itself",
-        expected=f"{', '.join(program_units(member))} run from folders of /opt/private-ai with the content they name",
-        observed="; ".join(bad) or f"so: {', '.join(seen['running'].values())}",
+        expected=f"{', '.join(program_units(member))} run from folders of /opt/private-ai, whose content has the "
+        "digest in their name",
+        observed="; ".join(bad) or f"as expected: {', '.join(seen['running'].values())}",
         remedy=f"on {member.name}: remove the folder that holds something else, run the deployment again",
     )
 
 
 def test_accounts(member: Member, probing: Probing, check: Check) -> None:
-    """The services run as accounts of their own, which can do nothing else: no login, no groups of others."""
+    """Each service runs as an account of its own that can do nothing else: no login, no other groups."""
     state, bad = probing.state(member.name), []
     running = {unit: account for unit, _, account in (line.partition(" ") for line in state["users"].text.splitlines())}
     for unit, account in unit_accounts(member).items():
         found = running.get(unit, "an account that is not known")
-        # A service that does not run has none, and is another check's.
+        # A service that does not run has no account. `test_units` reports that.
         if found not in (account, ""):
             bad.append(f"{unit} runs as {found}")
     seen = {line.split("|")[0]: line.split("|")[1:] for line in state["accounts"].text.splitlines() if "|" in line}
     for name in service_egress(probing.house, member):
         groups, shell, password = seen.get(name) or ("", "", "")
         if groups != name:
-            bad.append(f"{name} is in the groups {groups or 'none, it is not there'}")
+            bad.append(f"{name} is in the groups {groups or 'none, because there is no such account'}")
         if not shell.endswith("/nologin"):
             bad.append(f"{name} has the shell {shell}")
         if password not in ("!", "*"):
@@ -144,15 +145,15 @@ def test_accounts(member: Member, probing: Probing, check: Check) -> None:
         target="itself",
         expected=", ".join(f"{unit} as {account}" for unit, account in unit_accounts(member).items())
         + "; accounts without login, password or further groups",
-        observed="; ".join(bad) or "so",
+        observed="; ".join(bad) or "as expected",
         remedy=f"run the deployment again; on {member.name}: systemctl cat UNIT, id ACCOUNT, getent passwd ACCOUNT",
     )
 
 
 def test_listeners(member: Member, probing: Probing, check: Check) -> None:
-    """Every row of the access table has its listener, and the house's programs listen nowhere else.
+    """For every row of the access table a program listens, and the house's programs listen nowhere else.
 
-    Ollama answers on loopback and in the VPN only, whatever the firewall does.
+    Ollama listens only on loopback and in the VPN, so it is not open even if the firewall is off.
     """
     state = probing.state(member.name)
     wrong = misplaced(probing.house, state.listeners)
@@ -161,18 +162,18 @@ def test_listeners(member: Member, probing: Probing, check: Check) -> None:
         not wrong,
         source=member.name,
         target="itself",
-        expected="every row of the access table has its listener; Ollama only on loopback and in the VPN, Headscale's "
-        "own ports only on loopback",
-        observed="; ".join(wrong) or "so",
+        expected="a program listens for every row of the access table; Ollama only on loopback and in the VPN, "
+        "Headscale's own ports only on loopback",
+        observed="; ".join(wrong) or "as expected",
         remedy=f"run the deployment again; then on {member.name}: ss -Hltunp",
     )
 
 
 def test_owners(member: Member, probing: Probing, check: Check) -> None:
-    """Every socket that listens belongs to a known owner: a port of the table to its service, others to a service.
+    """Every listening socket has a known owner: a port of the table belongs to its service, others to some service.
 
-    What an administrator or a person has started is a warning, unless it takes a port of the house, or stands on a
-    server without being a service of the system. What the settings say of people's own programs is known.
+    A program that a person has started is a warning. It is a failure if it uses a port of the house, or if it runs on a
+    server and is not a service of the system. Programs that the settings name are accepted.
     """
     state = probing.state(member.name)
     files = fragments(state["units"].text)
@@ -196,13 +197,13 @@ def test_owners(member: Member, probing: Probing, check: Check) -> None:
         target="itself",
         expected="each listening socket is held by a service of the house or of a Debian package",
         observed="; ".join([*bad, *unknown]) or f"{len(state.listeners)} sockets, all known",
-        remedy=f"on {member.name}: ss -Hltunp, systemctl status PID; stop what should not be there",
+        remedy=f"on {member.name}: ss -Hltunp, systemctl status PID; stop the programs that should not run there",
         warn=not bad,
     )
 
 
 def test_clock(member: Member, probing: Probing, check: Check) -> None:
-    """The host's clock agrees with this computer's. Certificates and join keys live by it."""
+    """The host's clock agrees with this computer's. Certificates and join keys need that."""
     skew = probing.state(member.name).profile.clock_skew_s
     check(
         abs(skew) <= CLOCK_LIMIT_S,
@@ -215,7 +216,7 @@ def test_clock(member: Member, probing: Probing, check: Check) -> None:
 
 
 def test_ssh(member: Member, probing: Probing, check: Check) -> None:
-    """SSH lets nobody in by a password. The house needs keys only, so this is advice and not a promise of its own."""
+    """SSH accepts no passwords. This is only advice: the house itself needs only keys."""
     section = probing.state(member.name)["sshd"]
     said = dict(line.split(" ", 1) for line in section.text.splitlines() if " " in line)
     bad = [
@@ -228,8 +229,8 @@ def test_ssh(member: Member, probing: Probing, check: Check) -> None:
         section.status == 0 and not bad,
         source=member.name,
         target="itself",
-        expected="no logins by password, none for root by password",
-        observed=", ".join(bad) or ("so" if section.status == 0 else section.text or "sshd does not tell"),
+        expected="no login by password, also not for root",
+        observed=", ".join(bad) or ("as expected" if section.status == 0 else section.text or "sshd -T prints nothing"),
         remedy=f"on {member.name}: PasswordAuthentication no, KbdInteractiveAuthentication no and PermitRootLogin "
         "prohibit-password in /etc/ssh/sshd_config.d/, after trying that your key works",
         warn=True,
@@ -237,7 +238,7 @@ def test_ssh(member: Member, probing: Probing, check: Check) -> None:
 
 
 def test_updates(member: Member, probing: Probing, check: Check) -> None:
-    """The host has no updates waiting, and none that waits for a reboot."""
+    """No updates wait on the host, and none needs a reboot."""
     state = probing.state(member.name)
     section = state["updates"]
     waiting = re.findall(r"^Inst (\S+)", section.text, re.MULTILINE)
@@ -250,30 +251,31 @@ def test_updates(member: Member, probing: Probing, check: Check) -> None:
         observed=(f"{len(waiting)} updates: {', '.join(waiting[:8])}" if waiting else "no updates that apt knows of")
         + (", a reboot is needed" if reboot else "")
         + ("" if section.status == 0 else f"; apt says: {section.text[-200:]}"),
-        remedy=f"on {member.name}: apt-get update && apt-get upgrade; then reboot if it asks for it",
+        remedy=f"on {member.name}: apt-get update && apt-get upgrade; then reboot, if apt says that it is needed",
         warn=True,
     )
 
 
 def test_secret_files(member: Member, probing: Probing, check: Check) -> None:
-    """Every file with a secret belongs to its service alone, and what is random in it cannot be guessed."""
+    """Only its service can read a file with a secret, and nobody can guess a token."""
     wanted = {each.path: each.described for each in secret_files(member)}
     found = probing.secrets(member.name)
     seen = found["files"]
-    bad = [f"{path} is {seen[path] or 'not there'}" for path in wanted if seen[path] != wanted[path]]
+    bad = [f"{path} is {seen[path] or 'missing'}" for path in wanted if seen[path] != wanted[path]]
     bad += [f"{path} can be guessed" for path in found["weak"]]
     check(
         not bad,
         source=member.name,
         target="itself",
         expected=", ".join(f"{path} {said}" for path, said in wanted.items()),
-        observed=", ".join(bad) or "so",
-        remedy=f"on {member.name}: chown and chmod as expected, or run the deployment again; who read it may have it",
+        observed=", ".join(bad) or "as expected",
+        remedy=f"on {member.name}: chown, chmod, or run the deployment again. Others may know the secret",
     )
 
 
 def test_secret_traces(member: Member, probing: Probing, check: Check) -> None:
-    """No secret is in arguments or environments of processes, in the journal, in logs or files anybody can read."""
+    """No secret is in arguments or environments of processes, in the journal, in logs, or in files that all can
+    read."""
     seen = probing.secrets(member.name)
     searched = ", ".join(f"{count:,} {what}" for what, count in seen["searched"].items())
     check(
@@ -282,6 +284,6 @@ def test_secret_traces(member: Member, probing: Probing, check: Check) -> None:
         target="itself",
         expected=f"none of {seen['known']} secrets of this host, no join key, no private key",
         observed="; ".join(seen["found"]) or f"none ({searched}, all processes)",
-        remedy="make that secret anew, it is known; then remove the trace "
-        "(journalctl --rotate and --vacuum-time=1s for the journal)",
+        remedy="make a new secret, because others may know this one; then remove the place where it was found "
+        "(for the journal: journalctl --rotate and --vacuum-time=1s)",
     )

@@ -1,4 +1,4 @@
-"""The model server: the chosen model, whole, with the context that was counted on, and no cloud."""
+"""Checks of the model server: it has the chosen model, undamaged, with the right context, and uses no cloud."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.verify.state import STORE, HostState
 
 
 def _served(state: HostState) -> dict[str, str]:
-    """Model -> digest of its manifest, as Ollama says."""
+    """Model -> digest of its manifest, from Ollama's answer."""
     return {each["name"]: each["digest"] for each in (state["models"].json() or {}).get("models") or ()}
 
 
 def test_files(model_host: Member, probing: Probing, check: Check) -> None:
-    """Every file of the models is there and has the digest that its name says, and Ollama serves what is on disk."""
+    """Every file of the models is there and has the digest in its name, and Ollama serves the models on the disk."""
     lines = [line.split(None, 1) for line in probing.model_files(model_host.name).splitlines()]
     blobs = {name.strip(): digest for digest, name in lines if name.startswith("sha256-")}
     manifests = {model_of(name): digest for digest, name in lines if name.startswith("./")}
-    # A download under way is not served.
+    # A download that has not ended yet is not served.
     bad = [name for name, digest in blobs.items() if name != f"sha256-{digest}" and "-partial" not in name]
     lost = [digest for name, digest in lines if name == "named" and digest.strip().replace(":", "-") not in blobs]
     served = _served(probing.state(model_host.name))
@@ -38,13 +38,14 @@ def test_files(model_host: Member, probing: Probing, check: Check) -> None:
 
 
 def model_of(path: str) -> str:
-    """./REGISTRY/NAMESPACE/NAME/TAG as Ollama says it: NAME:TAG for its own library."""
+    """Ollama's name for a manifest ./REGISTRY/NAMESPACE/NAME/TAG: only NAME:TAG in Ollama's own library."""
     name, _, tag = path.removeprefix("./").rpartition("/")
     return f"{name.removeprefix('registry.ollama.ai/').removeprefix('library/')}:{tag}"
 
 
 def test_model(model_host: Member, probing: Probing, check: Check) -> None:
-    """The model that is served and used is the one that the deployment chose, and not another under its name."""
+    """The model host serves, and the gateway uses, the model that the deployment chose, and not another of that
+    name."""
     state = probing.state(model_host.name)
     served = _served(state)
     try:
@@ -64,7 +65,7 @@ def test_model(model_host: Member, probing: Probing, check: Check) -> None:
 
 
 def _asked(probing: Probing, model_host: Member) -> dict[str, list[dict[str, Any]]]:
-    """Gateway -> the models of this host that its configuration in force names."""
+    """Gateway -> the models of this host in the gateway's present configuration."""
     return {
         gateway.name: [
             each
@@ -76,9 +77,9 @@ def _asked(probing: Probing, model_host: Member) -> dict[str, list[dict[str, Any
 
 
 def test_context(model_host: Member, probing: Probing, check: Check) -> None:
-    """The model is in memory with the context length that the gateway counts on.
+    """The model is in memory, with the context length in the gateway's configuration.
 
-    With a shorter one the agent's own prompt pushes the conversation out, and it forgets what was said.
+    With a shorter context, the agent's own prompt takes the place of the conversation, and the model forgets it.
     """
     asked = _asked(probing, model_host)
     wanted = {each["model"]: each["context"] for models in asked.values() for each in models}
@@ -89,12 +90,13 @@ def test_context(model_host: Member, probing: Probing, check: Check) -> None:
         target=model_host.name,
         expected=f"in memory, with the context of openclaw.json: {wanted or 'a model of this host'}",
         observed=loaded or "no model in memory",
-        remedy="run the deployment again: it sets one number in both places and loads the model",
+        remedy="run the deployment again: it sets the same number in both places and loads the model",
     )
 
 
 def test_settings(model_host: Member, probing: Probing, check: Check) -> None:
-    """The running model server listens on loopback, has its cloud features off, and removes no models by itself."""
+    """The running model server listens on loopback, has its cloud features off, and does not remove models by
+    itself."""
     state, port = probing.state(model_host.name), probing.house.port("ollama")
     environment = state.environment("ollama")
     context = (state["chosen"].json() or {}).get("context")
@@ -111,6 +113,6 @@ def test_settings(model_host: Member, probing: Probing, check: Check) -> None:
         source=model_host.name,
         target="itself",
         expected=f"the running server's environment: {', '.join(f'{name}={value}' for name, value in wanted.items())}",
-        observed=", ".join(bad) or "so",
+        observed=", ".join(bad) or "as expected",
         remedy=f"run the deployment again; on {model_host.name}: systemctl cat ollama",
     )

@@ -1,4 +1,5 @@
-"""The gateway: in its cage, with its limits, and with everything off that runs commands or phones home."""
+"""Checks of the gateway: its container, its limits, and that all is off that runs commands or contacts other
+servers."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from tests.verify.ledger import Check
 from tests.verify.printed import status_fields
 from tests.verify.probing import Probing
 
-#: What the container may see of its host: path inside -> (path outside, writable).
+#: The host's folders that the container may see: path inside -> (path outside, writable).
 MOUNTS = {
     "/home/node/.openclaw": ("/var/lib/openclaw/state", True),
     "/etc/openclaw": ("/etc/openclaw", False),
@@ -25,9 +26,9 @@ CAGE = (
 
 
 def test_cage(gateway: Member, probing: Probing, check: Check) -> None:
-    """The container is rootless, read-only and without capabilities, and sees nothing of its host but its own folders.
+    """The container is rootless, read-only and without capabilities, and sees only its own folders of the host.
 
-    By the kernel's own words about its first process where it has some, else by Podman's.
+    The kernel's answers about the container's first process count. Where the kernel has none, Podman's count.
     """
     state = probing.state(gateway.name)
     found = (state["container"].json() or [{}])[0]
@@ -50,10 +51,10 @@ def test_cage(gateway: Member, probing: Probing, check: Check) -> None:
         "a network and processes of its own": settings.get("NetworkMode") == "pasta"
         and settings.get("PidMode") == "private"
         and settings.get("UTSMode") == "private",
-        "only its own two folders, so no engine's socket": mounts == MOUNTS,
-        "the image that was laid down": found.get("Image") not in (None, "")
+        "only its own two folders, so no socket of a container engine": mounts == MOUNTS,
+        "the image that was deployed": found.get("Image") not in (None, "")
         and found.get("Image") == state["image"].text,
-        "names of its makers' sites that lead nowhere": {f"{name}:127.0.0.1" for name in OWN_SITES}
+        "names of its makers' sites lead to no server": {f"{name}:127.0.0.1" for name in OWN_SITES}
         <= set(settings.get("ExtraHosts") or ()),
         "no devices": not settings.get("Devices"),
         "the kernel's filter of system calls": kernel.get("Seccomp") == "2",
@@ -64,7 +65,7 @@ def test_cage(gateway: Member, probing: Probing, check: Check) -> None:
         source=gateway.name,
         target="container",
         expected=", ".join(claims),
-        observed=f"not so: {', '.join(untrue)} ({_seen(kernel, root, mounts)})" if untrue else "so",
+        observed=f"not true: {', '.join(untrue)} ({_seen(kernel, root, mounts)})" if untrue else "as expected",
         remedy=CAGE,
     )
 
@@ -76,9 +77,9 @@ def _seen(kernel: dict[str, str], root: str, mounts: dict[str, Any]) -> str:
 
 
 def test_limits(gateway: Member, probing: Probing, check: Check) -> None:
-    """The container cannot take all memory or all process numbers of its host.
+    """The container cannot use all memory or all process numbers of its host.
 
-    A warning where the host's kernel offers no such limit.
+    This is a warning when the host's kernel does not have such a limit.
     """
     state = probing.state(gateway.name)
     said = dict(re.findall(r"(memory\.max|pids\.max):(\S+)", state["process"].text))
@@ -95,16 +96,16 @@ def test_limits(gateway: Member, probing: Probing, check: Check) -> None:
         source=gateway.name,
         target="container",
         expected=", ".join(f"{name} {value}" for name, value in wanted.items()),
-        observed="; ".join([*bad, *(f"{name}: not offered by the host's kernel" for name in absent)]) or "so",
+        observed="; ".join([*bad, *(f"{name}: not offered by the host's kernel" for name in absent)]) or "as expected",
         remedy=CAGE if bad else "use a host whose cgroup v2 has the controllers memory and pids",
         warn=not bad,
     )
 
 
 def test_settings(gateway: Member, probing: Probing, check: Check) -> None:
-    """The configuration in force is the planned one: what runs commands, reaches out or reports is off.
+    """The present configuration is the planned one: all that runs commands, connects out or sends reports is off.
 
-    Read inside the container, and older than the gateway's start, so it is what the gateway runs with.
+    The check reads the file inside the container. The file is older than the gateway's start, so the gateway uses it.
     """
     house, seen = probing.house, probing.container(gateway.name)
     try:
@@ -116,7 +117,7 @@ def test_settings(gateway: Member, probing: Probing, check: Check) -> None:
         planned = openclaw_config(house, gateway, model_servers(house, gateway, choices))
         wrong = list(differences(planned, seen["config"], ""))
     except (ValueError, KeyError) as error:
-        planned, wrong = {}, [f"what is planned is not known: {error}"]
+        planned, wrong = {}, [f"the planned configuration cannot be made: {error}"]
     stale = seen["configSeconds"] < 0
     check(
         not wrong and not stale,
@@ -127,8 +128,8 @@ def test_settings(gateway: Member, probing: Probing, check: Check) -> None:
         observed="; ".join(wrong[:6])
         + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
         + ("the file is newer than the gateway's start" if stale else "")
-        or "so",
-        remedy="run the deployment again: it writes the file and starts the gateway anew",
+        or "as expected",
+        remedy="run the deployment again: it writes the file and restarts the gateway",
     )
 
 

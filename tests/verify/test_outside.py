@@ -1,4 +1,4 @@
-"""From a machine that is not in the VPN: the access table's rows for the local network answer, and nothing else."""
+"""Checks from a machine outside the VPN: the access table's rows for the local network answer, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FIREWALL = "run the deployment again; then nft list table inet private_ai, and s
 
 
 def test_tcp_ports(lan: Lan, probing: Probing, check: Check) -> None:
-    """Of all TCP ports of a host, those that the access table opens to the local network answer, and no other.
+    """Of all TCP ports of a host, only those answer that the access table opens to the local network.
 
-    A firewall that looks right is not enough: each port is tried, and over IPv6 as well.
+    Right rules are not enough, so the check tries each port, also over IPv6.
     """
-    # Where the controller is the vantage point, it is an administrator as well.
+    # If the controller is the vantage point, it is also an administrator's computer.
     admin = probing.subject.outside is None
     expected = sorted(open_to_lan(probing.house, lan.member, "tcp", admin=admin))
     seen = probing.sweep()[lan.address] or {"open": [], "reset": [], "counts": {}}
@@ -47,7 +47,7 @@ def _some(ports: list[int]) -> str:
 def test_stun(coordinator_lan: Lan, probing: Probing, check: Check) -> None:
     """The coordinator answers a STUN request.
 
-    By it devices find direct ways to each other; without it everything would go through the relay.
+    With STUN, devices find direct paths to each other. Without it, all packets would go through the relay.
     """
     lan, port = coordinator_lan, probing.house.port("stun")
     seen = probing.outside()["stun"][target(lan.address, port)]
@@ -63,9 +63,9 @@ def test_stun(coordinator_lan: Lan, probing: Probing, check: Check) -> None:
 
 
 def test_services(lan: Lan, probing: Probing, check: Check) -> None:
-    """What the local network may reach answers in its own protocol, with a certificate of the house's CA.
+    """The services that the local network may reach answer in their own protocol, with a certificate of the house's CA.
 
-    An open port is not yet a service: a device that wants to join talks to exactly this one.
+    An open port alone is no service, and a device that joins needs this service.
     """
     asked = probing.asked_outside(lan.address)
     if not asked:
@@ -83,9 +83,9 @@ def test_services(lan: Lan, probing: Probing, check: Check) -> None:
 
 
 def test_admin_ports(lan: Lan, probing: Probing, check: Check) -> None:
-    """An administrator's computer, this one, reaches what the table gives to administrators.
+    """This computer, an administrator's, reaches the services that the table opens to administrators.
 
-    Who cannot reach SSH cannot repair anything.
+    Without SSH nobody can repair anything.
     """
     asked = probing.asked_as_admin(lan.address)
     seen = {each.item: probing.controller()["service"][each.item] for each in asked}
@@ -95,6 +95,6 @@ def test_admin_ports(lan: Lan, probing: Probing, check: Check) -> None:
         target=lan.member.name,
         expected=", ".join(f"{each.row.id} answers at {each.at} port {each.row.port}" for each in asked),
         observed=", ".join(seen.values()),
-        remedy="see that this computer's address is in admin_networks (group_data/all.py), and deploy",
+        remedy="make sure that this computer's address is in admin_networks (group_data/all.py); run the deployment",
         ways=[Way(f"{lan.member.name}/{each.row.id}", seen[each.item].startswith("ok: "), True) for each in asked],
     )

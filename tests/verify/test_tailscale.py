@@ -1,4 +1,5 @@
-"""Each node: joined to the house's own control server and relay, telling nobody else."""
+"""Checks of each node: it has joined the house's own control server, knows only the house's relay, and reports to
+nobody else."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ from plan.tailscale.preferences import OFF, still_on
 from tests.verify.ledger import Check
 from tests.verify.probing import Probing
 
-#: Days before a person's node key ends that it is said.
+#: A node's key that is valid for fewer days is a warning.
 DAYS = 14
 
 
 def test_joined(member: Member, probing: Probing, check: Check) -> None:
-    """A host is in the house's VPN, by the house's control server, and sends logs or update checks to nobody."""
+    """A host is in the house's VPN, through the house's control server, and sends no logs and no update checks."""
     state, house = probing.state(member.name), probing.house
     status, preferences = state["tailscale"].json() or {}, state["preferences"].json() or {}
     environment = state.environment("tailscaled")
@@ -28,7 +29,7 @@ def test_joined(member: Member, probing: Probing, check: Check) -> None:
         f"joined at {control}": preferences.get("ControlURL") == control,
         "no logs sent": environment.get("TS_NO_LOGS_NO_SUPPORT") == "true"
         and "--no-logs-no-support" in environment.get("FLAGS", ""),
-        "everything off that a node of the house does not do: " + " ".join(OFF): not on,
+        "all features off that the house does not use: " + " ".join(OFF): not on,
         "no port of its own (tailscale serve)": state["serves"].json() in ({}, None) and state["serves"].status == 0,
         "names of the VPN" if not member.is_server else "the system's own names": preferences.get("CorpDNS")
         is (not member.is_server),
@@ -41,7 +42,7 @@ def test_joined(member: Member, probing: Probing, check: Check) -> None:
         source=member.name,
         target="VPN",
         expected=f"{', '.join(claims)}; the node's key does not end within {DAYS} days",
-        observed=(f"not so: {', '.join(untrue)}" if untrue else "so")
+        observed=(f"not true: {', '.join(untrue)}" if untrue else "as expected")
         + (f" (to be set: {' '.join(on)})" if on else "")
         + (f"; its key ends in {days} days" if days is not None else ""),
         remedy=f"run the deployment again; on {member.name}: tailscale status, journalctl --unit tailscaled"
@@ -57,7 +58,7 @@ def _days(text: str | None) -> int | None:
 def test_relay(member: Member, probing: Probing, check: Check) -> None:
     """The only relay that a node knows is the house's own.
 
-    A relay sees who talks to whom and when, though not what.
+    A relay sees who talks to whom and when, but not the content.
     """
     found = probing.state(member.name)["relays"].json() or {}
     relays = [node.get("HostName") for region in (found.get("Regions") or {}).values() for node in region["Nodes"]]
@@ -67,5 +68,5 @@ def test_relay(member: Member, probing: Probing, check: Check) -> None:
         target="relay",
         expected=f"one relay: {probing.house.headscale_name}",
         observed=relays or "none",
-        remedy=f"see derp: in /etc/headscale/config.yaml on {probing.house.coordinator.name}; run the deployment again",
+        remedy=f"look at derp: in /etc/headscale/config.yaml on {probing.house.coordinator.name}; run the deployment",
     )

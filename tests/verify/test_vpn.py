@@ -1,4 +1,4 @@
-"""From each node of the VPN: what the table grants it answers, by name and by address, and nothing else does."""
+"""Checks from each node of the VPN: services that the table allows answer, by name and by address, and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ POLICY = "on the coordinator: headscale policy get; on the target: nft list tabl
 
 
 def test_granted(granted_pair: Pair, probing: Probing, check: Check) -> None:
-    """What the table grants a node over the VPN answers it in its own protocol, by address and, for people, by name."""
+    """Services that the table allows to a node over the VPN answer in their protocol, by address and for clients by
+    name."""
     source, other = granted_pair
     asked = probing.granted(source, other)
     seen = {each.item: probing.heard(source, each) for each in asked}
@@ -30,9 +31,9 @@ def test_granted(granted_pair: Pair, probing: Probing, check: Check) -> None:
 
 
 def test_closed(pair: Pair, probing: Probing, check: Check) -> None:
-    """Over the VPN a node does not reach what the table does not grant it: each listening port of each other host.
+    """Over the VPN a node does not reach ports that the table does not allow: each listening port of each other host.
 
-    Connections are made; `tailscale ping` would say nothing about the policy.
+    The check makes real connections, because `tailscale ping` does not depend on the policy.
     """
     source, other = pair
     closed = probing.closed(source, other)
@@ -42,7 +43,7 @@ def test_closed(pair: Pair, probing: Probing, check: Check) -> None:
         bool(seen) and not reached,
         source=f"{source.name} (VPN)",
         target=other.name,
-        expected="out of reach: " + (", ".join(closed) or "at least one port at its addresses in the VPN"),
+        expected="cannot be reached: " + (", ".join(closed) or "at least one port at its addresses in the VPN"),
         observed=f"reached: {reached or 'none'} of {len(seen)} tried",
         remedy=POLICY,
         ways=[Way(service_of(probing.house, other, port), at in reached, False) for at, port in closed.items()],
@@ -50,7 +51,7 @@ def test_closed(pair: Pair, probing: Probing, check: Check) -> None:
 
 
 def test_names(client: Member, probing: Probing, check: Check) -> None:
-    """People reach their gateway by its name, which MagicDNS knows."""
+    """A client finds its gateway by the gateway's name, through MagicDNS."""
     gateway = probing.house.gateway_of(client.user)
     name = probing.house.vpn_name(gateway)
     wanted, seen = sorted(probing.state(gateway.name).vpn), probing.host(client.name)["resolve"][name]
@@ -65,9 +66,10 @@ def test_names(client: Member, probing: Probing, check: Check) -> None:
 
 
 def test_wireguard(granted_pair: Pair, probing: Probing, check: Check) -> None:
-    """Between nodes that talk, WireGuard's packets go directly, to the port of the table.
+    """Between nodes that may connect, WireGuard's packets go directly, to the port in the table.
 
-    Only a warning where the two share no local network: from elsewhere the house's relay carries them, encrypted too.
+    It is only a warning if the two nodes are not on one network: then the house's relay passes the encrypted packets
+    on.
     """
     source, other = granted_pair
     port = probing.house.port("wireguard")
@@ -80,7 +82,7 @@ def test_wireguard(granted_pair: Pair, probing: Probing, check: Check) -> None:
         seen in direct,
         source=f"{source.name} (VPN)",
         target=other.name,
-        expected=f"a direct way, to {' or '.join(sorted(direct))}",
+        expected=f"a direct path, to {' or '.join(sorted(direct))}",
         observed=seen,
         remedy=f"on {other.name}: ss -Hlunp, nft list chain inet private_ai input; tailscale netcheck on both",
         warn=seen.startswith("relay") and not near,

@@ -140,7 +140,7 @@ BREAKAGES = (
         + until(f"{FILTER} | grep -q '{WIDENED}'")
         + f"; cat /run/policy > {POLICY}; rm /run/policy",
         (
-            Caught("headscale.policy_served[HOST]", "the file is so; handed out: .*too much: .* port 22"),
+            Caught("headscale.policy_served[HOST]", "the file is as planned; sent out: .*too much: .* port 22"),
             Caught("headscale.config[HOST]", "its policy were written"),
         ),
         ("headscale.policy[GATEWAY]", "vpn.closed[CLIENT-GATEWAY]"),
