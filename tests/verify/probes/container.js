@@ -1,7 +1,7 @@
-// Runs inside the gateway's container: node - JOB, with JOB and the printed answer in JSON.
-// JOB: connect ["HOST PORT"], lookup [names], dns [addresses of name servers]. Answer: the same keys by item; `providers`:
-// what the model servers of the configuration in force say at /api/version; `config`: that configuration, which holds no
-// secret, and `configSeconds`, how old it was when the gateway started.
+// Runs inside the gateway's container: node - JOB. JOB and the printed answer are JSON.
+// JOB: connect ["HOST PORT"], lookup [names], dns [addresses of name servers]. Answer: the same keys, each with an
+// object by item; `providers`: the answers of the configured model servers at /api/version; `config`: OpenClaw's
+// present configuration, which has no secret in it; `configSeconds`: how old its file was when the gateway started.
 const dgram = require("dgram");
 const dns = require("dns").promises;
 const fs = require("fs");
@@ -10,7 +10,8 @@ const net = require("net");
 const CONNECT_MS = 4000;
 const LOOKUP_MS = 6000;
 const job = JSON.parse(process.argv[2]);
-// What asks the system's resolver cannot be left: the process ends only after it. Each server once, then, within LOOKUP_MS.
+// Node cannot stop a question to the system's resolver, and the process ends only after it. So each server is asked
+// once, and the answer comes within LOOKUP_MS.
 process.env.RES_OPTIONS = "timeout:3 attempts:1";
 
 function connect(item) {
@@ -27,7 +28,7 @@ function connect(item) {
 async function lookup(name) {
   const asked = [
     dns.lookup(name, { all: true }).then((found) => found.map((each) => each.address)),
-    // Past the system's resolver, straight to the servers it names.
+    // Without the system's resolver: Node asks the resolver's servers directly.
     dns.resolve4(name),
     dns.resolve6(name),
   ];
@@ -69,8 +70,9 @@ async function main() {
     Promise.all(job.lookup.map(lookup)),
     Promise.all(job.dns.map(question)),
   ]);
-  // proc(5): the start of a process in ticks of 1/100 s after boot is field 22, and names may hold blanks. The boot by
-  // btime would be in whole seconds, cut off: a gateway that started at once would be older than its configuration.
+  // proc(5): field 22 is the start of the process in ticks of 1/100 s after boot; a process's name may have spaces.
+  // btime has only whole seconds, rounded down: with it, a gateway that started at once would seem older than its
+  // configuration.
   const boot = Date.now() / 1000 - Number(fs.readFileSync("/proc/uptime", "utf8").split(" ")[0]);
   const ticks = Number(fs.readFileSync("/proc/1/stat", "utf8").split(") ")[1].split(" ")[19]);
   const [written, started] = [fs.statSync(process.env.OPENCLAW_CONFIG_PATH).mtimeMs, (boot + ticks / 100) * 1000];

@@ -1,7 +1,7 @@
-"""Tries connections from wherever it runs and prints what happened. Sent to a vantage point over SSH.
+"""Tries connections from the machine on which it runs, and prints the results. It is sent to a vantage point over SSH.
 
-Usage: python3 network.py JOB, with JOB and the printed answer in JSON; see `main`. Only modules of Debian's
-python3-minimal. It opens connections and closes them; it sends STUN and DNS requests, and asks services how they are.
+Usage: python3 network.py JOB. JOB and the printed answer are JSON, see `main`. It uses only modules of Debian's
+python3-minimal. It opens and closes connections, sends STUN and DNS requests, and asks services for their state.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from collections.abc import Callable
 from typing import Any
 
 ALL_PORTS = range(1, 65536)
-#: Connections under way at once, per address; fewer where the limit on open files is lower.
+#: The most connections to one address at the same time. A lower limit on open files makes it fewer.
 WINDOW = 16000
-#: Addresses that are swept side by side.
+#: How many addresses are swept in parallel.
 SIDE_BY_SIDE = 4
-#: Seconds. The first packet is sent again after 1 s (RFC 6298), so a lost one is made good.
+#: Seconds for a connection. The kernel sends the first packet again after 1 s (RFC 6298), so one may be lost.
 CONNECT_SECONDS = 1.5
 #: Seconds for a connection through WireGuard, which may first have to find its path.
 CALM_SECONDS = 4.0
 STUN_SECONDS = 1.5
 DNS_SECONDS = 3.0
-#: Seconds for one read from a service that has accepted: a busy model server may take its time.
+#: Seconds for one read from a service that has accepted the connection. A busy model server may need long.
 SERVICE_SECONDS = 15.0
 PING_SECONDS = 20
-#: A name outside the house that any name server with a way out knows.
+#: A name outside the house that every name server of the internet knows.
 DNS_NAME = "example.com"
 
 #: STUN (RFC 8489): binding request and its success response, cookie, the attributes used.
@@ -50,8 +50,8 @@ OPEN, RESET, SILENT, UNKNOWN_NAME = "open", "reset", "silent", "no such name"
 
 
 def outcome_of(number: int) -> str:
-    """A socket error as one word: `open` (none), `reset` (the host answers, nobody listens), `prohibited` (refused on
-    the way, as our firewall does), `silent` (no answer), else the error's name in lower case."""
+    """A socket error as one word: `open` (no error), `reset` (the host answers, but nothing listens), `prohibited` (a
+    firewall such as ours refuses), `silent` (no answer), else the error's name in lower case."""
     words = {
         0: OPEN,
         errno.ECONNREFUSED: RESET,
@@ -63,7 +63,7 @@ def outcome_of(number: int) -> str:
 
 
 def connect_all(targets: list[tuple[str, int]], seconds: float) -> list[str]:
-    """The outcome of a TCP connection to each (address, port), given up after `seconds`."""
+    """Tries a TCP connection to each (address, port) for at most `seconds`, and returns the outcomes."""
     outcomes = [SILENT] * len(targets)
     selector = selectors.DefaultSelector()
     under_way: dict[int, socket.socket] = {}
@@ -95,7 +95,7 @@ def connect_all(targets: list[tuple[str, int]], seconds: float) -> list[str]:
             else:
                 connection.close()
                 if number in (errno.EADDRNOTAVAIL, errno.EAGAIN, errno.ENOBUFS) and under_way:
-                    break  # out of local ports for the moment: this one again when others have ended
+                    break  # no local port is free now: try this target again when other connections have ended
                 outcomes[following] = outcome_of(number)
             following += 1
         if not under_way:
@@ -111,7 +111,8 @@ def connect_all(targets: list[tuple[str, int]], seconds: float) -> list[str]:
 
 
 def sweep(address: str) -> dict[str, object]:
-    """Every TCP port of an address: lists of the ports that are `open` and `reset`, and `counts` of all outcomes."""
+    """Tries every TCP port of an address. Returns the lists of `open` and `reset` ports, and `counts` of all
+    outcomes."""
     outcomes = connect_all([(address, port) for port in ALL_PORTS], CONNECT_SECONDS)
     return {
         "open": [port for port, outcome in zip(ALL_PORTS, outcomes, strict=True) if outcome == OPEN],
@@ -121,7 +122,7 @@ def sweep(address: str) -> dict[str, object]:
 
 
 def sweep_all(addresses: list[str]) -> dict[str, object]:
-    """Sweep addresses, each in a process of its own; null for one whose process failed."""
+    """Sweeps addresses, each in its own process; null for an address whose process failed."""
     found: dict[str, object] = {}
     left = list(addresses)
     running: dict[int, str] = {}
@@ -132,7 +133,7 @@ def sweep_all(addresses: list[str]) -> dict[str, object]:
             if os.fork() == 0:
                 status = 1
                 try:
-                    # Some 65,000 connections: others on this machine, who are asked something, go first.
+                    # A sweep makes some 65,000 connections, so the machine's other work comes first.
                     os.nice(10)
                     os.close(reading)
                     with os.fdopen(writing, "w") as stream:
@@ -152,8 +153,8 @@ def sweep_all(addresses: list[str]) -> dict[str, object]:
 def stun_request(transaction: bytes) -> bytes:
     """A STUN binding request with a transaction id of 12 bytes.
 
-    With the software name and the fingerprint without which Tailscale's server, and so Headscale's, does not answer
-    (tailscale.com/net/stun).
+    It has the software name and the fingerprint, because Tailscale's STUN server, which Headscale uses, does not answer
+    without them (tailscale.com/net/stun).
     """
     software = struct.pack("!HH", SOFTWARE, 8) + b"tailnode"
     head = struct.pack("!HHI", BINDING_REQUEST, len(software) + 8, COOKIE) + transaction
@@ -162,7 +163,7 @@ def stun_request(transaction: bytes) -> bytes:
 
 
 def stun_mapped(answer: bytes, transaction: bytes) -> str:
-    """The address that a STUN server says it saw us at. Raises ValueError when it is no answer to our request."""
+    """Our address as the STUN server saw it, from its answer. Raises ValueError for a wrong answer."""
     if len(answer) < 20:
         raise ValueError("too short for STUN")
     kind, length, cookie = struct.unpack_from("!HHI", answer)
@@ -173,17 +174,17 @@ def stun_mapped(answer: bytes, transaction: bytes) -> str:
         name, size = struct.unpack_from("!HH", answer, offset)
         value = answer[offset + 4 : offset + 4 + size]
         if name == XOR_MAPPED_ADDRESS and len(value) in (8, 20):
-            # Behind family and port: the address XORed with the cookie and the transaction id.
+            # After family and port comes the address, XORed with the cookie and the transaction id.
             plain = bytes(a ^ b for a, b in zip(value[4:], struct.pack("!I", COOKIE) + transaction, strict=False))
             seen = ipaddress.ip_address(plain)
-            # A server on one socket for both families sees IPv4 inside IPv6.
+            # A server with one socket for both families sees an IPv4 address as an IPv6 address.
             return str(getattr(seen, "ipv4_mapped", None) or seen)
         offset += 4 + (size + 3) // 4 * 4
     raise ValueError("no XOR-MAPPED-ADDRESS in the answer")
 
 
 def stun(address: str, port: int) -> str:
-    """Ask a STUN server, twice if need be: "mapped ADDRESS", or how it failed."""
+    """Asks a STUN server, and once more if it does not answer. Returns "mapped ADDRESS", or the error."""
     said = SILENT
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as connection:
         connection.settimeout(STUN_SECONDS)
@@ -203,7 +204,7 @@ def stun(address: str, port: int) -> str:
 
 
 def resolve(name: str) -> list[str]:
-    """The addresses this machine's resolver gives for a name or an address; none when it does not know it."""
+    """The addresses that this machine's resolver gives for a name or an address; empty when it knows none."""
     try:
         return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)})
     except OSError:
@@ -211,7 +212,7 @@ def resolve(name: str) -> list[str]:
 
 
 def dns(address: str, name: str) -> str:
-    """Ask a name server for a name over UDP: "answered", or how it failed."""
+    """Asks a name server for a name over UDP. Returns "answered", or the error."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     query = os.urandom(2) + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, 1, 1)
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as connection:
@@ -227,10 +228,10 @@ def dns(address: str, name: str) -> str:
 
 
 def service(kind: str, host: str, port: int, name: str, authority: str) -> str:
-    """Ask a service how it is, in its own protocol: "ok: DETAIL", or how it failed.
+    """Asks a service for its state, in its own protocol. Returns "ok: DETAIL", or the error.
 
-    `kind`: headscale, openclaw (over TLS, a certificate for `name` of the CA `authority`, PEM), ollama, ssh, or tcp
-    for one of which nothing is known.
+    `kind`: headscale or openclaw (over TLS, with a certificate for `name` from the CA `authority`, PEM), ollama, ssh,
+    or tcp for an unknown service.
     """
     try:
         with socket.create_connection((host, port), CALM_SECONDS) as plain:
@@ -266,7 +267,7 @@ def service(kind: str, host: str, port: int, name: str, authority: str) -> str:
 
 
 def http(connection: socket.socket, path: str, host: str) -> dict[str, Any]:
-    """The JSON object that a server gives for a path. Raises ValueError when it gives none."""
+    """The JSON object with which a server answers for a path. Raises ValueError for any other answer."""
     connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     said = b""
     while len(said) < 65536 and (part := connection.recv(65536)):
@@ -282,9 +283,9 @@ def http(connection: socket.socket, path: str, host: str) -> dict[str, Any]:
 
 
 def ping(peer: str) -> str:
-    """The way of WireGuard's packets to a node: "ADDRESS:PORT", "relay NAME", or an error in words.
+    """The path of WireGuard's packets to a node: "ADDRESS:PORT", "relay NAME", or an error in words.
 
-    It says nothing about the policy, which does not judge these packets.
+    It does not show whether the policy is right, because the policy does not apply to these packets.
     """
     command = ["tailscale", "ping", "--c=5", "--timeout=2s", "--until-direct", peer]
     try:
@@ -298,7 +299,7 @@ def ping(peer: str) -> str:
 
 
 def as_user(user: str, job: dict[str, Any]) -> dict[str, Any] | None:
-    """Do a job in a process of that user; null when it could not be done."""
+    """Runs a job in a process of that user; null when it failed."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -323,17 +324,17 @@ def as_user(user: str, job: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def main(job: dict[str, Any]) -> dict[str, object]:
-    """JOB: `sweep` addresses, `connect` and `stun` "HOST PORT", `resolve` names, `dns` addresses of name servers,
-    `service` "KIND HOST PORT NAME" with `authority` (PEM), `ping` nodes, `as` user -> JOB. Hosts may be names.
+    """Runs a job. JOB: `sweep` addresses, `connect` and `stun` "HOST PORT", `resolve` names, `dns` addresses of name
+    servers, `service` "KIND HOST PORT NAME" with `authority` (PEM), `ping` nodes, `as` user -> JOB. HOST may be a name.
 
-    Answer: the same keys, each with an object by item of the job.
+    Answer: the same keys, each with an object: item of the job -> result.
     """
     answers: dict[str, dict[str, object]] = {"stun": {}, "dns": {}, "service": {}, "ping": {}, "resolve": {}, "as": {}}
 
     def ask(part: str, item: str, *arguments: Any) -> None:
         answers[part][item] = QUESTIONS[part](*arguments)
 
-    # Another user's part first: a process with threads should not fork.
+    # The jobs of other users come first, because a process with threads should not fork.
     for user, its in job.get("as", {}).items():
         ask("as", user, user, its)
     authority = job.get("authority", "")

@@ -1,8 +1,8 @@
-"""What programs of the house a host holds and runs. Runs as root: python3 - JOB, answer in JSON.
+"""Lists the house's programs on a host, and those that run. Runs as root: python3 - JOB. The answer is JSON.
 
-JOB: `units`. Answer: `folders`: folder below /opt/private-ai -> digest of its content, as the folder's name has it;
-`running`: unit -> path of its main process's program; `foreign`: files there that others than root may change. It only
-reads. Only modules of Debian's python3-minimal.
+JOB: `units`. Answer: `folders`: folder below /opt/private-ai -> digest of its content, in the form of the folder's
+name; `running`: unit -> path of its main process's program; `foreign`: files there that accounts other than root may
+change. It only reads, and uses only modules of Debian's python3-minimal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HOME = Path("/opt/private-ai")
 
 
 def digest(folder: Path) -> str:
-    """The first 12 digits of the digest over a folder's files, in the form of plan/engine/want.py (Program.prefix)."""
+    """The first 12 digits of the digest of a folder's files, as in plan/engine/want.py (Program.prefix)."""
     lines = []
     for path in sorted(path for path in folder.rglob("*") if path.is_symlink() or path.is_file()):
         name = path.relative_to(folder).as_posix()
@@ -31,7 +31,7 @@ def digest(folder: Path) -> str:
 
 
 def running(unit: str) -> str:
-    """The program of a unit's main process, "" when there is none."""
+    """The path of the program of a unit's main process; "" when there is none."""
     command = ["systemctl", "show", "--property=MainPID", "--value", unit]
     number = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     try:

@@ -1,9 +1,10 @@
-"""Looks on its own host for the house's secrets where they must not be. Runs as root; python3 - JOB, answer in JSON.
+"""Searches its host for secrets of the house in places where they must not be. Runs as root: python3 - JOB. The answer
+is JSON.
 
-JOB: `files`, paths of secret files. Answer: `files`: path -> "OWNER GROUP MODE", "" when there is none; `weak`: tokens
-that are not 256 random bits in hexadecimal; `found`: where a secret was seen; `known`: how many were looked for;
-`searched`: how much was searched. No secret is ever
-printed, nothing is written. Only modules of Debian's python3-minimal.
+JOB: `files`, paths of secret files. Answer: `files`: path -> "OWNER GROUP MODE", "" when there is no file; `weak`:
+tokens that are not 256 random bits in hexadecimal; `found`: where a secret was found; `known`: how many secrets were
+searched for; `searched`: how much was searched. It never prints a secret, writes nothing, and uses only modules of
+Debian's python3-minimal.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-#: Join keys of Headscale 0.29 in full (it shows them with stars itself), and private keys as text with their body.
+#: Complete join keys of Headscale 0.29 (Headscale itself prints them with stars), and private keys as text.
 KINDS = {
     "a join key": rb"hskey-auth-[A-Za-z0-9_-]{12}-[A-Za-z0-9_-]{32,}",
     "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40,}",
 }
-#: Where anybody's files lie. Programs of Debian (/usr) hold no secrets of ours; pseudo file systems are other checks.
+#: Folders that are not searched: Debian's programs (/usr) have no secrets of ours; /proc has its own search.
 SKIPPED = ("/proc", "/sys", "/dev", "/usr/lib", "/usr/share", "/usr/bin", "/usr/sbin", "/usr/include")
-#: Bytes: models and programs are larger.
+#: Larger files are not searched (bytes): they are models and programs.
 LARGEST_FILE = 16 * 1024 * 1024
-#: Seconds for files and journal each; what was not searched in that time is said.
+#: The most seconds for the files, and for the journal. If they are not enough, the answer says so.
 SECONDS = 60.0
 LOGS = Path("/var/log")
 OVERLAP = 4096
 
 
 def values(path: str) -> list[bytes]:
-    """What in a secret file is secret: a token as a whole, the lines of a key, Tailscale's private keys."""
+    """The secrets in a secret file: a whole token, the lines of a key, Tailscale's private keys."""
     try:
         with Path(path).open("rb") as stream:
             content = stream.read(1024 * 1024)
@@ -47,29 +48,29 @@ def values(path: str) -> list[bytes]:
     if b"PRIVATE KEY-----" in content:
         return re.findall(rb"^[A-Za-z0-9+/=]{40,}$", content, re.M)
     if path.endswith(".sqlite"):
-        return []  # holds hashes of keys
+        return []  # the database has only hashes of keys
     found = re.findall(rb"privkey:([0-9a-f]{64})", content)
     for encoded in re.findall(rb'"([A-Za-z0-9+/=]{40,})"', content):
-        # tailscaled's state: a JSON object of values in base64.
+        # tailscaled's state is a JSON object with values in base64.
         found += re.findall(rb"privkey:([0-9a-f]{64})", base64.b64decode(encoded + b"=="))
-    # Zeros are how Tailscale writes that there is no key, also where it shows its settings.
+    # For a key that does not exist, Tailscale writes zeros, also where it prints its settings.
     found = [key for key in found if key.strip(b"0")]
     whole = content.strip()
     return found or ([whole] if 16 <= len(whole) <= 1024 else [])
 
 
 def weak(path: str) -> bool:
-    """Whether a token is there and looks as if somebody had made it up: not of 64 digits, or of few different ones."""
+    """Whether a token looks like one that a person has invented: it does not have 64 digits, or few different ones."""
     try:
         content = Path(path).read_bytes().strip()
     except OSError:
         return False
-    # 64 random digits have fewer than 8 different ones once in 10^18 times.
+    # Of 10^18 random tokens, one has fewer than 8 different digits.
     return re.fullmatch(rb"[0-9a-f]{64}", content) is None or len(set(content)) < 8
 
 
 def described(path: str) -> str:
-    """Owner, group and mode of a file or folder, "" when there is none."""
+    """Owner, group and mode of a file or folder; "" when it does not exist."""
     try:
         seen = Path(path).lstat()
     except OSError:
@@ -85,7 +86,7 @@ def _name(lookup: object, number: int) -> str:
 
 
 class Seeker:
-    """Knows what to look for, and names it without showing it."""
+    """Finds secrets in texts, and names them without printing them."""
 
     def __init__(self, secrets: dict[str, list[bytes]]) -> None:
         self.owners = {value: path for path, found in secrets.items() for value in found}
@@ -93,7 +94,7 @@ class Seeker:
         self.pattern = re.compile(b"|".join(b"(?:%s)" % each for each in alternatives))
 
     def names(self, text: bytes) -> set[str]:
-        """The secrets in a text, by the file they are kept in or their kind."""
+        """The secrets in a text: the names of their files, or their kinds."""
         found = set()
         for match in self.pattern.finditer(text):
             kind = next((name for name, form in KINDS.items() if re.match(form, match[0])), "a secret")
@@ -102,13 +103,13 @@ class Seeker:
 
 
 def processes(seeker: Seeker) -> Iterator[tuple[str, str]]:
-    """Secrets in arguments and environments: (secret, where)."""
+    """Secrets in arguments and environments of processes: (secret, place)."""
     for process in Path("/proc").glob("[0-9]*"):
         for file, what in (("cmdline", "the arguments"), ("environ", "the environment")):
             try:
                 text, name = (process / file).read_bytes(), (process / "comm").read_text().strip()
             except OSError:
-                continue  # ended meanwhile
+                continue  # the process has ended
             for secret in seeker.names(text):
                 yield secret, f"{what} of process {process.name} ({name})"
 
@@ -132,7 +133,7 @@ def journal(seeker: Seeker, searched: collections.Counter[str]) -> Iterator[tupl
 
 
 def files(seeker: Seeker, searched: collections.Counter[str]) -> Iterator[tuple[str, str]]:
-    """Secrets in files that any account can read, and in text logs."""
+    """Secrets in files that every account can read, and in text logs."""
     end = time.monotonic() + SECONDS
     for folder, names, entries in os.walk("/"):
         names[:] = [name for name in names if _enter(Path(folder, name))]
@@ -161,7 +162,7 @@ def _enter(path: Path) -> bool:
         seen = path.lstat()
     except OSError:
         return False
-    # A folder closed to others hides what is in it; text logs are looked at all the same.
+    # Other accounts cannot reach the content of a closed folder, so it is left out. Text logs are searched anyway.
     return stat.S_ISDIR(seen.st_mode) and bool(seen.st_mode & stat.S_IXOTH or path == LOGS or LOGS in path.parents)
 
 
