@@ -99,8 +99,9 @@ def _job(name: str, cpu: str, source: str, gpu: bool, board: Board) -> Job:
         board.say(f"{name} {pin.version} ({cpu}): source {chosen} ({because})")
     if chosen == "build" and gpu:
         raise ArtifactError(
-            "ollama with GPU libraries can only be had as a release (--source release), and the release cannot be "
-            "reached or was not asked for; next: try again with access to it, or without --gpu for a CPU-only Ollama"
+            "ollama with GPU libraries can only be had as a release (--source release), and the release site cannot be "
+            "reached or --source is another; next: make the site reachable, or leave out --gpu for an Ollama without "
+            "GPU libraries"
         )
     if chosen == "build" and name in ("ollama", "openclaw") and cpu != packages.this_cpu():
         why = "it has parts in C++" if name == "ollama" else "its packages run while they are installed"

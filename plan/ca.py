@@ -39,7 +39,7 @@ def other_house(house: House, authority: str) -> SettingError | None:
         return SettingError(
             "group_data/all.py: house_name",
             house.name,
-            f"that of {', '.join(names)!r}, the house's authority on {house.coordinator.name}",
+            f"the name for which the house's authority {', '.join(names)!r} on {house.coordinator.name} was made",
             NEXT,
         )
     return None

@@ -88,8 +88,8 @@ def check_host(
         warn("a reboot is pending, so an older kernel or library is still in use.")
     if profile.firewall_unconfirmed:
         warn(
-            f"a run that was cut off loaded firewall rules on {profile.firewall_unconfirmed}, which no new SSH "
-            "connection confirmed. This run begins anew from the rules before them."
+            f"an interrupted run loaded firewall rules on {profile.firewall_unconfirmed}, and no new SSH connection "
+            "confirmed them. This run begins again from the rules before them."
         )
     if profile.firewall_taken_back:
         warn(
@@ -102,8 +102,8 @@ def check_host(
             "clock",
             f"{profile.clock_skew_s:+.0f} s from this computer's",
             f"within {CLOCK_LIMIT_S:.0f} s",
-            "switch time synchronisation on, on both: timedatectl set-ntp true (where that is not supported, first: "
-            "apt install systemd-timesyncd)",
+            "switch on time synchronisation on both computers: timedatectl set-ntp true (if that is not supported, "
+            "first: apt install systemd-timesyncd)",
         )
 
     if "model_hosts" in roles:
@@ -122,7 +122,7 @@ def check_host(
     for folders, free, minimum, step in _too_small(roles, profile):
         if profile.beside.claimed:
             # The first deployment has used this space, so a second run must not fail because of it.
-            warn(f"disk at {folders}: {free}; a first deployment wants {minimum}.")
+            warn(f"disk at {folders}: {free}; a first deployment needs {minimum}.")
         else:
             problem(f"disk at {folders}", free, minimum, step)
 
@@ -191,8 +191,8 @@ def _card(name: str, profile: Profile) -> tuple[SettingError | None, str]:
                 f"host {name}: answer of nvidia-smi",
                 line(machine.card_trouble),
                 "the graphics card, on which the host's model runs",
-                "reboot the host when its driver was updated, else repair the driver; nvidia-smi has to list the card. "
-                "Without a card for good: rm /etc/private-ai/model.json there, and run again",
+                "reboot the host if its driver was updated, else repair the driver: nvidia-smi has to list the card. "
+                "If somebody has removed the card: rm /etc/private-ai/model.json on the host, and run again",
             ), ""
         return None, (
             f"host {name}: nvidia-smi lists no graphics card, it says {line(machine.card_trouble)!r}. The model is "

@@ -52,17 +52,17 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
             "nftables",
             line(machine.nft_trouble),
             "a kernel whose packet filter nft can read and set",
-            "restart the host when its kernel was updated since it started (`modprobe nf_tables` finds no module "
-            "then), or when kernel.modules_disabled is 1; in a container, have its host load nf_tables; else use a "
-            "kernel of Debian's",
+            "restart the host if its kernel was updated (then `modprobe nf_tables` finds no module), or if "
+            "kernel.modules_disabled is 1. If the host is a container, have its own host load nf_tables. Else use "
+            "Debian's kernel",
         )
     if machine.sandbox_trouble:
         problem(
             "file systems of its own for a service",
             machine.sandbox_trouble,
             "what systemd needs to isolate services (ProtectSystem, PrivateTmp)",
-            "in a container, have its host allow it (Proxmox: pct set ID --features nesting=1, then restart it), or "
-            "use a virtual machine",
+            "if the host is a container, have its own host allow it (Proxmox: pct set ID --features nesting=1, then "
+            "restart the container), or use a virtual machine",
         )
     if "gateway" not in roles:
         return problems, []
@@ -81,7 +81,7 @@ def sandbox_problems(name: str, roles: Collection[str], profile: Profile) -> tup
                 switch,
                 value,
                 "user namespaces for accounts without privileges, because OpenClaw's container needs one",
-                f"{command}, and the same in /etc/sysctl.d; in a container, on its host; {ELSEWHERE}",
+                f"{command}, and the same in /etc/sysctl.d (if the host is a container: on its own host); {ELSEWHERE}",
             )
     if machine.masked:
         units = " ".join(machine.masked)

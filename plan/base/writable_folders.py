@@ -137,7 +137,7 @@ def _fleeting(name: str, storage: Storage) -> Iterator[SettingError]:
         yield SettingError(
             f"host {name}: root file system",
             storage.fleeting,
-            "one that keeps what is written to it over a restart",
+            "a file system that keeps its content after a restart",
             "install a live system to a disk; on a Raspberry Pi switch the overlay file system off in raspi-config "
             "(Performance Options); else remove overlayroot from /etc/overlayroot.conf and from the kernel's "
             "command line. Then restart the host and run again",
@@ -149,7 +149,7 @@ def _impassable(name: str, storage: Storage) -> Iterator[SettingError]:
         paths = ", ".join(storage.impassable)
         yield SettingError(
             f"host {name}: {paths}",
-            "shut for all accounts but root's",
+            "closed to all accounts but root",
             "folders that the accounts of services can pass",
             f"chmod o+rx {' '.join(storage.impassable)}",
         )
@@ -183,15 +183,15 @@ def _mounts(name: str, roles: Collection[str], storage: Storage) -> Iterator[Set
                 f"host {name}: file system of {' and '.join(wrong)}",
                 here,
                 "one that keeps the owner of each file, such as ext4, xfs or btrfs, on a disk of this host",
-                f"put such a file system at {wrong[0]}, or take {line(mount.at)} away from there (umount, and its line "
-                "in /etc/fstab)",
+                f"put such a file system at {wrong[0]}, or unmount {line(mount.at)} there (umount, and remove its line "
+                "from /etc/fstab)",
             )
         # For a root file system in memory, `_fleeting` has the message.
         if mount.kind in IN_MEMORY and mount.at != "/":
             yield SettingError(
                 f"host {name}: file system of {' and '.join(all_on_it)}",
                 f"{here}, in memory",
-                "one that keeps what is written to it over a restart",
+                "one that keeps its content after a restart",
                 f"umount {line(mount.at)}, and remove its line from /etc/fstab; or mount a disk there",
             )
         started = [each for each in all_on_it if each in STARTED_FROM]

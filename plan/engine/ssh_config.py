@@ -17,7 +17,10 @@ def host_word(setting: str, value: object) -> str:
     word = _word(setting, value, r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,254}", accepted)
     if _is_short_address(word):
         raise SettingError(
-            setting, value, accepted, "write an IPv4 address as four numbers; ssh fills up others with 0"
+            setting,
+            value,
+            accepted,
+            "write an IPv4 address as four numbers; ssh reads a shorter form as another address",
         )
     return word
 

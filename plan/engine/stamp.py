@@ -31,7 +31,7 @@ class Deployed:
 
 @dataclass(frozen=True)
 class Stamp:
-    """`when`: of the last run that changed anything on the host, this stamp included."""
+    """`when`: the time of the last run that changed something on the host. Writing this stamp counts too."""
 
     what: Deployed
     when: datetime

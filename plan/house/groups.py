@@ -64,7 +64,9 @@ def _wrong_group(group: str, value: Any) -> Iterator[SettingError]:
             yield error
             continue
         if not isinstance(data, dict):
-            yield _error(f"{group} host {name}", data, (name, _as_data(data)), "data in braces, each with its name")
+            yield _error(
+                f"{group} host {name}", data, (name, _as_data(data)), "data in braces, each value with its name"
+            )
 
 
 def _is_host(value: Any) -> bool:

@@ -164,14 +164,14 @@ def _openclaw_users(entries: Sequence[HostEntry], users: tuple[str, ...]) -> dic
                 raise SettingError(
                     where,
                     None,
-                    f"with several gateways ({', '.join(each.name for each in gateways)}) a list of who uses this one: "
-                    f"of {', '.join(users)}",
+                    f"with several gateways ({', '.join(each.name for each in gateways)}), a list of the people who "
+                    f"use this one, out of {', '.join(users)}",
                     'add "openclaw_users": ["NAME"] to the host\'s data, see docs/devices.md',
                 )
             found[entry.name] = users
         elif given is not None:
             if entry not in gateways:
-                raise SettingError(where, given, "nothing, on a host that is no gateway", "remove it")
+                raise SettingError(where, given, "no value on a host that is not a gateway", "remove it")
             found[entry.name] = setting_values.some_users(where, given, users)
     for user in users:
         at = [name for name, people in found.items() if user in people]

@@ -39,7 +39,7 @@ def twins(name: str, profile: Profile, others: Mapping[str, Profile]) -> tuple[l
                 SettingError(
                     f"hosts {both}: SSH host key",
                     "the same on both, as on copies of one disk",
-                    "a key of its own for each machine, since each could pose as the other",
+                    "a key of its own for each machine, because each could pretend to be the other",
                     "on one of them: rm /etc/ssh/ssh_host_*; dpkg-reconfigure openssh-server; rm /etc/machine-id; "
                     "systemd-machine-id-setup; reboot. Here: ssh-keygen -R ADDRESS",
                 )

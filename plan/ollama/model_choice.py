@@ -209,14 +209,14 @@ def _named_fit(named: str, ask: Question) -> Fit:
         raise SettingError(
             CONTEXT_SETTING,
             ask.wanted_context,
-            f"at most {entry.max_context} tokens, which is what {named} was made for",
+            f"at most {entry.max_context} tokens, which is the most that {named} can use",
             "lower the context, or name a model with a larger one",
         )
     if not ask.disk_holds(entry):
         raise SettingError(
             MODEL_SETTING,
             named,
-            f"a model the disk can hold: {named} needs {ask.disk_need(entry):.1f} GiB "
+            f"a model that fits on the disk: {named} needs {ask.disk_need(entry):.1f} GiB "
             f"({entry.download_gib:.1f} GiB download, {DISK_RESERVE_GIB:.1f} GiB kept free), "
             f"{ask.hardware.disk_free_gib:.1f} GiB are free",
             "free disk space, name a smaller model, or remove the setting",
@@ -227,7 +227,7 @@ def _named_fit(named: str, ask: Question) -> Fit:
         raise SettingError(
             MODEL_SETTING,
             named,
-            f"a model that can be had without Ollama's registry, which cannot be reached: {packaged}",
+            f"a model that can be obtained without Ollama's registry, which cannot be reached: {packaged}",
             "make the registry reachable for this run, or name one of these",
         )
     if fits:
@@ -242,7 +242,7 @@ def _named_fit(named: str, ask: Question) -> Fit:
         MODEL_SETTING,
         named,
         f"a model that fits this host: {named} needs {numbers}",
-        f"use {memory_for(entry, context)}, a smaller model, or remove the setting and let it be chosen",
+        f"use a host with {memory_for(entry, context)}, name a smaller model, or remove the setting",
     )
 
 
@@ -253,8 +253,8 @@ def _nothing_fits(ask: Question) -> SettingError:
         return SettingError(
             CONTEXT_SETTING,
             ask.wanted_context,
-            "a context that some model on this host can have; without the setting it would get "
-            f"{without.entry.name} with {without.context}",
+            "a context that some model on this host can have; without the setting this host gets "
+            f"{without.entry.name} with a context of {without.context}",
             "lower the context or remove the setting",
         )
     smallest = min(ask.catalogue, key=lambda entry: entry.need_gib(MIN_CONTEXT, "RAM"))

@@ -101,7 +101,7 @@ def _places(member: Member, profile: Profile) -> Iterator[SettingError]:
         if there:
             said = f"{vpn}there already: {', '.join(there)}"
             yield SettingError(
-                f"host {member.name}: {claim.name}", said, "nothing that the house did not make", claim.instead
+                f"host {member.name}: {claim.name}", said, "nothing there that somebody else has made", claim.instead
             )
 
 
@@ -159,7 +159,7 @@ def _cut_off(house: House, member: Member, foreign: list[Listener]) -> Iterator[
         yield SettingError(
             f"host {member.name}: {program}",
             f"listening on {', '.join(ports)}",
-            "ports of the access table; the firewall shuts all others off from the network",
+            "ports of the access table; the firewall closes all others to the network",
             step,
         )
 

@@ -34,14 +34,14 @@ def lost_way(house: House, member: Member, way: Outgoing) -> Iterator[SettingErr
         yield SettingError(
             where,
             f"at {server}, {', '.join(missing)}",
-            "what a row of access_table lets the kernel of a server reach; else it does not come back at the next boot",
+            "what a row of access_table lets the kernel of a server reach; without a row it fails after the next boot",
             f"{row_out(member, way.address or f'ADDRESS OF {line(way.server)}', first)}{likewise}; or {give_up}",
         )
     if way.ports and way.asked:
         yield SettingError(
             where,
             f"at the name {line(way.server)}",
-            "an address, or a name of /etc/hosts: the firewall lets root of a server ask no name server",
-            f"write the address in the place of the name, such as in /etc/fstab; or add to the host's /etc/hosts: "
+            "an address, or a name of /etc/hosts: a server's firewall does not let root ask a name server",
+            f"write the address instead of the name, for example in /etc/fstab; or add to the host's /etc/hosts: "
             f"{way.address or 'ADDRESS'} {line(way.server)}",
         )

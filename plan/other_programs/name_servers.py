@@ -35,8 +35,8 @@ def lost_resolvers(house: House, member: Member, profile: Profile) -> list[Setti
         SettingError(
             f"host {member.name}: {line(process)} ({line(unit) or 'no unit'})",
             f"a name server on {', '.join(dict.fromkeys(at))} that {how}",
-            "one that a server's firewall lets ask: as root at the addresses of rows of access_table; as a system "
-            "account (1 to 999) at 53 and 853/tcp anywhere",
+            "one that a server's firewall lets ask others: as root, at the addresses in rows of access_table; as a "
+            "system account (1 to 999), at ports 53 and 853/tcp of any address",
             f"{step}; or stop it, and name another in /etc/resolv.conf; or give the role to another host",
         )
         for (process, unit, account), at in found.items()

@@ -64,7 +64,7 @@ def passed(house: House, member: Member, profile: Profile) -> tuple[list[Setting
                     f"host {member.name}: port {each.ports}",
                     where,
                     f"free for the house ({why})",
-                    "publish that container's port as another one",
+                    "publish that container's port under another number",
                 )
             )
         elif _declared(each, rows):

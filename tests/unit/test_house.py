@@ -202,7 +202,7 @@ def test_a_lone_gateway_is_everybodys() -> None:
 
 def test_a_host_that_is_no_gateway_has_no_people() -> None:
     laptop = houses.entry("laptop", "clients", openclaw_users=["people"])
-    assert "on a host that is no gateway" in refusal([houses.entry("hub", *SERVERS), laptop])
+    assert "on a host that is not a gateway" in refusal([houses.entry("hub", *SERVERS), laptop])
 
 
 def test_people_reach_their_own_gateway_and_no_other() -> None:

@@ -99,7 +99,11 @@ def test_copies_of_one_disk_are_refused_for_their_ssh_keys() -> None:
     copy = replace(HOME, machine=replace(HOME.machine, boot="another 25"))
     problems, _ = twins("laptop", copy, {"home": HOME, "laptop": copy})
     assert len(problems) == 1
-    for words in ("hosts home and laptop: SSH host key", "each could pose as the other", "rm /etc/ssh/ssh_host_*"):
+    for words in (
+        "hosts home and laptop: SSH host key",
+        "each could pretend to be the other",
+        "rm /etc/ssh/ssh_host_*",
+    ):
         assert words in str(problems[0])
 
 

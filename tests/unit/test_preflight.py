@@ -151,7 +151,7 @@ def test_each_problem_names_value_and_remedy(change: dict[str, Any], words: list
         ({"cgroup_controllers": frozenset({"memory"})}, "PidsLimit"),
         ({"reboot_required": True}, "reboot is pending"),
         (machine(switches={"kernel.apparmor_restrict_unprivileged_userns": 1}), "AppArmor lets only programs"),
-        ({"firewall_unconfirmed": "2026-11-24 12:00:00 UTC"}, "2026-11-24 12:00:00 UTC, which no new SSH"),
+        ({"firewall_unconfirmed": "2026-11-24 12:00:00 UTC"}, "2026-11-24 12:00:00 UTC, and no new SSH"),
         ({"firewall_taken_back": "2026-11-24 12:00:45 UTC"}, "taken back on 2026-11-24 12:00:45 UTC"),
     ],
 )

@@ -43,7 +43,7 @@ def unwritable(*paths: str) -> dict[str, Any]:
         (unwritable("/var/lib/ollama"), ["host home: /var/lib/ollama is", "no_root_squash"]),
         # The whole file system: what is in a folder is told by the folder.
         (unwritable("/usr", "/usr/bin", "/usr/lib"), ["host home: /usr is", "mount -o remount,rw"]),
-        ({"storage": Storage(impassable=("/opt",))}, ['/opt is "shut for all accounts', "chmod o+rx /opt"]),
+        ({"storage": Storage(impassable=("/opt",))}, ["/opt is 'closed to all accounts but root'", "chmod o+rx /opt"]),
         ({"storage": Storage(fleeting="of type overlay")}, ["root file system", "of type overlay", "raspi-config"]),
         (on("vfat", "rw", at="/var/lib/ollama"), ["of /var/lib/ollama is 'vfat at /var/lib/ollama'", "umount"]),
         (on("fuseblk", "rw", at="/opt"), ["file system of /opt", "fuseblk", "the owner of each file"]),
@@ -52,7 +52,7 @@ def unwritable(*paths: str) -> dict[str, Any]:
             on("tmpfs", "rw", at="/var/lib/ollama"),
             ["of /var/lib/ollama is 'tmpfs at", "in memory'", "umount /var/lib/o"],
         ),
-        (on("tmpfs", "rw", at="/var/lib/openclaw"), ["/var/lib/openclaw is 'tmpfs", "keeps what is written"]),
+        (on("tmpfs", "rw", at="/var/lib/openclaw"), ["/var/lib/openclaw is 'tmpfs", "keeps its content"]),
         (on("ramfs", "rw", at="/opt"), ["of /opt is 'ramfs at /opt, in memory'"]),
         (on("ext4", "rw", "noexec", at="/opt"), ["ext4 at /opt, mounted with noexec", "mount -o remount,exec /opt"]),
         (on("ext4", "noexec", at="/var/lib/openclaw"), ["with noexec", "user and users include noexec"]),
@@ -173,7 +173,7 @@ def test_too_few_inodes_are_told_before() -> None:
     assert words in problems[0]
     claimed = replace(GOOD.beside, claimed=frozenset({"/opt/private-ai"}))
     problems, warnings = check(**disks(5), beside=claimed)
-    assert problems == [] and "room for 5 more files; a first deployment wants" in warnings[0]
+    assert problems == [] and "room for 5 more files; a first deployment needs" in warnings[0]
     assert check(("coordinator",), **disks(2100)) == ([], [])
 
 
