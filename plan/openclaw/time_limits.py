@@ -55,7 +55,7 @@ FIRST_ANSWER = MODEL + 60
 model, which may have to be loaded first."""
 
 SILENT_SERVER = 60
-"""The message of the verification when a model server does not even list its models. Nobody waits for MODEL then."""
+"""The message of the verification when a model server does not even list its models. Then the answer would not come."""
 
 FIRST_MESSAGE = STARTED + SESSION + FIRST_ANSWER + SESSION + 60
 """systemd's limit for the unit that sends the gateway's first message."""
