@@ -17,8 +17,7 @@ MODELS = "/var/lib/ollama"
 AND = " and "
 
 NOMINAL = 0.9
-"""A kernel shows at least nine tenths of the nominal RAM. With this factor a '2 GB' machine passes a minimum of 2
-GiB."""
+"""A kernel shows at least nine tenths of the nominal RAM. So a '2 GB' machine passes a minimum of 2 GiB."""
 
 RAM_MIB = {"coordinator": 512, "gateway": 1536}
 """Measured: OpenClaw's process takes 585 to 930 MiB, Headscale with its relay less than 200. Roles on one host add up.

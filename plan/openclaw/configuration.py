@@ -86,8 +86,8 @@ def ollama_host(gateway: Member, member: Member) -> str:
     """The name of a model host inside a gateway's container.
 
     OpenClaw treats an Ollama as a local one, which needs no key, only if its address is loopback, private, or a name
-    below .local. And Ollama refuses requests to VPN addresses. So a model host on another machine gets a name that only
-    the container knows.
+    below .local. And Ollama's own check of the host name refuses VPN addresses. So a model host on another machine gets
+    a name that only the container knows.
     """
     return "127.0.0.1" if member == gateway else f"{member.name}.local"
 
