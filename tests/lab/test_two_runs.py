@@ -1,6 +1,7 @@
-"""Two runs at once: one ends well, the other is refused before it changes anything. A run that is gone holds nothing.
+"""Two runs at the same time: one ends well, the other is refused before it changes anything. A killed run holds
+nothing.
 
-A run is kept at work by somebody who has dpkg's lock, for which apt waits: so both are there at the same time.
+To keep a run busy, the test holds dpkg's lock, for which apt waits. So both runs are there at the same time.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from tests.lab.held import inside
 from tests.lab.traces import left_over
 
 PYINFRA = str(Path(sys.executable).parent / "pyinfra")
-#: On a host: whether a run holds it.
+#: A command that succeeds on a host that a run holds.
 IS_HELD = f"test -e {LAST_RUN} && ! flock -n {LAST_RUN} true"
-#: Keeps dpkg's lock until its standard input ends.
+#: A program that keeps dpkg's lock until its standard input ends.
 KEEP = (
     "import fcntl, sys; file = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
     "print('kept', flush=True); sys.stdin.read()"
@@ -41,7 +42,7 @@ def house(single: TestLab) -> Iterator[TestLab]:
 
 @contextmanager
 def dpkg_kept(lab: TestLab, host: str) -> Iterator[subprocess.Popen[str]]:
-    """Somebody has dpkg's lock on a host, until the standard input of the process is closed."""
+    """A process that holds dpkg's lock on a host, until its standard input is closed."""
     command = ["lab/ssh", host, f'python3 -c "{KEEP}"']
     with subprocess.Popen(
         command, cwd=REPO, env=lab.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -53,7 +54,7 @@ def dpkg_kept(lab: TestLab, host: str) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def begun(lab: TestLab) -> Iterator[subprocess.Popen[str]]:
-    """A run of the whole house, in a terminal of its own."""
+    """A run of the whole house that has begun and goes on meanwhile."""
     with subprocess.Popen(
         [PYINFRA, "-y", lab.inventory, "deploy.py"],
         cwd=REPO,
@@ -91,10 +92,10 @@ def test_of_two_runs_one_ends_well_and_the_other_is_refused(house: TestLab) -> N
         keeper.stdin.close()
         went_on = other.communicate(timeout=300)[0]
     assert refused.returncode == 1, said
-    # By name: every run asks the hosts in the same order.
+    # `home` is first in the alphabet: every run asks the hosts in this order.
     who = f"another run is at work on home: {getpass.getuser()}@"
     assert who in said and f" from 10.{house.net}.0.1 since " in said, said
-    assert "Next: wait until that one has ended" in said and "Traceback" not in said
+    assert "Next: wait until the other run has ended" in said and "Traceback" not in said
     assert "Success" not in said, "it has changed something"
     assert other.returncode == 0, went_on[-4000:]
     assert house.ssh("laptop", "command -v curl") == "/usr/bin/curl"
@@ -110,7 +111,7 @@ def test_other_playbooks_are_refused_too_and_looks_are_not(house: TestLab) -> No
         assert house.ssh("home", "sha256sum /etc/openclaw/token") == token
         done = house.run(PYINFRA, house.inventory, "playbooks/diff.py")
         assert done.returncode == 1 and "package curl" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
-        # One with nothing to do on its host goes on.
+        # A run that has nothing to change on its host is not refused.
         done = house.run(PYINFRA, "-y", house.inventory, "deploy.py", "--limit", "home")
         assert done.returncode == 0, done.stderr[-3000:]
         assert keeper.stdin is not None
@@ -126,11 +127,11 @@ def test_a_run_that_was_killed_holds_nothing(house: TestLab) -> None:
             inside(house, host, f"for i in $(seq 600); do {IS_HELD} && exit; sleep 0.1; done; exit 1")
         run.kill()
         run.communicate()
-        # Not by a time that runs out: as soon as the connection is gone.
+        # The hosts are free as soon as the connection is gone, not after the time limit.
         for host in house.hosts:
             inside(house, host, f"flock -w 5 {LAST_RUN} true")
         assert keeper.stdin is not None
         keeper.stdin.close()
-    # What the dead run has begun there, apt-get, is waited for.
+    # The killed run has started apt-get on the laptop. This run waits until it has ended.
     house.deploy()
     assert house.ssh("laptop", "command -v curl") == "/usr/bin/curl"

@@ -1,13 +1,13 @@
-"""What every host is: names, accounts, secrets, clock, foreign programs."""
+"""Breakages that concern every host: names, accounts, secrets, clock, foreign programs."""
 
 from __future__ import annotations
 
 from tests.lab.breakages.breakage import Breakage, Caught, Repair
 from tests.lab.breakages.shell import listen, until
 
-ADMINISTRATOR = "What else runs on a host is its administrator's business; the deployment ends no foreign program."
+ADMINISTRATOR = "The administrator decides which other programs run on a host; the deployment ends no foreign program."
 
-#: What may fail on a client that does not find its control server.
+#: Checks that may fail too if a client cannot find its control server.
 WITHOUT_CONTROL = (
     "headscale.nodes[*]",
     "headscale.policy*",
@@ -17,7 +17,7 @@ WITHOUT_CONTROL = (
     "host.services[HOST]",
 )
 
-#: A host puts the control server's name back by itself; here that is shut off, too.
+#: A host puts the control server's name back by itself. This stops the unit that does so.
 NO_KEEPER = "systemctl stop private-ai-names.path; "
 
 BREAKAGES = (
@@ -33,7 +33,7 @@ BREAKAGES = (
     Breakage(
         "base.name-lost",
         "client",
-        "A client no longer knows the name of the control server, and does not put it back.",
+        "A client no longer knows the name of the control server, and the unit that puts it back is stopped.",
         f"{NO_KEEPER}sed -i '/private-ai names: begin/,/private-ai names: end/d' /etc/hosts; "
         "systemctl restart tailscaled; sleep 5",
         (Caught("tailscale.joined[HOST]"), Caught("host.units[HOST]", "private-ai-names.path")),
@@ -43,7 +43,8 @@ BREAKAGES = (
     Breakage(
         "base.name-poisoned",
         "client",
-        "On a client the name of the control server leads to a stranger's machine, and is not put right there.",
+        "On a client the name of the control server leads to a stranger's machine, and the unit that corrects it is "
+        "stopped.",
         f"{NO_KEEPER}address=$(ip -4 -o address show dev host0 | sed 's/.*inet \\([0-9.]*\\)\\.20.*/\\1.66/'); "
         'sed "s/^[0-9a-f.:]* headscale.house.internal/$address headscale.house.internal/" /etc/hosts > /run/hosts; '
         "cat /run/hosts > /etc/hosts; systemctl restart tailscaled; sleep 5",
@@ -54,7 +55,7 @@ BREAKAGES = (
     Breakage(
         "base.secret-readable",
         "gateway",
-        "The gateway's token can be read by every account that gets into its folder.",
+        "Every account that can enter its folder can read the gateway's token.",
         "chmod 0644 /etc/openclaw/token",
         (Caught("host.secret_files[HOST]", "token"),),
         (),
@@ -64,11 +65,12 @@ BREAKAGES = (
     Breakage(
         "base.secret-copied",
         "gateway",
-        "A copy of the token lies where every account can read it.",
+        "A copy of the token is in a file that every account can read.",
         "install -m 0644 /etc/openclaw/token /srv/note.txt",
         (Caught("host.secret_traces[HOST]", "/srv/note.txt"),),
         by_hand=Repair(
-            "A copy is a file of somebody else. Who read it has the token: that one has to go, too, as below.",
+            "A copy is a file of somebody else. People who have read it know the token, so a new token is needed as "
+            "well.",
             "rm /srv/note.txt",
         ),
     ),
@@ -79,8 +81,8 @@ BREAKAGES = (
         'logger "token $(cat /etc/openclaw/token)"; sleep 1',
         (Caught("host.secret_traces[HOST]", "journal"),),
         by_hand=Repair(
-            "No program can take a line back out of the journal, and who read it has the token. The journal goes, and "
-            "the token too; the deployment makes a new one.",
+            "No program can remove a single line from the journal, and people who have read it know the token. A "
+            "person deletes the old journal and the token; the deployment makes a new one.",
             "journalctl --quiet --rotate; journalctl --quiet --vacuum-time=1s; rm /etc/openclaw/token",
         ),
     ),
@@ -111,7 +113,8 @@ BREAKAGES = (
         "install -m 0640 /etc/openclaw/token /var/log/program.log",
         (Caught("host.secret_traces[HOST]", "/var/log/program.log"),),
         by_hand=Repair(
-            "Logs of other programs are not the deployment's. A new token is needed as well.", "rm /var/log/program.log"
+            "The deployment does not change logs of other programs. A new token is needed as well.",
+            "rm /var/log/program.log",
         ),
     ),
     Breakage(
@@ -122,26 +125,28 @@ BREAKAGES = (
         "chmod 0755 /usr/local/bin/date",
         (Caught("host.clock[HOST]"),),
         by_hand=Repair(
-            "The deployment refuses a host whose clock is off, and sets no clock: whoever keeps the host's time does.",
+            "The deployment refuses a host whose clock is wrong, and never sets a clock: that is the task of the "
+            "host's own time service.",
             "rm /usr/local/bin/date",
         ),
     ),
     Breakage(
         "base.ssh-passwords",
         "client",
-        "SSH accepts passwords, root's too. A warning: it is the administrator's choice.",
+        "SSH accepts passwords, also for root. This is only a warning, because the administrator decides it.",
         "printf 'PasswordAuthentication yes\\nPermitRootLogin yes\\n' > /etc/ssh/sshd_config.d/00-passwords.conf; "
         "systemctl reload ssh; sleep 1",
         (Caught("host.ssh[HOST]", "(?i)password"),),
         by_hand=Repair(
-            "How people log in belongs to the host's administrator; the deployment does not touch SSH's configuration.",
+            "The host's administrator decides how people log in; the deployment does not change SSH's configuration.",
             "rm /etc/ssh/sshd_config.d/00-passwords.conf; systemctl reload ssh",
         ),
     ),
     Breakage(
         "base.user-manager-gone",
         "gateway",
-        "The gateway's account no longer lingers, so its container stopped and would not start at boot.",
+        "The gateway's account may no longer run services without a login, so its container stopped and would not "
+        "start at boot.",
         f"loginctl disable-linger openclaw; {until('! test -S /run/user/$(id -u openclaw)/bus')}",
         (Caught("openclaw.cage[HOST]"), Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
         ("openclaw.*", "host.*[HOST]", "container.*", "vpn.*", "message.*", "ca.server[GATEWAY-gateway]"),
@@ -150,20 +155,20 @@ BREAKAGES = (
     Breakage(
         "base.gateway-elsewhere",
         "client",
-        "On a client the gateway's name leads to a stranger's machine, before the VPN's names are asked.",
+        "On a client, /etc/hosts leads the gateway's name to a stranger's machine; the client does not ask the VPN.",
         "address=$(ip -4 -o address show dev host0 | sed 's/.*inet \\([0-9.]*\\)\\.20.*/\\1.66/'); "
         "echo $address home.vpn.house.internal >> /etc/hosts",
         (Caught("vpn.names[HOST]"), Caught("message.answered[HOST]")),
         ("message.*", "vpn.granted[HOST-GATEWAY]"),
         by_hand=Repair(
-            "The deployment owns a block of lines in this file; what else stands there is its administrator's.",
+            "The deployment owns only a block of lines in this file; all other lines are the administrator's.",
             "sed '/ home.vpn.house.internal$/d' /etc/hosts > /run/hosts; cat /run/hosts > /etc/hosts",
         ),
     ),
     Breakage(
         "base.account-in-group",
         "gateway",
-        "The gateway's account may give orders to the control server: it is in the group of its socket.",
+        "The gateway's account can give commands to the control server: it is in the group of its socket.",
         "usermod --append --groups headscale openclaw",
         (Caught("host.accounts[HOST]", "openclaw is in the groups openclaw headscale"),),
         (),

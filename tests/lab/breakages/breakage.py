@@ -1,4 +1,5 @@
-"""One thing that is broken in a deployed house, and what is demanded then. Data and a pure judge; no host."""
+"""A breakage: one thing that is broken in a deployed house, and what the verification must report then. Only data and a
+pure function; no host is touched."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Literal
 Role = Literal["coordinator", "gateway", "model_host", "client"]
 Topology = Literal["single", "split"]
 
-#: Topology -> role -> host of the lab that has it.
+#: Topology -> role -> the host of the lab with this role.
 HOSTS: Mapping[Topology, Mapping[Role, str]] = {
     "single": {"coordinator": "home", "gateway": "home", "model_host": "home", "client": "laptop"},
     "split": {"coordinator": "hub", "gateway": "gate", "model_host": "brain", "client": "laptop"},
@@ -19,7 +20,7 @@ HOSTS: Mapping[Topology, Mapping[Role, str]] = {
 
 @dataclass(frozen=True)
 class Caught:
-    """A check that has to fail. `seen`: a regular expression that what the check observed has to match."""
+    """A check that has to fail. What the check observed has to match the regular expression `seen`."""
 
     check: str
     seen: str = ""
@@ -27,7 +28,8 @@ class Caught:
 
 @dataclass(frozen=True)
 class Repair:
-    """For what a deployment cannot or should not repair: why, and what a person runs on the host before deploying."""
+    """For a breakage that a deployment cannot or should not repair: why, and what a person runs on the host before the
+    next deployment."""
 
     why: str
     script: str
@@ -37,31 +39,31 @@ class Repair:
 class Breakage:
     """One thing broken on one host.
 
-    Checks are named by patterns: `*` stands for anything, HOST for the host where it happens, and COORDINATOR, GATEWAY,
-    MODEL and CLIENT for the hosts with these roles.
+    Checks are named by patterns. In a pattern, `*` stands for any text, HOST for the host on which something is broken,
+    and COORDINATOR, GATEWAY, MODEL and CLIENT for the hosts with these roles.
     """
 
     #: COMPONENT.WHAT.
     id: str
-    #: Where: the host with this role.
+    #: Something is broken on the host with this role.
     at: Role
-    #: One sentence for the page: what has become wrong.
+    #: One sentence for docs/breakages.md: what is wrong then.
     what: str
-    #: Shell text, run by root on that host. It returns once it has taken effect.
+    #: Shell text that root runs on that host. It returns when it has taken effect.
     script: str
     #: Each of these has to fail.
     must: tuple[Caught, ...]
-    #: These may fail as well: true consequences.
+    #: These checks may fail too, as real consequences.
     may: tuple[str, ...] = ()
     #: Operations of the deployment that have to report a change.
     repaired_by: tuple[str, ...] = ()
     by_hand: Repair | None = None
-    #: Shell text, run by root on the client after the script: it waits until the client has heard of it.
+    #: Shell text that root runs on the client after `script`. It waits until the client has heard of the change.
     heard: str = ""
-    #: Shell text, run on that host after the deployment: it waits for what then comes back by itself.
+    #: Shell text that root runs on that host after the deployment. It waits for what comes back by itself.
     settled: str = ""
     topologies: tuple[Topology, ...] = ("single",)
-    #: `make test` runs it as well, in a house of this topology.
+    #: `make test` also runs this breakage, in a house of this topology.
     sample: Topology | None = None
 
     def host(self, topology: Topology) -> str:
@@ -70,7 +72,7 @@ class Breakage:
 
 @dataclass(frozen=True)
 class Seen:
-    """A check as the verification reported it."""
+    """The result of a check, from the verification's report."""
 
     status: str
     observed: str
@@ -80,7 +82,7 @@ class Seen:
         return self.status in ("fail", "warn")
 
 
-#: What one verification reported: id of a check -> how it came out.
+#: The report of one verification: id of a check -> its result.
 Report = Mapping[str, Seen]
 
 
@@ -95,9 +97,10 @@ def matches(pattern: str, check: str, breakage: Breakage, topology: Topology) ->
 
 
 def judge(breakage: Breakage, topology: Topology, before: Report, after: Report) -> list[str]:
-    """What is wrong with a verification of the broken house, in words; nothing when it is as demanded.
+    """What is wrong with a verification of the broken house, in words; an empty list if it is as demanded.
 
-    `before` is the report of the whole house. Checks that were bad then do not count now, only what has become worse.
+    `before` is the report from before anything was broken. Checks that were bad in it do not count: only checks that
+    have become worse count.
     """
     worse = {
         check: seen for check, seen in after.items() if seen.bad and (check not in before or not before[check].bad)
@@ -127,7 +130,7 @@ def judge(breakage: Breakage, topology: Topology, before: Report, after: Report)
 
 
 def not_whole(report: Report) -> list[str]:
-    """What is wrong with a verification that has to pass."""
+    """What is wrong with a verification that must pass, in words."""
     if not report:
         return ["the report holds no check"]
     return [_said(report, [check]) for check, seen in sorted(report.items()) if seen.status == "fail"]

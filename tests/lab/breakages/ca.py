@@ -24,7 +24,7 @@ REPAIR_OPENCLAW = ("OpenClaw | Certificate", "OpenClaw | Configuration, containe
 
 
 def signed(folder: str, name: str, dates: str) -> str:
-    """A certificate from the house's CA for the key that is there; it keeps its file's owner and mode."""
+    """A command that makes a certificate of the house's CA for the existing key. The file keeps its owner and mode."""
     return (
         f"cd {folder}; printf 'subjectAltName=DNS:{name}\\nextendedKeyUsage=serverAuth\\n' > /run/extensions; "
         f"openssl req -new -key key.pem -subj /CN={name} | openssl x509 -req "
@@ -34,7 +34,7 @@ def signed(folder: str, name: str, dates: str) -> str:
 
 
 def foreign(folder: str, name: str) -> str:
-    """A certificate that nobody but itself signed, for the key that is there."""
+    """A command that makes a self-signed certificate for the existing key."""
     return (
         f"cd {folder}; openssl req -x509 -new -key key.pem -days 300 -subj /CN={name} "
         f"-addext subjectAltName=DNS:{name} > /run/new.crt; cat /run/new.crt > cert.pem"
@@ -61,7 +61,7 @@ BREAKAGES = (
     Breakage(
         "ca.headscale-foreign",
         "coordinator",
-        "The control server shows a certificate that the house's CA did not sign.",
+        "The house's CA did not sign the control server's certificate.",
         f"{foreign(HEADSCALE, CONTROL)}; {RESTART_HEADSCALE}",
         (
             Caught("ca.server[COORDINATOR-headscale]"),
@@ -75,7 +75,7 @@ BREAKAGES = (
     Breakage(
         "ca.headscale-ends-soon",
         "coordinator",
-        "The control server's certificate is good for three more days: no deployment has run for long.",
+        "The control server's certificate is valid for three more days only: no deployment has run for a long time.",
         f"{signed(HEADSCALE, CONTROL, '-days 3')}; {RESTART_HEADSCALE}",
         (Caught("ca.server[COORDINATOR-headscale]", r"\b[23] days"),),
         (),
@@ -84,7 +84,7 @@ BREAKAGES = (
     Breakage(
         "ca.gateway-other-name",
         "gateway",
-        "The gateway's certificate is from the house's CA and for another name.",
+        "The gateway's certificate is from the house's CA, but for another name.",
         f"{signed(OPENCLAW, 'other.vpn.house.internal', '-days 300')}; {RESTART_OPENCLAW}; {OPENCLAW_READY}",
         (Caught("ca.server[GATEWAY-gateway]"), Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
         (*GATEWAY_UNTRUSTED, "message.*"),
@@ -93,7 +93,7 @@ BREAKAGES = (
     Breakage(
         "ca.key-readable",
         "coordinator",
-        "The CA's key can be read by every account that gets into its folder.",
+        "Every account that can enter its folder can read the CA's key.",
         f"chmod 0644 {CA}/ca.key",
         (Caught("host.secret_files[HOST]", "ca.key"),),
         (),
@@ -102,7 +102,7 @@ BREAKAGES = (
     Breakage(
         "ca.server-key-readable",
         "coordinator",
-        "The control server's private key can be read by every account that gets into its folder.",
+        "Every account that can enter its folder can read the control server's private key.",
         f"chmod 0644 {HEADSCALE}/key.pem",
         (Caught("host.secret_files[HOST]", "key.pem"),),
         (),
@@ -111,7 +111,7 @@ BREAKAGES = (
     Breakage(
         "ca.unconstrained",
         "coordinator",
-        "The root certificate was made anew from the same key without its limits: it could sign for any name.",
+        "The CA's certificate was made again with the same key but without its limits: it could sign for any name.",
         f"cp -p {CA}/ca.crt /root/ca.crt; openssl req -x509 -new -key {CA}/ca.key -days 3650 "
         f'-subj "/$(openssl x509 -in {CA}/ca.crt -noout -subject | sed "s/subject=//; s/ = /=/")" '
         f"-addext basicConstraints=critical,CA:TRUE -out /run/ca.crt; cat /run/ca.crt > {CA}/ca.crt; "
@@ -119,8 +119,8 @@ BREAKAGES = (
         (Caught("ca.root[HOST]", "for names below"),),
         ("ca.root[*]",),
         by_hand=Repair(
-            "The deployment makes an authority once and never replaces it: every device trusts it. It comes back "
-            "from a backup.",
+            "The deployment makes a CA once and never replaces it, because every device trusts it. A person restores "
+            "it from a backup.",
             f"cat /root/ca.crt > {CA}/ca.crt; rm /root/ca.crt",
         ),
         repaired_by=("CA | Trust it",),
@@ -137,7 +137,7 @@ BREAKAGES = (
     Breakage(
         "ca.store-stale",
         "client",
-        "The root's file is there, and the system's store was made without it.",
+        "The file of the CA's certificate is there, but the system's store was made without it.",
         f"mv {TRUSTED} /run/root.crt; update-ca-certificates --fresh >/dev/null 2>&1; mv /run/root.crt {TRUSTED}",
         (Caught("ca.root[HOST]", "in the system's store"), Caught("message.answered[HOST]")),
         ("message.*", "vpn.granted[HOST-GATEWAY]", "tailscale.joined[HOST]"),
@@ -146,7 +146,7 @@ BREAKAGES = (
     Breakage(
         "ca.foreign-root",
         "client",
-        "Another root stands in the place of the house's own on a client.",
+        "A client has the certificate of another CA in the place of the house's own.",
         "openssl ecparam -name prime256v1 -genkey -noout -out /run/other.key; "
         f"openssl req -x509 -new -key /run/other.key -days 300 -subj '/CN=Private AI house CA' > {TRUSTED}; "
         "rm /run/other.key; update-ca-certificates --fresh >/dev/null 2>&1",

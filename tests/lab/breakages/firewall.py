@@ -1,4 +1,4 @@
-"""The nftables rules of every host."""
+"""Breakages of the nftables rules on every host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RULES = "/etc/private-ai/firewall.nft"
 REPAIR = ("Firewall | Rules of the access table",)
 DIFFERENT = Caught("firewall.rules[HOST]")
 V4, V6 = Caught("outside.tcp_ports[HOST-IPv4]"), Caught("outside.tcp_ports[HOST-IPv6]")
-#: What is true as well once a server has no rules at all.
+#: Checks that may fail too if a server has no rules at all.
 NO_RULES = ("container.closed[*]", "container.names[*]", "egress.closed[HOST-*]", "vpn.closed[*-HOST]")
 
 BREAKAGES = (
@@ -36,7 +36,7 @@ BREAKAGES = (
     Breakage(
         "firewall.port-opened",
         "client",
-        "A port that the table does not have is open; nothing listens there.",
+        "A port that is not in the access table is open; no program listens there.",
         f"nft insert rule {TABLE} input tcp dport 8080 accept",
         (DIFFERENT, Caught(V4.check, "8080"), Caught(V6.check, "8080")),
         (),
@@ -45,7 +45,7 @@ BREAKAGES = (
     Breakage(
         "firewall.ipv6-hole",
         "gateway",
-        "Everything is let in over IPv6 only.",
+        "The rules accept all incoming packets over IPv6.",
         f"nft insert rule {TABLE} input meta nfproto ipv6 accept",
         (DIFFERENT, V6),
         ("vpn.closed[*-HOST]",),
@@ -65,7 +65,7 @@ BREAKAGES = (
     Breakage(
         "firewall.vpn-opened",
         "gateway",
-        "Everything is let in from the VPN; only the policy still guards it.",
+        "The rules accept all incoming packets from the VPN; only the policy still protects the host.",
         f"nft insert rule {TABLE} input iifname tailscale0 accept",
         (DIFFERENT,),
         (),
@@ -74,7 +74,7 @@ BREAKAGES = (
     Breakage(
         "firewall.input-accepts",
         "client",
-        "The chain's policy is to accept; its last rule still rejects.",
+        "The chain's policy is `accept`; its last rule still rejects.",
         f"nft 'chain {TABLE} input {{ policy accept; }}'",
         (DIFFERENT,),
         (),
@@ -102,7 +102,7 @@ BREAKAGES = (
     Breakage(
         "firewall.egress-opened",
         "model_host",
-        "The model server may connect to anywhere.",
+        "The model server may connect to any address.",
         f"nft insert rule {TABLE} output meta skuid ollama accept",
         (DIFFERENT, Caught("egress.closed[HOST-ollama]")),
         (),
@@ -112,7 +112,7 @@ BREAKAGES = (
     Breakage(
         "firewall.egress-all",
         "gateway",
-        "A server's whole list of ways out is empty, so everything may leave.",
+        "A server's list of outgoing rules is empty, so all packets may leave.",
         f"nft flush chain {TABLE} output",
         (DIFFERENT, Caught("egress.closed[HOST-openclaw]"), Caught("container.closed[GATEWAY-internet-IPv4]")),
         NO_RULES,
@@ -131,7 +131,7 @@ BREAKAGES = (
     Breakage(
         "firewall.not-at-boot",
         "client",
-        "The rules are in force and would not be after the next boot.",
+        "The rules are in force now, but would not be loaded at the next boot.",
         "systemctl disable --quiet private-ai-firewall",
         (Caught("host.units[HOST]", "private-ai-firewall"),),
         (),
@@ -140,7 +140,7 @@ BREAKAGES = (
     Breakage(
         "firewall.masked",
         "client",
-        "The unit is stopped and masked, which takes the rules away for good.",
+        "The unit is stopped and masked, so the rules are removed and do not return at a boot.",
         "systemctl stop private-ai-firewall; ln -sfn /dev/null /etc/systemd/system/private-ai-firewall.service; "
         "systemctl daemon-reload",
         (DIFFERENT, V4, V6, Caught("host.units[HOST]", "private-ai-firewall")),
@@ -168,7 +168,7 @@ BREAKAGES = (
     Breakage(
         "firewall.someone-elses-table",
         "coordinator",
-        "A table of somebody else drops what the access table grants.",
+        "A table of somebody else drops packets that the access table allows.",
         "nft add table inet other; "
         "nft 'add chain inet other input { type filter hook input priority 0; policy accept; }'; "
         "nft add rule inet other input iifname != lo tcp dport 443 drop",
@@ -180,14 +180,14 @@ BREAKAGES = (
         ),
         ("container.closed[GATEWAY-coordinator-*]", "tailscale.joined[*]", "headscale.nodes[*]", "tailscale.relay[*]"),
         by_hand=Repair(
-            "The deployment owns one table and leaves all others alone: they belong to the host's administrator.",
+            "The deployment owns one table and changes no other: they belong to the host's administrator.",
             "nft delete table inet other",
         ),
     ),
     Breakage(
         "firewall.port-forwarded",
         "gateway",
-        "A port of the gateway leads out of the house: a table of somebody else passes its packets on, beside ours.",
+        "A port of the gateway leads out of the house: a table of somebody else passes its packets on.",
         "sysctl -q net.ipv4.ip_forward=1; nft add table ip other; "
         "nft 'add chain ip other in { type nat hook prerouting priority dstnat; }'; "
         "nft 'add chain ip other out { type nat hook postrouting priority srcnat; }'; "
@@ -196,7 +196,7 @@ BREAKAGES = (
         (Caught("outside.tcp_ports[HOST-IPv4]", "8081"),),
         (),
         by_hand=Repair(
-            "The deployment owns one table and leaves all others alone: they belong to the host's administrator.",
+            "The deployment owns one table and changes no other: they belong to the host's administrator.",
             "nft delete table ip other; sysctl -q net.ipv4.ip_forward=0",
         ),
     ),

@@ -1,4 +1,4 @@
-"""The control server: policy, nodes, relay, what it listens on."""
+"""Breakages of the control server: its policy, nodes, relay and ports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ REPAIR = ("Headscale | Configuration, policy, service",)
 JOIN = ("Tailscale | Join the house",)
 DEVICES = ("Devices | Nodes of the VPN",)
 
-#: What is true as well when the control server is away.
+#: Checks that may fail too if the control server does not run.
 AWAY = (
     "outside.*[COORDINATOR-*]",
     "host.services[COORDINATOR]",
@@ -25,7 +25,7 @@ AWAY = (
 
 
 def node(name: str) -> str:
-    """The number of a node."""
+    """A piece of shell that stands for the number of a node."""
     find = f'import json, sys; print(next(n["id"] for n in json.load(sys.stdin) if n["given_name"] == "{name}"))'
     return f"$(headscale nodes list -o json | python3 -c '{find}')"
 
@@ -51,12 +51,13 @@ FOREIGN_RELAY = (
 
 POISON = "{name: home.vpn.house.internal, type: A, value: 198.51.100.10}"
 
-#: What the running server hands out, at one of its loopback ports; the other speaks another protocol.
+#: A command that prints the policy that the running server hands out. It listens on two loopback ports; only one of
+#: them answers HTTP.
 FILTER = (
     "for port in $(ss -Hltnp | sed -n 's/^.* 127.0.0.1:\\([0-9]*\\) .*headscale.*$/\\1/p'); do "
     "curl --silent --max-time 5 http://127.0.0.1:$port/debug/filter; done"
 )
-#: What this host's node was told.
+#: A command that prints what the control server has told this host's node.
 TOLD = "tailscale debug netmap"
 WIDENED = '"First": 22,'
 
@@ -87,8 +88,8 @@ BREAKAGES = (
     Breakage(
         "headscale.policy-emptied",
         "coordinator",
-        "The policy is empty, which to Headscale means that every node may reach every other on every port.",
-        # Looked at before the nodes have come back, which is when they still have the old one; or have just come.
+        "The policy is empty. For Headscale this means that every node may reach every other node on every port.",
+        # This does not wait for the nodes: at this moment they may still have the old policy, or have the new one.
         EMPTY,
         (Caught("headscale.policy_served[HOST]", "too much: . to ."),),
         ("headscale.policy*", "vpn.closed[*]"),
@@ -99,7 +100,7 @@ BREAKAGES = (
     Breakage(
         "headscale.policy-emptied-and-heard",
         "coordinator",
-        "The policy is empty, and the nodes were told so.",
+        "The policy is empty, and the nodes have received it.",
         f"{EMPTY}; {HEARD_OF_ALL}",
         (
             Caught("headscale.policy_served[HOST]", "too much: . to ."),
@@ -123,7 +124,7 @@ BREAKAGES = (
     Breakage(
         "headscale.policy-narrowed",
         "coordinator",
-        "The policy lets nobody write to the gateway, from the control server's next start on.",
+        "From the control server's next start, the policy will let nobody reach the gateway.",
         edit_json(POLICY, 'it["grants"] = it["grants"][1:]'),
         (
             Caught("headscale.policy_served[HOST]", "the file holds something else"),
@@ -135,7 +136,7 @@ BREAKAGES = (
     Breakage(
         "headscale.policy-behind-its-file",
         "coordinator",
-        "The running server has a wider policy than its file, which was put back after it was read.",
+        "The running server has a wider policy than its file: the file was restored after the server had read it.",
         f"cp -p {POLICY} /run/policy; sleep 1; {WIDEN}; systemctl kill --kill-whom=main --signal=HUP headscale; "
         + until(f"{FILTER} | grep -q '{WIDENED}'")
         + f"; cat /run/policy > {POLICY}; rm /run/policy",
@@ -159,7 +160,7 @@ BREAKAGES = (
     Breakage(
         "headscale.wrong-tag",
         "coordinator",
-        "The gateway's node lost its tag, so no grant names it.",
+        "The gateway's node has lost its tag, so no grant of the policy is for it.",
         f"headscale nodes tag -i {node('home')} -t tag:model-host; sleep 5",
         (Caught("headscale.nodes[HOST]"), Caught("vpn.granted[CLIENT-HOST]")),
         ("headscale.policy*", "message.*", "vpn.*", "tailscale.joined[*]"),
@@ -168,7 +169,7 @@ BREAKAGES = (
     Breakage(
         "headscale.node-expired",
         "coordinator",
-        "A client's key has expired.",
+        "The key of a client's node has expired.",
         f"headscale nodes expire -i {node('laptop')}; sleep 5",
         (Caught("tailscale.joined[CLIENT]"), Caught("headscale.nodes[HOST]"), Caught("vpn.granted[CLIENT-GATEWAY]")),
         ("headscale.policy*", "vpn.*", "message.*", "tailscale.*[CLIENT]"),
@@ -177,7 +178,7 @@ BREAKAGES = (
     Breakage(
         "headscale.node-deleted",
         "coordinator",
-        "A client was removed from the control server.",
+        "A client's node was deleted at the control server.",
         f"headscale nodes delete --force -i {node('laptop')}; sleep 5",
         (Caught("headscale.nodes[HOST]"), Caught("vpn.granted[CLIENT-GATEWAY]")),
         ("headscale.policy*", "vpn.*", "message.*", "tailscale.*[CLIENT]"),
@@ -186,7 +187,7 @@ BREAKAGES = (
     Breakage(
         "headscale.foreign-relay",
         "coordinator",
-        "The nodes are told of a relay that belongs to somebody else.",
+        "The control server tells the nodes to use a relay that belongs to somebody else.",
         f"{FOREIGN_RELAY}; {edit(CONFIG, 's#  paths: .*#  paths: [/run/relay.yaml]#')}; {RESTART_HEADSCALE}",
         (
             Caught("tailscale.relay[HOST]", "relay.example.com"),
@@ -199,7 +200,7 @@ BREAKAGES = (
     Breakage(
         "headscale.logs-uploaded",
         "coordinator",
-        "The nodes are told to send their logs to Tailscale.",
+        "The control server tells the nodes to send their logs to Tailscale.",
         f"{edit(CONFIG, 's/logtail: {enabled: false}/logtail: {enabled: true}/')}; {RESTART_HEADSCALE}",
         (Caught("headscale.config[HOST]", "no logs sent"),),
         ("tailscale.joined[*]",),
@@ -208,7 +209,7 @@ BREAKAGES = (
     Breakage(
         "headscale.relay-for-all",
         "coordinator",
-        "The relay also passes on the traffic of strangers.",
+        "The relay also serves nodes that are not in the house.",
         f"{edit(CONFIG, 's/verify_clients: true/verify_clients: false/')}; {RESTART_HEADSCALE}",
         (Caught("headscale.config[HOST]", "for its own nodes"),),
         (),
@@ -217,7 +218,7 @@ BREAKAGES = (
     Breakage(
         "headscale.foreign-names",
         "coordinator",
-        "People's devices are told to ask a name server outside the house.",
+        "The control server tells people's devices to ask a name server outside the house.",
         f"{edit(CONFIG, 's/nameservers: {global: ../nameservers: {global: [198.51.100.10]/')}; {RESTART_HEADSCALE}",
         (Caught("headscale.config[HOST]", "no name servers of others"),),
         ("vpn.names[*]",),
@@ -226,7 +227,7 @@ BREAKAGES = (
     Breakage(
         "headscale.node-renamed",
         "coordinator",
-        "The gateway's node has another name, so the name that people use leads nowhere.",
+        "The gateway's node has another name, so the name that people use does not exist any more.",
         f"headscale nodes rename -i {node('home')} other; sleep 5",
         (Caught("headscale.nodes[HOST]", "other"), Caught("vpn.names[CLIENT]"), Caught("message.answered[CLIENT]")),
         ("vpn.granted[*]", "message.*", "host.services[HOST]", "tailscale.joined[HOST]"),
@@ -235,7 +236,7 @@ BREAKAGES = (
     Breakage(
         "headscale.key-left",
         "coordinator",
-        "A key that lets any device join lies ready for a day.",
+        "There is a key with which any device can join for a day.",
         "headscale preauthkeys create --user 1 --reusable --expiration 24h >/dev/null",
         (Caught("headscale.keys[HOST]"),),
         (),
@@ -244,7 +245,7 @@ BREAKAGES = (
     Breakage(
         "headscale.program-replaced",
         "coordinator",
-        "The command leads to another program, which runs as the control server.",
+        "The link to the program leads to another file, and that file runs as the control server.",
         "install -d /opt/other; cp -L /usr/local/bin/headscale /opt/other/headscale; "
         f"ln -sfn /opt/other/headscale /usr/local/bin/headscale; {RESTART_HEADSCALE}",
         (Caught("host.programs[HOST]", "/opt/other/headscale"),),
@@ -254,7 +255,7 @@ BREAKAGES = (
     Breakage(
         "headscale.update-check",
         "coordinator",
-        "The control server asks for new versions.",
+        "The control server asks its makers for new versions.",
         f"{edit(CONFIG, 's/disable_check_updates: true/disable_check_updates: false/')}; {RESTART_HEADSCALE}",
         (Caught("headscale.config[HOST]", "no update check"),),
         (),
@@ -263,7 +264,7 @@ BREAKAGES = (
     Breakage(
         "headscale.listens-wider",
         "coordinator",
-        "The control server's own numbers are served on all addresses.",
+        "The control server's metrics can be read on all addresses.",
         edit(CONFIG, "s/metrics_listen_addr: .*/metrics_listen_addr: 0.0.0.0:9090/") + f"; {RESTART_HEADSCALE}",
         (Caught("host.listeners[HOST]", "9090"), Caught("headscale.config[HOST]", "metrics")),
         ("host.owners[HOST]",),
@@ -272,7 +273,7 @@ BREAKAGES = (
     Breakage(
         "headscale.names-poisoned",
         "coordinator",
-        "The control server tells the nodes a name of its own making.",
+        "The control server gives the nodes a wrong address for a name.",
         edit(CONFIG, f"s/  nameservers: .*/&\\n  extra_records: [{POISON}]/") + f"; {RESTART_HEADSCALE}",
         (Caught("headscale.config[HOST]", "no names but"),),
         ("vpn.names[*]", "vpn.granted[*]", "message.*"),
@@ -281,7 +282,8 @@ BREAKAGES = (
     Breakage(
         "headscale.random-ports",
         "coordinator",
-        "The nodes are told to use any port for WireGuard, so the one that the table opens leads to nobody.",
+        "The control server tells the nodes to use any port for WireGuard, so no program uses the port that the access "
+        "table opens.",
         edit_json(POLICY, 'it["randomizeClientPort"] = True') + f"; {RESTART_HEADSCALE}; sleep 5",
         (
             Caught("host.listeners[HOST]", "41641"),
@@ -290,17 +292,17 @@ BREAKAGES = (
         ),
         ("host.owners[*]", "vpn.wireguard[*]", "outside.*", "host.listeners[*]"),
         REPAIR,
-        # The nodes learn of it, and take their old port again, one after the other.
+        # The nodes hear of the repair one after the other, and then take their old port again.
         settled=until("ss -Hlun sport = :41641 | grep -q .", seconds=120) + "; sleep 20",
     ),
     Breakage(
         "headscale.api-key",
         "coordinator",
-        "A key is about by which anybody on the local network may give orders to the control server.",
+        "There is an API key with which anybody on the local network can give commands to the control server.",
         "headscale apikeys create --expiration 24h >/dev/null",
         (Caught("headscale.keys[HOST]", "API key"),),
         by_hand=Repair(
-            "An API key can be an administrator's own, for a program of theirs; the deployment does not know.",
+            "An administrator may have made the API key for a program of their own; the deployment cannot know that.",
             "headscale apikeys expire --id $(headscale apikeys list -o json | "
             "python3 -c 'import json, sys; print(json.load(sys.stdin)[-1][\"id\"])') >/dev/null",
         ),

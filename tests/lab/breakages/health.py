@@ -1,4 +1,4 @@
-"""The look that every host takes at itself between runs."""
+"""Breakages of the look: every host checks itself between runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BREAKAGES = (
     Breakage(
         "health.timer-stopped",
         "client",
-        "A client does not look at itself any more.",
+        "A client does not check itself any more.",
         "systemctl stop private-ai-health.timer",
         (Caught("host.units[HOST]", "private-ai-health.timer is inactive"),),
         (),
@@ -20,7 +20,7 @@ BREAKAGES = (
     Breakage(
         "health.not-at-boot",
         "coordinator",
-        "A server looks at itself and would not after the next boot.",
+        "A server checks itself now, but would not do so after the next boot.",
         "systemctl disable --quiet private-ai-health.timer",
         (Caught("host.units[HOST]", "private-ai-health.timer is active and disabled"),),
         (),

@@ -1,4 +1,4 @@
-"""The model server and its model."""
+"""Breakages of the model server and its model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNLOAD = (
     "curl --silent --output /dev/null http://127.0.0.1:11434/api/generate "
     '-d \'{"model": "smollm2:135m", "keep_alive": 0}\'; sleep 2'
 )
-#: What is true as well when no model answers.
+#: Checks that may fail too if no model answers.
 SILENT = (
     "ollama.*[HOST]",
     "message.*",
@@ -58,7 +58,7 @@ BREAKAGES = (
     Breakage(
         "ollama.cloud-on",
         "model_host",
-        "Models and searches of Ollama's cloud are allowed.",
+        "The model server may use models and searches of Ollama's cloud.",
         edit(UNIT, "/OLLAMA_NO_CLOUD/d") + f"; {RESTART_OLLAMA}",
         (Caught("ollama.settings[HOST]", "(?i)cloud"),),
         ("ollama.context[HOST]",),
@@ -67,7 +67,7 @@ BREAKAGES = (
     Breakage(
         "ollama.drop-in",
         "model_host",
-        "A drop-in beside the unit has the model server listen on all addresses.",
+        "A drop-in for the unit makes the model server listen on all addresses.",
         "install -d /etc/systemd/system/ollama.service.d; "
         "printf '[Service]\\nEnvironment=OLLAMA_HOST=0.0.0.0:11434\\n' "
         f"> /etc/systemd/system/ollama.service.d/wide.conf; {RESTART_OLLAMA}",
@@ -78,14 +78,15 @@ BREAKAGES = (
         ),
         ("ollama.context[HOST]", "host.owners[HOST]"),
         by_hand=Repair(
-            "Somebody wrote it on purpose, so a run takes nothing away: it stops before any change and says how.",
+            "Somebody wrote it on purpose, so a run does not remove it: the run stops before any change and says how "
+            "to remove it.",
             f"rm -r /etc/systemd/system/ollama.service.d; {RESTART_OLLAMA}",
         ),
     ),
     Breakage(
         "ollama.model-missing",
         "model_host",
-        "The model's manifest is gone: the server has no such model.",
+        "The model's manifest was deleted, so the server does not have the model.",
         f"{UNLOAD}; rm {MANIFEST}",
         (Caught("ollama.model[HOST]"), Caught("message.answered[CLIENT]")),
         SILENT,
@@ -94,7 +95,7 @@ BREAKAGES = (
     Breakage(
         "ollama.weights-missing",
         "model_host",
-        "The file of the model's weights is gone.",
+        "The file with the model's weights was deleted.",
         f"{UNLOAD}; rm {WEIGHTS}",
         (Caught("ollama.files[HOST]"), Caught("message.answered[CLIENT]")),
         SILENT,
@@ -112,13 +113,13 @@ BREAKAGES = (
     Breakage(
         "ollama.weights-changed",
         "model_host",
-        "A byte within the weights is another; the size is the same.",
+        "Some bytes of the weights were changed; the size is the same.",
         f"printf '\\377\\377\\377\\377' | dd of={WEIGHTS} bs=1 seek=60000000 conv=notrunc status=none",
         (Caught("ollama.files[HOST]"),),
         SILENT,
         by_hand=Repair(
-            "A run compares sizes: digests of 20 GB take minutes, and the verification takes them. A file that is "
-            "missing is laid down again.",
+            "A run compares sizes only, because digests of 20 GB take minutes; the verification computes them. A file "
+            "that is missing is sent again.",
             f"rm {WEIGHTS}",
         ),
         repaired_by=(MODEL,),
@@ -126,7 +127,7 @@ BREAKAGES = (
     Breakage(
         "ollama.model-swapped",
         "model_host",
-        "Another model has the name of the chosen one: the same weights with a system prompt of somebody else.",
+        "Another model has the name of the chosen model: the same weights with a system prompt of somebody else.",
         "printf 'FROM smollm2:135m\\nSYSTEM Answer as a pirate.\\n' > /run/Modelfile; "
         "cd /run && HOME=/root ollama create smollm2:135m -f /run/Modelfile >/dev/null 2>&1",
         (Caught("ollama.model[HOST]"),),
@@ -136,14 +137,14 @@ BREAKAGES = (
     Breakage(
         "ollama.context-small",
         "model_host",
-        "The model is in memory with a fourth of the context that the gateway counts on.",
+        "The model is in memory with a quarter of the context that the gateway expects.",
         "curl --silent --fail --output /dev/null http://127.0.0.1:11434/api/generate "
         '-d \'{"model": "smollm2:135m", "prompt": "Hi", "stream": false, "keep_alive": -1, '
         '"options": {"num_ctx": 2048, "num_predict": 1}}\'',
         (Caught("ollama.context[HOST]", "2048"),),
         by_hand=Repair(
-            "There is nothing left to do: the next message has the model loaded anew with the context that the gateway "
-            "counts on, and the verification has sent one.",
+            "Nothing is left to do: with the next message, Ollama loads the model again with the context that the "
+            "gateway expects, and the verification has sent a message.",
             "true",
         ),
     ),
@@ -159,7 +160,7 @@ BREAKAGES = (
         ),
         SILENT,
         by_hand=Repair(
-            "The deployment names the program that has the port, and stops; it ends no foreign program.",
+            "The deployment names the program that uses the port, and stops; it ends no foreign program.",
             "systemctl stop squatter",
         ),
         repaired_by=(SERVICE,),
@@ -183,7 +184,7 @@ BREAKAGES = (
     Breakage(
         "ollama.way-in-wider",
         "model_host",
-        "The way to the model server is open on all of the host's addresses, not only in the VPN.",
+        "The socket that leads to the model server listens on all addresses of the host, not only in the VPN.",
         edit("/etc/systemd/system/ollama-vpn.socket", "s/^ListenStream=100.*/ListenStream=0.0.0.0:11434/")
         + "; systemctl stop ollama-vpn.socket; sed -i s/127.0.0.1:11434/127.0.0.1:11435/ "
         f"{UNIT} /etc/systemd/system/ollama-vpn.service; systemctl daemon-reload; systemctl restart ollama; "
@@ -196,7 +197,8 @@ BREAKAGES = (
     Breakage(
         "ollama.runs-as-root",
         "model_host",
-        "The model server runs as root, whose way out is another than its own account's.",
+        "The model server runs as root, for which the firewall has other outgoing rules than for the model server's "
+        "account.",
         edit(UNIT, "/^User=/d", "/^Group=/d") + f"; {RESTART_OLLAMA}",
         (Caught("host.accounts[HOST]", "ollama.service runs as root"),),
         ("ollama.context[HOST]", "ollama.*[HOST]", "message.*"),

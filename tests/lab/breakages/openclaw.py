@@ -1,4 +1,4 @@
-"""The gateway and its container."""
+"""Breakages of the gateway and its container."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ CAGE = "openclaw.cage[HOST]"
 
 
 def caged(change: str) -> str:
-    """The container started anew after a sed command on its Quadlet."""
+    """A piece of shell that changes the container's Quadlet with a sed command and restarts the container."""
     return f"{edit(QUADLET, change)}; {RESTART}"
 
 
 def configured(change: str, wait: str = OPENCLAW_READY) -> str:
-    """The gateway started anew after a Python statement on its configuration, `it`."""
+    """A piece of shell that changes the gateway's configuration, `it`, with a Python statement and restarts the
+    gateway."""
     return f"{edit_json(OPENCLAW_JSON, change)}; {RESTART_OPENCLAW}; {wait}"
 
 
-#: What is true as well when the container does not run.
+#: Checks that may fail too if the container does not run.
 AWAY = (
     "openclaw.*[HOST]",
     "container.*",
@@ -40,7 +41,7 @@ AWAY = (
     "host.units[HOST]",
     "host.listeners[HOST]",
     "host.services[HOST]",
-    # Which model the gateway asks for is read inside the container.
+    # These checks read inside the container for which model the gateway asks.
     "ollama.model[MODEL]",
     "ollama.context[MODEL]",
 )
@@ -63,7 +64,7 @@ BREAKAGES = (
     Breakage(
         "openclaw.writable",
         "gateway",
-        "The container may write to its own system.",
+        "The container may write to its own root file system.",
         caged("s/^ReadOnly=true/ReadOnly=false/"),
         (Caught(CAGE, "not true:.*read-only"),),
         (),
@@ -72,12 +73,13 @@ BREAKAGES = (
     Breakage(
         "openclaw.drop-in",
         "gateway",
-        "A drop-in beside the container's file waits for the next start, and gives the container the host's network.",
+        "At its next start, a drop-in for the container's file would give the container the host's network.",
         "folder=$(dirname $(echo /etc/containers/systemd/users/*/openclaw.container))/openclaw.container.d; "
         "install -d $folder; printf '[Container]\\nNetwork=host\\n' > $folder/wide.conf",
         (Caught("host.drop_ins[HOST]", "openclaw.container is changed by .*/wide.conf"),),
         by_hand=Repair(
-            "Somebody wrote it on purpose, so a run takes nothing away: it stops before any change and says how.",
+            "Somebody wrote it on purpose, so a run does not remove it: the run stops before any change and says how "
+            "to remove it.",
             "rm -r /etc/containers/systemd/users/*/openclaw.container.d",
         ),
         sample="single",
@@ -85,7 +87,7 @@ BREAKAGES = (
     Breakage(
         "openclaw.capability",
         "gateway",
-        "The container has a capability: it may change its network.",
+        "The container has a capability with which it may change its network.",
         caged("s/^DropCapability=all/DropCapability=all\\nAddCapability=NET_ADMIN/"),
         (Caught(CAGE, "not true:.*no capabilities"),),
         (),
@@ -95,7 +97,7 @@ BREAKAGES = (
     Breakage(
         "openclaw.own-site",
         "gateway",
-        "The name of its makers' site is looked up outside the container.",
+        "The container asks name servers for the web site of OpenClaw's makers.",
         caged("/^AddHost=clawhub/d"),
         (Caught(CAGE, "not true:.*makers' sites"),),
         (),
@@ -114,7 +116,7 @@ BREAKAGES = (
     Breakage(
         "openclaw.engine-socket",
         "gateway",
-        "The container can give orders to the engine that runs it.",
+        "The container can give commands to the Podman that runs it.",
         "systemctl --user --machine=openclaw@ start podman.socket; "
         + caged("s#^ReadOnly=true#ReadOnly=true\\nVolume=%t/podman/podman.sock:/run/podman.sock#"),
         (Caught(CAGE, "podman.sock"),),
@@ -133,12 +135,12 @@ BREAKAGES = (
     Breakage(
         "openclaw.no-way-back",
         "gateway",
-        "The host has no router, and the container a copy of its network: it answers no client.",
+        "The host has no router, and the container has a copy of the host's network, so it answers no client.",
         "ip route del default; " + caged(r"s/^\(Network=.*\),-a,.*/\1/"),
         (Caught("host.services[HOST]"), Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
         ("message.*",),
         REPAIR,
-        # Many houses have no router; the deployment does without one.
+        # Many houses have no router, so the deployment repairs this without one.
         settled="networkctl reconfigure host0",
     ),
     Breakage(
@@ -153,7 +155,7 @@ BREAKAGES = (
     Breakage(
         "openclaw.guessing-allowed",
         "gateway",
-        "The gateway does not slow down who guesses its token.",
+        "The gateway does not slow down people who try to guess its token.",
         configured('del it["gateway"]["auth"]["rateLimit"]'),
         (Caught("openclaw.settings[HOST]", "rateLimit"),),
         (),
@@ -162,7 +164,7 @@ BREAKAGES = (
     Breakage(
         "openclaw.cloud-plugin",
         "gateway",
-        "A plugin for a cloud's models is allowed.",
+        "A plugin for the models of a cloud is allowed.",
         configured('it["plugins"]["allow"].append("openai"); it["plugins"]["deny"].remove("openai")'),
         (Caught("openclaw.settings[HOST]", "plugins"),),
         (),
@@ -171,7 +173,7 @@ BREAKAGES = (
     Breakage(
         "openclaw.image-swapped",
         "gateway",
-        "Another image has the name of the one that was laid down.",
+        "Another image has the name of the one that the deployment has loaded.",
         f"run='systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect'; "
         "image=$($run podman inspect --format '{{.ImageName}}' openclaw); "
         f"$run podman commit --quiet openclaw localhost/other; $run podman tag localhost/other $image; {RESTART}",
@@ -196,7 +198,7 @@ BREAKAGES = (
     Breakage(
         "openclaw.model-unlimited",
         "gateway",
-        "The gateway counts on four times the context that the model was loaded with.",
+        "The gateway expects four times the context with which the model was loaded.",
         configured(
             'm = it["models"]["providers"]["ollama"]["models"][0]; m["contextWindow"] *= 4; m["contextTokens"] *= 4'
         ),
@@ -212,7 +214,7 @@ BREAKAGES = (
         (Caught("host.owners[HOST]", "18789"), Caught("vpn.granted[CLIENT-HOST]"), Caught("message.answered[CLIENT]")),
         AWAY,
         by_hand=Repair(
-            "The deployment names the program that has the port, and stops; it ends no foreign program.",
+            "The deployment names the program that uses the port, and stops; it ends no foreign program.",
             "systemctl stop squatter",
         ),
         repaired_by=REPAIR,
@@ -220,7 +222,7 @@ BREAKAGES = (
     Breakage(
         "openclaw.token-guessable",
         "gateway",
-        "The gateway's token is a word.",
+        "The gateway's token is a word that people can guess.",
         f"printf sesame > /run/token; cat /run/token > /etc/openclaw/token; rm /run/token; {RESTART}",
         (Caught("host.secret_files[HOST]", "can be guessed"),),
         ("host.secret_traces[HOST]",),
@@ -232,13 +234,13 @@ BREAKAGES = (
         "Another container runs as the gateway's account, with a network.",
         "run='systemd-run --quiet --user --machine=openclaw@ --collect'; "
         "image=$($run --pipe --wait podman inspect --format '{{.ImageName}}' openclaw); "
-        # As a unit of its own: what a command leaves behind ends with the command.
+        # In a unit of its own: processes that a unit's command leaves behind end with that unit.
         "$run podman run --name other --network pasta --pids-limit 0 --entrypoint sleep $image 86400; "
         + until("$run --pipe --wait podman ps --format {{.Names}} | grep -qx other"),
         (Caught(CAGE, "no other container"),),
         (),
         by_hand=Repair(
-            "What somebody started as this account by hand is not the deployment's; it ends no foreign program.",
+            "Somebody has started the container by hand as this account; the deployment ends no foreign program.",
             until(
                 "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect "
                 "podman rm --force --time 0 other >/dev/null 2>&1"

@@ -1,4 +1,4 @@
-"""What came of each breakage: the table at the end of a run, and reports/breakages.json."""
+"""The results of the breakages: the table at the end of a run, and reports/breakages.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tests.lab.breakages.breakage import Breakage, Topology
 
 @dataclass(frozen=True)
 class Result:
-    """One cycle. `caught_by`: the demanded checks that failed; `repaired_by`: operations that changed something."""
+    """The result of one breakage. `caught_by`: the demanded checks that failed. `repaired_by`: the operations that
+    changed something."""
 
     topology: Topology
     breakage: Breakage
@@ -27,7 +28,7 @@ class Result:
     complaints: Sequence[str]
 
     def as_json(self) -> dict[str, Any]:
-        """What stands in reports/breakages.json."""
+        """The entry in reports/breakages.json."""
         return {
             "breakage": self.breakage.id,
             "what": self.breakage.what,
@@ -41,12 +42,12 @@ class Result:
         }
 
 
-#: The name under which a test's report carries its result to the process that prints the table.
+#: A test's report has its result under this name, for the process that prints the table.
 PROPERTY = "breakage"
 
 
 def table(results: Sequence[Mapping[str, Any]], width: int) -> str:
-    """One line per breakage, from results as JSON."""
+    """A table with one line for each breakage, from results as JSON."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "breakage", "caught by", "repaired by"):
         made.add_column(title, overflow="fold")
@@ -66,6 +67,6 @@ def table(results: Sequence[Mapping[str, Any]], width: int) -> str:
 
 
 def write(results: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """The same as a file."""
+    """Write the results to a file, as JSON."""
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(results, indent=2) + "\n")

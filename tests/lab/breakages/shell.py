@@ -1,4 +1,4 @@
-"""Pieces of shell that several breakages share. Each returns once it has taken effect."""
+"""Pieces of shell that several breakages use. Each returns when it has taken effect."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ CONTROL = "https://headscale.house.internal"
 
 
 def until(condition: str, seconds: int = 60) -> str:
-    """Wait for a condition; the breakage fails, and says for what it waited, when it does not come true.
+    """Wait until a condition is true. If it does not become true in time, the breakage fails and prints the condition.
 
-    Once it was true it is not asked again: on a busy machine the next answer may come too late.
+    When it was true once, it is not tried again: on a busy machine a second answer could come too late.
     """
     return (
         f"holds() {{ {condition}; }}; end=$(($(date +%s) + {seconds})); "
@@ -18,7 +18,7 @@ def until(condition: str, seconds: int = 60) -> str:
 
 
 def edit(path: str, *commands: str) -> str:
-    """sed on a file in place, keeping its owner and mode; an edit that changes nothing is an error."""
+    """Edit a file with sed. The file keeps its owner and mode. If nothing changes, that is an error."""
     script = " ".join(f"-e '{command}'" for command in commands)
     return (
         f"file=$(echo {path}); sed {script} $file > /run/edited; "
@@ -27,16 +27,16 @@ def edit(path: str, *commands: str) -> str:
 
 
 def edit_json(path: str, change: str) -> str:
-    """A Python statement on `it`, the content of a JSON file, keeping its owner and mode."""
+    """Run a Python statement on `it`, the content of a JSON file. The file keeps its owner and mode."""
     program = (
         f'import json; it = json.load(open("{path}")); {change}; text = json.dumps(it); open("{path}", "w").write(text)'
     )
     return f"python3 -c '{program}'"
 
 
-#: The control server answers.
+#: Wait until the control server answers.
 ANSWERS = until("headscale users list -o json >/dev/null 2>&1")
-#: Every node is connected to the control server: their tries are up to half a minute apart.
+#: Wait until every node is connected to the control server. A node tries to connect at least every half minute.
 CONNECTED = until(
     "headscale nodes list -o json | python3 -c "
     "'import json, sys; sys.exit(not all(node.get(\"online\") for node in json.load(sys.stdin)))'",
@@ -64,7 +64,7 @@ STORE = "/var/lib/ollama/models"
 
 
 def listen(port: int, unit: str = "squatter") -> str:
-    """A foreign process that listens on all addresses of both families."""
+    """Start a foreign program that listens on all IPv4 and IPv6 addresses."""
     program = (
         "import socket, time; s = socket.create_server((chr(58) * 2, "
         f"{port}), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64); time.sleep(86400)"

@@ -1,4 +1,4 @@
-"""Membership of the VPN, on every host."""
+"""Breakages of the membership in the VPN, on every host."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ JOIN = ("Tailscale | Join the house",)
 JOINED = Caught("tailscale.joined[HOST]")
 RUNNING = until("tailscale status --peers=false >/dev/null 2>&1")
 RESTART = f"systemctl restart tailscaled; {RUNNING}; sleep 5"
-#: What is true as well when a client is not in the VPN.
+#: Checks that may fail too if a client is not in the VPN.
 CLIENT_AWAY = (
     "host.programs[HOST]",
     "headscale.nodes[*]",
@@ -114,7 +114,7 @@ BREAKAGES = (
     Breakage(
         "tailscale.other-port",
         "client",
-        "WireGuard uses a port that the table does not have, so no direct path leads to this node.",
+        "WireGuard uses a port that is not in the access table, so no direct connection to this node is possible.",
         edit(DEFAULTS, 's/^PORT=.*/PORT="51820"/') + f"; {RESTART}",
         (Caught("host.listeners[HOST]", "41641"),),
         ("vpn.wireguard[*]", "vpn.granted[*]"),
@@ -123,33 +123,33 @@ BREAKAGES = (
     Breakage(
         "tailscale.state-readable",
         "client",
-        "The node's private key can be read by every account that gets into its folder.",
+        "Every account that can enter its folder can read the node's private key.",
         "chmod 0644 /var/lib/tailscale/tailscaled.state",
         (Caught("host.secret_files[HOST]", "tailscaled.state"),),
         by_hand=Repair(
-            "The file is Tailscale's own, in a folder that only root enters; who read it can pose as this node, so it "
-            "is joined anew with `tailscale logout` and a deployment.",
+            "The file is Tailscale's own, in a folder that only root can enter. A person who has read it can pretend "
+            "to be this node; then run `tailscale logout` and a deployment, so that the host joins again.",
             "chmod 0600 /var/lib/tailscale/tailscaled.state",
         ),
     ),
     Breakage(
         "tailscale.program-changed",
         "client",
-        "A program was changed in its place.",
+        "Somebody has changed the file of a program.",
         "printf changed >> /opt/private-ai/tailscale-*/bin/tailscale",
         (Caught("host.programs[HOST]", "holds something else"),),
         (),
         SERVICE,
         by_hand=Repair(
-            "A run looks whether the folder is there: it is named for its content, and reading it all takes the "
-            "verification. A folder that is gone is laid down again.",
+            "A run only looks whether the folder is there: its name says what is in it, and only the verification "
+            "reads the files. A folder that is missing is sent again.",
             "systemctl stop tailscaled; rm -r /opt/private-ai/tailscale-*",
         ),
     ),
     Breakage(
         "tailscale.no-names",
         "client",
-        "A client does not use the VPN's names.",
+        "A client does not use the names of the VPN.",
         "tailscale set --accept-dns=false; sleep 2",
         (Caught("vpn.names[HOST]"), Caught("message.answered[HOST]")),
         (JOINED.check, "vpn.granted[HOST-*]", "message.*[HOST]"),
