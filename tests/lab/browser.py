@@ -1,8 +1,8 @@
-"""A real browser that stands where a lab's host stands, for pages that only the house's devices may open.
+"""A real browser with the network of a lab's host, for pages that only the house's devices may open.
 
-It is this machine's Chromium in the host's network namespace, with the host's resolver and names, a home folder of its
-own and an account that nothing else runs as. So the way to the page, MagicDNS and the trust in the CA are those of the
-host, and all that the browser asked of the network is known afterwards.
+It is this machine's Chromium. It runs in the host's network namespace, with the host's resolver and names. It has its
+own home folder, and an account that no other program uses. So it uses the same network, MagicDNS and CA as programs on
+the host, and the test knows afterwards everything for which the browser asked the network.
 """
 
 from __future__ import annotations
@@ -27,27 +27,29 @@ from tests.lab.conftest import REPO, TestLab
 
 SCREENSHOTS = REPO / "reports" / "browser"
 CHROMIUM = "/usr/bin/chromium"
-#: What docs/quick-start.md tells people to do with the CA's file.
+#: The commands in docs/quick-start.md with which people trust the CA's file.
 TRUST = (
     "mkdir -p $HOME/.pki/nssdb",
     "certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n private-ai-house -i {file}",
 )
-#: An account without name or rights. The kernel knows the browser's packets by it.
+#: An account without a name or rights. By its number the kernel recognizes the browser's packets.
 ACCOUNT = 61718
-#: What decides how a host finds names; those of this machine are hidden from the browser.
+#: The files in /etc that decide how a host resolves names. The browser sees the host's files, not those of this
+#: machine.
 NAME_FILES = ("resolv.conf", "hosts", "nsswitch.conf")
 
-#: Two of Chromium's own services have no switch. They are pointed at a port of loopback where nothing listens.
+#: Two services of Chromium cannot be switched off. They get an address on loopback at which nothing listens.
 NOWHERE = "127.0.0.1"
 QUIET_SWITCHES = (f"--gaia-url=http://{NOWHERE}:9", f"--component-updater=url-source=http://{NOWHERE}:9/")
-#: With the defaults Chromium sends the shape of every form to content-autofill.googleapis.com.
+#: By default, Chromium sends a description of every form to content-autofill.googleapis.com.
 QUIET_PREFERENCES = {
     "autofill": {"profile_enabled": False, "credit_card_enabled": False},
     "credentials_enable_service": False,
 }
 
 TABLE = "lab_browser"
-#: Before any rule of the house, so that what those refuse is counted as asked. A run that was killed left its table.
+#: Rules that come before all rules of the house, so that packets which those refuse are also counted. If a killed test
+#: has left its table, the first two lines remove it.
 WATCH = f"""
 table inet {TABLE}
 delete table inet {TABLE}
@@ -67,23 +69,23 @@ table inet {TABLE} {{
 
 @dataclass
 class HostBrowser:
-    """A browser on a host; `names` and `packets` are known once it is closed."""
+    """A browser on a host. `names` and `packets` are filled when it is closed."""
 
     context: BrowserContext
-    #: Every name or address that any part of the browser wanted to speak to.
+    #: Every name or address to which any part of the browser wanted to connect.
     names: set[str] = field(default_factory=set)
     #: (address, protocol, port) of every packet that it sent, answered or not.
     packets: set[tuple[str, str, int]] = field(default_factory=set)
 
 
 def shot(page: Page, name: str) -> None:
-    """Keep what the page looks like now, in reports/browser."""
+    """Save a screenshot of the page in reports/browser."""
     for left in (2, 1, 0):
         try:
             page.screenshot(path=SCREENSHOTS / f"{name}.png")
             return
         except Error as error:
-            # So says Chromium while the page is being changed for another, such as its own for an error.
+            # Chromium says this while it replaces the page by another one, for example by its page for an error.
             if not left or "Unable to capture screenshot" not in str(error):
                 raise
             page.wait_for_timeout(500)
@@ -91,10 +93,11 @@ def shot(page: Page, name: str) -> None:
 
 @contextmanager
 def browser_in(lab: TestLab, host: str, ca: str = "", **options: Any) -> Iterator[HostBrowser]:
-    """A new Chromium on `host` of a lab that is up, without a past, trusting the CA `ca` (PEM) besides its own.
+    """A new Chromium with an empty profile on `host` of a lab that is up. It trusts the CA `ca` (PEM) besides its own
+    CAs.
 
-    `options` go to Playwright's launch_persistent_context. Pages that are open when a test fails are kept as
-    failed-N.png. Takes 3 s on a quiet machine, and leaves nothing on host or machine but screenshots.
+    `options` go to Playwright's launch_persistent_context. If a test fails, screenshots of the open pages are saved as
+    failed-N.png. It takes 3 s on a quiet machine. Only screenshots stay on host and machine.
     """
     for program in (CHROMIUM, "certutil"):
         if shutil.which(program) is None:
@@ -125,7 +128,7 @@ def browser_in(lab: TestLab, host: str, ca: str = "", **options: Any) -> Iterato
 
 
 def _furnish(home: Path, etc: Path, ca: str) -> None:
-    """The browser's home: the host's name files, a store with the CA, a profile that is quiet."""
+    """Make the browser's home folder: the host's files for names, a store with the CA, a profile that sends little."""
     for name in NAME_FILES:
         (home / name).write_text((etc / name).read_text())
     (home / "profile/Default").mkdir(parents=True)
@@ -142,9 +145,9 @@ def _furnish(home: Path, etc: Path, ca: str) -> None:
 
 
 def _starter(home: Path, pid: int) -> Path:
-    """A program that becomes Chromium in the network of process `pid`, for Playwright to start.
+    """The path of a program that Playwright starts: it becomes Chromium in the network of process `pid`.
 
-    It only ever calls exec, so Playwright's pipes and signals reach Chromium itself.
+    It only uses exec, so Playwright's pipes and signals reach Chromium itself.
     """
     inside = [f"mount --bind {shlex.quote(str(home / name))} /etc/{name}" for name in NAME_FILES]
     inside.append(
@@ -162,7 +165,7 @@ def _starter(home: Path, pid: int) -> Path:
 
 @contextmanager
 def _watched(pid: int) -> Iterator[set[tuple[str, str, int]]]:
-    """Counts the account's packets in the network of `pid`; the set is filled at the end."""
+    """Record the account's packets in the network of `pid`. The set is filled at the end."""
     packets: set[tuple[str, str, int]] = set()
     nft = ["nsenter", f"--target={pid}", "--net", "nft"]
     subprocess.run([*nft, "-f", "-"], input=WATCH, text=True, check=True)
@@ -178,7 +181,7 @@ def _watched(pid: int) -> Iterator[set[tuple[str, str, int]]]:
 
 
 def _names(log: dict[str, Any]) -> set[str]:
-    """Hosts out of Chromium's log of its network stack; each request of any kind resolves its host there first."""
+    """The names of hosts in Chromium's log of its network stack. Each request first resolves its host's name there."""
     resolve = log["constants"]["logEventTypes"]["HOST_RESOLVER_MANAGER_REQUEST"]
     hosts = {event.get("params", {}).get("host", "") for event in log["events"] if event["type"] == resolve}
     names = {urlsplit(host if "://" in host else f"//{host}").hostname or host for host in hosts if host}

@@ -1,4 +1,4 @@
-"""Labs for the tests: their own names and networks, so that the demo's lab may run beside them."""
+"""Labs for the tests. They have their own names and networks, so that the demo's lab can run at the same time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lab.why import collect
 from tests.lab.breakages import results
 
 REPO = Path(__file__).parent.parent.parent
-#: The operation that says on a host that a run has changed something there.
+#: The operation that writes the stamp, after a run has changed something on a host.
 STAMP = "Drift | Stamp"
 INVENTORIES = {"single": "inventory.py", "split": "inventory_split.py", "pair": "inventory_pair.py"}
 
@@ -30,32 +30,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--breakages",
         choices=("sample", "all"),
         default="sample",
-        help="which breakages tests/lab/test_breakages.py runs: a fixed sample over all components, or all",
+        help="which breakages tests/lab/test_breakages.py makes: a fixed sample of all components, or all",
     )
 
     parser.addoption(
         "--interruptions",
         choices=("few", "all"),
         default="few",
-        help="whether tests/lab/test_interruptions.py cuts runs off at each of their steps, or leaves it at a few",
+        help="whether tests/lab/test_interruptions.py interrupts runs at each step (all), or is skipped (few)",
     )
 
     parser.addoption(
         "--households",
         type=int,
         default=0,
-        help="how many first deployments of each topology tests/lab/test_lived_in.py makes; 0: one of `single`",
+        help="how many first deployments of each topology tests/lab/test_lived_in.py makes; 0: only one, of `single`",
     )
     parser.addoption(
         "--busy",
         action="store_true",
-        help="that this machine has something else to do meanwhile: two processes that count",
+        help="keep this machine busy meanwhile, with two processes that count",
     )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a bare lab comes first, what needs deployed houses after those that deploy them; breaking things comes
-    last."""
+    """Sort the tests: first those that need a bare lab, then those that deploy houses, then those that need a deployed
+    house. The breakages come last."""
     here = Path(__file__).parent
     bare = tuple(here / f"test_{name}.py" for name in ("bare", "other_programs"))
     late = tuple(here / f"test_{name}.py" for name in ("moved", "diff", "health", "devices", "breakages"))
@@ -75,7 +75,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that failed leaves what its lab's hosts say, before the lab goes away."""
+    """After a failed test, save the state of its lab's hosts, before the lab is removed."""
     report = yield
     if report.failed:
         given = getattr(item, "funcargs", {}).values()
@@ -90,7 +90,7 @@ def pytest_runtest_makereport(
 
 @dataclass(frozen=True)
 class TestLab:
-    """A lab that is up. `hosts` are those that the deployment manages."""
+    """A lab that is up. `hosts` are the hosts of the house."""
 
     __test__ = False
     topology: str
@@ -112,7 +112,7 @@ class TestLab:
         return {**os.environ, "LAB": self.name, "LAB_NET": self.net, "TOPOLOGY": self.topology, "PYTHONUNBUFFERED": "1"}
 
     def run(self, *command: str, seconds: int = 1500) -> subprocess.CompletedProcess[str]:
-        """A command of the project in this lab's environment, with its output."""
+        """Run a command of the project in this lab's environment. Returns its status and output."""
         return subprocess.run(
             command,
             cwd=REPO,
@@ -132,9 +132,9 @@ class TestLab:
         return self.run(pyinfra, "-y", inventory or self.inventory, "deploy.py", *arguments)
 
     def deploy(self, *arguments: str, inventory: str = "") -> dict[str, Any]:
-        """Deploy and give back pyinfra's JSON results; the test fails with the run's output when the run did."""
+        """Deploy, and return pyinfra's JSON results. If the run fails, the test fails and shows the run's output."""
         done = self.pyinfra("--json", *arguments, inventory=inventory)
-        # pytest shows it when the test fails.
+        # If the test fails, pytest shows this output.
         print(done.stderr)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
         results: dict[str, Any] = json.loads(done.stdout)["results"]
@@ -149,7 +149,7 @@ class TestLab:
 def bring_up(topology: str, profile: str = FRESH) -> TestLab:
     hosts = TOPOLOGIES[topology]
     lab = TestLab(topology, hosts, "81", profile)
-    # Of an earlier run of this checkout that was ended half way.
+    # A lab of this name may be left from an interrupted test run of this checkout.
     lab.lab("down")
     done = lab.lab("up", "--net", "free", "--profile", profile)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -158,7 +158,7 @@ def bring_up(topology: str, profile: str = FRESH) -> TestLab:
 
 @pytest.fixture(scope="session")
 def single() -> Iterator[TestLab]:
-    """The lab of topology `single`; bare for tests/lab/test_bare.py, which comes before test_house.py."""
+    """The lab of topology `single`. tests/lab/test_bare.py runs first, so for it nothing is deployed yet."""
     lab = bring_up("single")
     yield lab
     lab.lab("down")

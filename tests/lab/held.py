@@ -1,4 +1,5 @@
-"""What others have open on a lab's hosts while a run goes on: it must be open afterwards, and answer."""
+"""Connections that other people have open on a lab's hosts during a run. They must still be open and answer
+afterwards."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from lab.state import State
 from lab.topology import OUTSIDERS
 from tests.lab.conftest import TestLab
 
-#: A program of somebody who is no part of the house: it sends a line each half second over one connection, and counts
-#: what comes back. It ends when the connection does.
+#: A program that does not belong to the house. It sends a line each half second over one connection, and counts the
+#: lines that come back. It ends when the connection ends.
 FRIEND = """
 import os, socket, sys, time
 there = socket.create_connection((sys.argv[1], 5000), 5)
@@ -41,7 +42,7 @@ with socket.create_server(("::", 5000), family=socket.AF_INET6, dualstack_ipv6=T
 
 
 def inside(lab: TestLab, host: str, command: str) -> str:
-    """What a command says that root types at the host's own keyboard, past SSH."""
+    """Run a command as root on a host without SSH, and return its output."""
     enter = ["nsenter", "--target", str(leader(host, lab.name)), "--all", "--", "sh", "-c", command]
     done = subprocess.run(enter, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
@@ -50,13 +51,13 @@ def inside(lab: TestLab, host: str, command: str) -> str:
 
 @dataclass
 class Session:
-    """Another administrator's SSH session, open for as long as the test wants."""
+    """Another administrator's SSH session, which stays open until the test ends it."""
 
     host: str
     process: subprocess.Popen[str]
 
     def answers(self, word: str) -> bool:
-        """Whether a line comes back that was sent through it; ssh itself says after 15 s when nothing does."""
+        """Send a line through the session. Whether it comes back; ssh itself gives up after 15 s without an answer."""
         assert self.process.stdin is not None and self.process.stdout is not None
         print(word, file=self.process.stdin, flush=True)
         return any(line.strip() == word for line in iter(self.process.stdout.readline, ""))
@@ -64,13 +65,13 @@ class Session:
 
 @contextmanager
 def others(lab: TestLab, hosts: Sequence[str], user: str) -> Iterator[list[Session]]:
-    """What others have open on hosts: a session of an account that comes in, a service's connection that goes out."""
+    """Open two connections on each host: an incoming SSH session, and an outgoing connection of a service."""
     ssh = ["ssh", "-F", str(State.of(lab.name).ssh_config), "-o", "ControlPath=none", "-l", user]
     there = f"10.{lab.net}.0.66"
     lab.ssh(OUTSIDERS[0], f"systemd-run --quiet --collect --unit=echo python3 -c {shlex.quote(ECHO)}")
     lab.ssh(OUTSIDERS[0], "for i in $(seq 50); do ss -Hltn sport = :5000 | grep -q . && exit; sleep 0.1; done; exit 1")
     with ExitStack() as stack:
-        # A host may have been restarted, or the unit have ended, by then.
+        # check=False: by then the host may have been restarted, or the unit may have ended.
         stack.callback(lab.ssh, OUTSIDERS[0], "systemctl stop echo", check=False)
         for host in hosts:
             inside(lab, host, f"systemd-run --quiet --collect --unit=friend python3 -c {shlex.quote(FRIEND)} {there}")
@@ -86,7 +87,7 @@ def others(lab: TestLab, hosts: Sequence[str], user: str) -> Iterator[list[Sessi
 
 
 def go_on(lab: TestLab, sessions: list[Session]) -> None:
-    """What others have open answers still, in both directions."""
+    """Check that the connections of other people still answer, incoming and outgoing ones."""
     for session in sessions:
         assert session.answers(f"after-{time.monotonic()}"), f"{session.host}: another administrator's session was cut"
     for host in (session.host for session in sessions):

@@ -1,6 +1,7 @@
-"""A person at the controller: an ordinary account of this machine with a clone of the project, and the quick start.
+"""A person at the controller who follows the quick start: an ordinary account of this machine, with a clone of the
+project.
 
-The account is made for one test and goes away with it, with its home and its processes.
+The account is made for one test. At the end it is removed, with its home folder and its processes.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from lab.topology import Host, Lab
 from tests.lab.conftest import REPO, TestLab
 
 QUICK_START = REPO / "docs/quick-start.md"
-#: What the page writes where people put in their own: the server, the laptop.
+#: The addresses of the server and the laptop on the page. People replace them by their own.
 SERVER, LAPTOP = "192.168.1.10", "192.168.1.20"
-#: What the page's commands ask at a terminal, and what a person answers: keys into the usual file and without a
-#: passphrase, host keys looked at, a plan gone on with.
+#: Question of one of the page's commands -> the person's answer. The key goes into the usual file, without a
+#: passphrase; host keys are accepted; the run goes on after its plan.
 ANSWERS = {
     "Enter file in which to save the key": "",
     "Enter passphrase": "",
@@ -41,14 +42,14 @@ ANSWERS = {
 
 
 def commands(section: str) -> list[str]:
-    """The shell commands of the quick start's section, one each, as they stand."""
+    """The shell commands in a section of the quick start, unchanged."""
     below = QUICK_START.read_text().split(f"\n## {section}", 1)[1].split("\n## ", 1)[0]
     blocks: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```", below, re.MULTILINE | re.DOTALL)
     return [line for language, block in blocks if not language for line in block.splitlines() if line.strip()]
 
 
 def python_block(section: str) -> str:
-    """The first block of Python in the quick start's section."""
+    """The first block of Python in a section of the quick start."""
     below = QUICK_START.read_text().split(f"\n## {section}", 1)[1]
     found = re.search(r"^```python\n(.*?)^```", below, re.MULTILINE | re.DOTALL)
     assert found is not None, section
@@ -57,7 +58,7 @@ def python_block(section: str) -> str:
 
 @dataclass(frozen=True)
 class Person:
-    """An account, and the lab whose hosts are its household's."""
+    """An account, and the lab with the hosts of this person's household."""
 
     name: str
     home: Path
@@ -68,8 +69,11 @@ class Person:
         return self.home / "private-ai"
 
     def does(self, command: str, seconds: int = 900, answers: Mapping[str, str] = ANSWERS) -> tuple[int, str]:
-        """A command typed at a terminal in the clone: its status, and what the terminal showed. A question is
-        answered when it has been asked; one that is not known waits until the time is over."""
+        """Run a command at a terminal in the clone. Returns its status, and what the terminal showed.
+
+        Each known question is answered when it is asked. At an unknown question, the command waits until its time is
+        over, and the test fails.
+        """
         controller, terminal = pty.openpty()
         record = pwd.getpwnam(self.name)
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, b"\x32\x00\x90\x01" + bytes(4))  # 50 lines of 400 letters
@@ -101,20 +105,20 @@ class Person:
         return shown
 
     def own(self, command: str, host: Host) -> str:
-        """A command of the page with a host's own address, account and port put in."""
+        """A command of the page, with the host's own address, account and port."""
         into = way(self.lab, host)
         port = "" if into.port == 22 else f"-p {into.port} "
         return command.replace(f"ssh root@{SERVER}", f"ssh {port}{into.user}@{host.v4}")
 
     def write(self, path: str, text: str) -> None:
-        """A file of the person's, by its path from the home folder."""
+        """Write a file that belongs to the person. `path` is relative to the home folder."""
         file = self.home / path
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
         os.chown(file, pwd.getpwnam(self.name).pw_uid, pwd.getpwnam(self.name).pw_gid)
 
     def data(self, host: Host) -> str:
-        """A host's own part of its line in the inventory."""
+        """The data of a host, for its line in the inventory."""
         into = way(self.lab, host)
         port = "" if into.port == 22 else f', "ssh_port": {into.port}'
         sudo = "" if into.user == "root" else ', "_sudo": True'
@@ -122,7 +126,7 @@ class Person:
 
 
 def _converse(controller: int, answers: Mapping[str, str], end: float) -> str:
-    """All that a terminal shows until the last program has left it."""
+    """Answer questions until the last program has left the terminal. Returns everything that the terminal showed."""
     shown, read = "", 0
     os.set_blocking(controller, False)
     while time.monotonic() < end:
@@ -131,7 +135,7 @@ def _converse(controller: int, answers: Mapping[str, str], end: float) -> str:
         except BlockingIOError:
             time.sleep(0.05)
             continue
-        except OSError:  # nobody has the terminal any more
+        except OSError:  # no program uses the terminal any more
             return shown
         if not piece:
             return shown
@@ -145,7 +149,7 @@ def _converse(controller: int, answers: Mapping[str, str], end: float) -> str:
 
 @contextmanager
 def person(lab: TestLab) -> Iterator[Person]:
-    """An account with a home, a clone, the cache and the environment; gone afterwards."""
+    """A new account with a home folder, a clone, the cache and the Python environment. It is removed afterwards."""
     name = f"person-{os.getpid()}"
     subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", name], check=True)
     try:
@@ -169,21 +173,22 @@ def _lay(who: Person) -> None:
         target = who.clone / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(REPO / name, target)
-    # The cache as it is after `make prepare`: to build or obtain it again would take minutes, and other tests do that.
+    # The same cache as after `make prepare`. Obtaining everything again would take minutes, and other tests do that.
     for part in ("programs", "models", "downloads"):
         _link(cache.root() / part, who.home / ".cache/private-ai" / part)
     _environment(who)
     record = pwd.getpwnam(who.name)
     for folder, _, files in os.walk(who.home):
         for entry in (folder, *(f"{folder}/{each}" for each in files)):
-            # Files with a second link are the project's, which the account reads.
+            # Files with a second link belong to the project. The account only reads them.
             if entry == folder or os.lstat(entry).st_nlink == 1:
                 os.chown(entry, record.pw_uid, record.pw_gid, follow_symlinks=False)
 
 
 def _environment(who: Person) -> None:
-    """What `make .venv/ready` makes, from the packages that are installed here: with a package registry it takes
-    minutes under load, and .ci runs it from nothing. Where the account has no such Python it does that itself."""
+    """Make what `make .venv/ready` makes, but from the packages that are installed here. With a package registry it
+    takes minutes on a busy machine, and .ci does that. If the account's Python has another version, nothing is made
+    here, and `make` does it."""
     python = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")
     version = "import sys; print(sys.version_info[:2])"
     if python is None or _said(python, version) != _said(sys.executable, version):
@@ -210,7 +215,7 @@ def _said(python: str, code: str) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A folder's files by second links, or copies where they lie on another disk."""
+    """Give a folder's files a second link below `target`. If they are on another disk, copy them."""
 
     def one(file: str, place: str) -> None:
         try:
@@ -222,7 +227,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _end_processes(uid: int) -> None:
-    """What the account has left running, such as connections that ssh keeps for a minute."""
+    """End the processes that the account has left, for example connections that ssh keeps for a minute."""
     for _ in range(100):
         mine = [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _owner(entry) == uid]
         if not mine:

@@ -1,4 +1,4 @@
-"""Inventory files of a lab's hosts with settings of a test."""
+"""Inventory files with a lab's hosts and the settings of a test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-#: Topology -> group -> hosts, as inventory.py and inventory_split.py have them.
+#: Topology -> group -> hosts, the same as in inventory.py and inventory_split.py.
 GROUPS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "single": {"coordinator": ["home"], "gateway": ["home"], "model_hosts": ["home"], "clients": ["laptop"]},
     "split": {"coordinator": ["hub"], "gateway": ["gate"], "model_hosts": ["brain"], "clients": ["laptop"]},
@@ -19,7 +19,8 @@ def write_inventory(
     settings: Mapping[str, Any],
     own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-    """An inventory file in `folder` whose hosts all have these settings, some also settings of their `own`."""
+    """Write an inventory file into `folder`, and return its path. All its hosts have `settings`; `own` has additional
+    settings of single hosts, by name."""
     data = {name: {**settings, **(own or {}).get(name, {})} for names in groups.values() for name in names}
     lines = ["from lab.hosts import lab_host as _lab_host", f"_data = {data!r}"]
     for group, names in groups.items():

@@ -1,4 +1,4 @@
-"""Other people's packet filters as their programs make them, put on a lab's hosts before the house comes."""
+"""Packet filters of other programs, which are loaded on a lab's hosts before the house is deployed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 
 from tests.lab.conftest import TestLab
 
-#: Shapes and names of Docker 26 (without published ports), libvirt 11 and ufw 0.36, with sets, maps and counters.
+#: The tables have the form and the names of Docker 26 (without published ports), libvirt 11 and ufw 0.36. They have
+#: sets, maps and counters.
 TABLES = """\
 table ip nat {
 	chain DOCKER {
@@ -60,7 +61,7 @@ table inet mine {
 
 
 def furnish(lab: TestLab) -> dict[str, str]:
-    """Put the tables on every host of the house. What they are then, by host."""
+    """Load the tables on every host of the house. Returns host -> its tables after that."""
     for host in lab.hosts:
         lab.ssh(host, install("nftables"))
         lab.ssh(host, f"nft -f - <<'E'\n{TABLES}E")
@@ -68,16 +69,16 @@ def furnish(lab: TestLab) -> dict[str, str]:
 
 
 def install(*packages: str) -> str:
-    """A command that installs Debian packages without what they recommend."""
+    """A command that installs Debian packages without the packages that they recommend."""
     apt = "DEBIAN_FRONTEND=noninteractive apt-get -qq"
     return f"{apt} update && {apt} install --yes --no-install-recommends {' '.join(packages)} >/dev/null 2>&1"
 
 
 def tables(lab: TestLab, host: str) -> str:
-    """All of a host's tables but the house's, with the handles that tell a rule from one that was made anew.
+    """All tables of a host except the house's. Their handles show whether a rule was removed and made again.
 
-    Without tables that are empty: where iptables is installed tailscaled makes some, to see whether IPv6 works.
-    Protocols as numbers: their names come with a package that the gateway needs.
+    Empty tables are left out: if iptables is installed, tailscaled makes some, to see whether IPv6 works. Protocols are
+    shown as numbers, because their names are in a package that only the gateway needs.
     """
     shown = lab.ssh(host, "nft --handle --stateless --numeric-protocol list ruleset 2>/dev/null")
     found: list[str] = re.findall(r"^table .*?^}$", shown, re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""Wrong input is refused before anything has changed on any host; shown on hosts that nothing has touched yet."""
+"""A run refuses a wrong input before it has changed anything on any host. The hosts of these tests are bare."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ UNREACHABLE = f'[_host("laptop"), ("ghost", {GHOST})]'
 
 
 def write_inventory(folder: Path, **groups: str) -> str:
-    """An inventory file with the good groups, changed as given; an empty text leaves a group out."""
+    """Write an inventory file with the groups of GOOD, and return its path. `groups` replaces some; "" leaves a group
+    out."""
     lines = [f"{name} = {text}" for name, text in {**GOOD, **groups}.items() if text]
-    # pyinfra reads group_data beside the inventory; this one keeps the project's.
+    # pyinfra reads group_data beside the inventory and in the current folder, so the project's settings hold here.
     file = folder / "inventory.py"
     file.write_text(LAB + "\n".join(lines) + "\n")
     return str(file)
 
 
 def bad_data(setting: str, value: str) -> dict[str, str]:
-    """`home` with one more setting, wherever it is mentioned: of several mentions pyinfra takes the last."""
+    """Groups in which `home` has one more setting. It has it in each group, because pyinfra uses the data of the last
+    one."""
     home = f'[("home", {{**_host("home")[1], "{setting}": {value}}})]'
     return dict.fromkeys(("coordinator", "gateway", "model_hosts"), home)
 
 
 def refused(lab: TestLab, said: tuple[str, ...], *arguments: str, inventory: str = "") -> None:
-    """The run fails, says all of `said`, and has left every host as bare as it was."""
+    """Check that the run fails, prints all of `said`, and has left nothing on any host."""
     done = lab.pyinfra(*arguments, inventory=inventory)
     output = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0, output

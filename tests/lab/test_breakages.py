@@ -1,7 +1,7 @@
-"""The checker is checked: one thing at a time is broken in a deployed house, and the verification has to say so.
+"""Tests of the verification: one thing at a time is broken in a deployed house, and the verification must report it.
 
-Each cycle: break, verify, judge, deploy. That the deployment repaired the house is shown by the next cycle, in which
-nothing unrelated may fail, and by a whole verification at the end.
+Each cycle has four steps: break, verify, judge, deploy. The next cycle shows whether the deployment has repaired the
+house, because in it no unrelated check may fail. At the end, a whole verification must pass.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from tests.lab.conftest import STAMP, TestLab
 
 @dataclass
 class Bench:
-    """A deployed house to break things in."""
+    """A deployed house in which things are broken."""
 
     lab: TestLab
     topology: Topology
     reports: Path
-    #: The report of the whole house.
+    #: The report from before anything was broken.
     before: Report = field(default_factory=dict)
-    #: Whether the last cycle left no doubt that the house is whole.
+    #: Whether it is certain that the house is whole: the last cycle had no complaints.
     sure: bool = False
 
     def verify(self) -> Report:
-        """Check id -> how it came out. A verification that does not come to its end fails the test."""
+        """Run the verification. Returns check id -> result. If the verification does not finish, the test fails."""
         file = self.reports / "verification.json"
         file.unlink(missing_ok=True)
         command = (sys.executable, "-m", "pytest", "tests/verify", "--inventory", self.lab.inventory)
@@ -44,14 +44,14 @@ class Bench:
         return {check["id"]: Seen(check["status"], str(check["observed"])) for check in checks}
 
     def make_whole(self) -> None:
-        """Deploy, and see that all is green; what is broken next is then the only thing that is."""
+        """Deploy, and check that no check fails. So afterwards only one thing at a time is broken."""
         self.deploy()
         self.before = self.verify()
         assert not not_whole(self.before), "\n".join(not_whole(self.before))
         self.sure = True
 
     def deploy(self) -> Mapping[str, list[str]]:
-        """Operations of a run that changed something -> hosts."""
+        """Deploy. Returns operation -> hosts, for the operations that changed something."""
         operations = self.lab.deploy()["operations"]
         return {each["name"]: each["success"] for each in operations if each["success"]}
 

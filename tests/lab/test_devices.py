@@ -1,6 +1,7 @@
-"""Devices in a deployed house: in by a page, once; out by a command or by leaving the list; nobody else disturbed.
+"""Devices in a deployed house. A page lets a device in, once. A command, or removing it from the settings, puts it out.
+Other devices are not disturbed.
 
-The phone is a stock tailscaled on `stranger`, which is on the LAN and not in the house. It calls itself what it likes.
+The phone is an ordinary tailscaled on `stranger`, which is on the LAN but not in the house. It chooses its own name.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ DEVICES = [
 ]
 PORT = 18789
 CA = "/var/lib/private-ai/ca/ca.crt"
-#: Milliseconds for a page on a machine that is busy with other labs.
+#: Time limit in milliseconds for a page, on a machine that is busy with other labs.
 PATIENCE = 120_000
-#: Talks to the gateway over one connection and over a new one each time, and writes when each succeeded.
+#: A program that asks the gateway again and again, over one connection ("held") and over a new one each time ("new").
+#: It writes down when each succeeds or fails.
 STREAM = """
 import socket, ssl, sys, threading, time
 at, end = sys.argv[1], time.time() + float(sys.argv[2])
@@ -69,7 +71,7 @@ for each in threads: each.join()
 
 @dataclass(frozen=True)
 class Phone:
-    """A tailscaled of its own on `stranger`. Without `device` it has no interface and is good only for joining."""
+    """A separate tailscaled on `stranger`. Without `device` it has no network interface, and can only join."""
 
     lab: TestLab
     name: str
@@ -95,7 +97,7 @@ class Phone:
         return self.run(f"/opt/phone/tailscale --socket=/run/{self.name}/socket {arguments}", stdin)
 
     def join(self, key: str, calls_itself: str = "Annas-iPhone") -> bool:
-        """Log in with a key; whether the control server let it in."""
+        """Log in with a key. Returns whether the control server has accepted it."""
         self.cli(
             "up --login-server=https://headscale.house.internal:443 --auth-key=file:/dev/stdin "
             f"--hostname={calls_itself} --timeout=15s --force-reauth",
@@ -118,7 +120,7 @@ class Phone:
 
 @dataclass
 class People:
-    """The house with devices in its settings, and two phones: of Anna, and somebody else's."""
+    """The house with devices in its settings, and two phones: Anna's phone, and another person's."""
 
     lab: TestLab
     folder: Path
@@ -126,7 +128,8 @@ class People:
     other: Phone
 
     def inventory(self, *names: str, away: str = "") -> str:
-        """An inventory file in whose settings these devices stand, and a client that is `away`."""
+        """Write an inventory file, and return its path. Its settings have these devices, and also a client `away`,
+        which cannot be reached."""
         data = {
             "headscale_users": ["people", "anna", "ben"],
             "headscale_devices": [each for each in DEVICES if each["name"] in names],
@@ -143,7 +146,7 @@ class People:
         return self.lab.run(program, "-y", inventory, f"playbooks/{name}.py", *arguments)
 
     def add(self, name: str) -> str:
-        """Make a page; the key that stands on it."""
+        """Make a page for a device. Returns the key that is on the page."""
         done = self.playbook("device_add", "--data", f"device={name}", "-vvv")
         assert done.returncode == 0, done.stderr[-3000:]
         page = PAGES / f"{name}.html"
@@ -159,7 +162,7 @@ class People:
         return {node["given_name"]: node["id"] for node in nodes}
 
     def browsers(self, device: str) -> list[dict[str, object]]:
-        """The browsers that the list shows at a device."""
+        """The browsers of a device, as device_list.py shows them."""
         shown = json.loads(self.playbook("device_list", "--data", "json=true").stdout)
         found: list[dict[str, object]] = next(each["browsers"] for each in shown["nodes"] if each["name"] == device)
         return found
@@ -172,7 +175,7 @@ class People:
 
 @pytest.fixture(scope="module")
 def people(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
-    """The house with two devices in its settings; none has joined. Afterwards all is as it was."""
+    """The house with two devices in its settings, of which none has joined. Afterwards everything is restored."""
     found = People(
         single,
         tmp_path_factory.mktemp("people"),
@@ -242,7 +245,7 @@ def test_a_device_gets_in_by_its_page_and_its_key_is_good_once(people: People) -
 
 def test_two_peoples_devices_do_not_reach_each_other(people: People) -> None:
     assert people.other.join(people.add("test-tablet"), "Bens-Tablet")
-    # Without an interface of its own this tailscaled hands what comes in to the host's loopback.
+    # This tailscaled has no network interface, so it passes incoming connections on to the host's loopback.
     serve = 'import socket, time; held = socket.create_server(("127.0.0.1", 8080)); time.sleep(60)'
     people.phone.run(f"systemd-run --quiet --collect --unit=test-server python3 -c {shlex.quote(serve)}; sleep 2")
     assert people.phone.reaches("127.0.0.1", 8080)
@@ -320,7 +323,7 @@ def test_a_removed_device_is_out_at_once_and_for_good_and_others_are_not_disturb
     done = people.playbook("device_remove", "--data", "device=test-phone", inventory=without)
     assert done.returncode == 0, done.stderr[-3000:]
     said = re.search(r"connections cut: (\d+), browser pairings revoked: (\d+)", done.stderr)
-    # The connection that is held, and one of those that come and go, if it was open just then.
+    # One is the connection "held". The other may be a connection "new" that was open at that moment.
     assert said and int(said[1]) in (1, 2) and said[2] == "1", done.stderr[-3000:]
     assert "take test-phone out" in done.stderr
     assert json.loads(people.playbook("device_list", "--data", "json=true").stdout)["other_browsers"] == []
@@ -331,12 +334,12 @@ def test_a_removed_device_is_out_at_once_and_for_good_and_others_are_not_disturb
     removed = float(people.lab.ssh("home", "cat /run/gone"))
     after = {what: at - removed for what, at in last.items()}
     print(f"seconds from the removal to the last success: {after}")
-    # The clocks are the same: a lab's hosts share the machine's.
+    # The times can be compared, because all hosts of a lab have the machine's clock.
     assert max(after.values()) < 3
     laptop = people.lab.ssh("laptop", "cat /run/stream.log")
     assert "failed" not in laptop and laptop.count("held ok") > 50
     assert set(people.nodes()) == {"home", "laptop"}
-    # The old node key: tailscaled comes back with it, and is told to log in.
+    # tailscaled starts again with its old node key, and the control server tells it to log in.
     people.phone.stop()
     people.phone.start()
     time.sleep(5)

@@ -1,6 +1,7 @@
-"""What differs is named below its host and component, nothing secret is shown, nothing is touched; a run repairs it.
+"""`make diff` names each difference below its host and component. It shows no secret and changes nothing. A run repairs
+the differences.
 
-The house is that of test_house.py, which comes before.
+The house is that of test_house.py, which runs before.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ PATH = "/var/lib/private-ai/deployed.json"
 
 @pytest.fixture(scope="module")
 def house(single: TestLab) -> TestLab:
-    """The deployed house; a run that finds nothing to do when test_house.py came before."""
+    """The deployed house. If test_house.py has run before, this deployment changes nothing."""
     single.deploy()
     return single
 
@@ -35,7 +36,7 @@ def stamps(house: TestLab) -> dict[str, dict[str, Any]]:
 
 
 def test_a_deployed_house_does_not_differ_and_says_from_what_it_was_deployed(house: TestLab) -> None:
-    # A make that another make has started speaks of directories.
+    # If a test run was started by make, this make would print its directory without the option.
     done = house.run("make", "--no-print-directory", "diff")
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert done.stdout.splitlines()[-1] == "Nothing differs on home, laptop."
@@ -62,7 +63,7 @@ def test_what_differs_is_named_nothing_secret_is_shown_and_a_run_puts_it_right(h
         "systemctl stop ollama; echo '# by hand' >> /etc/private-ai/firewall.nft; rm /usr/local/bin/headscale; "
         "chmod 0444 /etc/openclaw/token; cat /etc/openclaw/token >> /etc/openclaw/openclaw.json",
     )
-    # Closed by somebody who wrote a secret into it.
+    # Somebody has written a secret into this file, and has made it readable for root only.
     house.ssh("laptop", "cd /etc/default; chmod 0600 tailscaled; echo 'KEY=not-for-others' >> tailscaled")
     done = look(house, "-vvv")
     assert done.returncode == 1, done.stderr[-3000:]
@@ -97,8 +98,8 @@ def test_what_differs_is_named_nothing_secret_is_shown_and_a_run_puts_it_right(h
         assert [each for each in lines[:at] if each[:2] == "  " and each[2:3] != " "][-1] == f"  {component}"
     assert any(line.startswith("    link /usr/local/bin/headscale would be set to /opt/private-ai/") for line in lines)
     assert lines[-1].startswith("Differences: ") and " on home, 2 on laptop." in lines[-1]
-    # One more remote command, and only where a content is shown.
-    # A command is shown on several lines, which begin with its host.
+    # There is one more remote command, and only for the host of which contents are shown. pyinfra prints a command on
+    # several lines, the first of which begins with the host.
     asked = re.findall(r"\[(\w+)\]\S* *>>> ((?:(?!>>> ).)*)", done.stderr, re.DOTALL)
     assert [host for host, command in asked if "base64 -w 0" in command] == ["home"], asked
     assert house.ssh("home", "systemctl is-active ollama", check=False) == "inactive"
@@ -113,7 +114,7 @@ def test_what_differs_is_named_nothing_secret_is_shown_and_a_run_puts_it_right(h
     assert look(house).returncode == 0
     after = stamps(house)
     assert all(after[host]["when"] > before[host]["when"] for host in house.hosts)
-    # A run that finds nothing to do leaves the time of the last one that did.
+    # If a run changes nothing, the stamp keeps the time of the last run that did.
     assert changed(house) == {}
     assert stamps(house) == after
 
@@ -125,7 +126,7 @@ def test_another_revision_is_told_and_is_no_difference(house: TestLab) -> None:
     assert "revision 0123456789ab, here " in done.stdout
     assert "only the stamp differs; the next run writes it anew" in done.stdout
     assert changed(house) == {STAMP: ["laptop"]}
-    # One that an account of the host may have written says nothing.
+    # A stamp that other accounts of the host can write does not count.
     house.ssh("home", f"chmod 0666 {PATH}")
     assert "home: no deployment has been completed here" in look(house).stdout
     assert changed(house) == {STAMP: ["home"]}

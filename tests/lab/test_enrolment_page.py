@@ -1,6 +1,6 @@
-"""The enrolment page as people see it: on a phone's screen and on paper, read by a QR decoder and judged by axe-core.
+"""The enrolment page on a phone's screen and on paper. A QR decoder reads it, and axe-core checks its accessibility.
 
-It needs no lab, only a browser. Screenshots stay in reports/enrolment.
+These tests need no lab, only a browser. Screenshots are kept in reports/enrolment.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def opened(browser: Browser, folder: Path, text: str, **options: Any) -> Page:
-    """A page that shows `text` from a file, as a person opens it."""
+    """Write `text` to a file and open it in the browser, as a person does."""
     file = folder / "anna-phone.html"
     file.write_text(text, encoding="utf-8")
     shown = browser.new_page(**options)
@@ -52,7 +52,7 @@ def opened(browser: Browser, folder: Path, text: str, **options: Any) -> Page:
 
 
 def decoded(picture: Path) -> set[str]:
-    """What zbar reads in a picture; nothing but QR codes are looked for."""
+    """The texts of the QR codes that zbar finds in a picture."""
     command = ["zbarimg", "--quiet", "--raw", "--nodbus", "-Sdisable", "-Sqrcode.enable", str(picture)]
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     # 4 is "no code found".
@@ -74,7 +74,7 @@ def test_a_phones_screen_shows_codes_that_can_be_read(
         picture = tmp_path / f"{number}.png"
         shown.screenshot(path=picture)
         read.append(decoded(picture))
-        # Big enough to be scanned from the screen: 40 mm at the 96 dots per inch that CSS counts with.
+        # Large enough to be scanned from the screen: 40 mm, with 96 pixels an inch as in CSS.
         box = code.bounding_box()
         assert box is not None and box["width"] >= 40 / 25.4 * 96
     assert len(read) == 3 and set().union(*read) == CODES
@@ -83,7 +83,7 @@ def test_a_phones_screen_shows_codes_that_can_be_read(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_print_can_be_read_and_no_step_is_torn(browser: Browser, ca: str, tmp_path: Path, kind: Kind) -> None:
-    # Printed from a dark screen: paper is white all the same.
+    # Printed from a dark screen, because the print must be white in that case too.
     shown = opened(browser, tmp_path, page(enrolment(kind, ca)), viewport=A4, color_scheme="dark")
     file = SHOTS / f"{kind}.pdf"
     shown.pdf(path=file, prefer_css_page_size=True)
@@ -106,7 +106,7 @@ def sheet_text(file: Path, number: int) -> str:
 
 
 def packed(text: str) -> str:
-    """Without spaces, and without hyphens: pdftotext takes one at the end of a line for hyphenation."""
+    """The text without spaces and hyphens: pdftotext removes a hyphen at the end of a line."""
     return "".join(text.replace("-", "").split())
 
 
@@ -121,7 +121,7 @@ def test_axe_finds_nothing(browser: Browser, ca: str, tmp_path: Path, kind: Kind
 
 
 def judged(shown: Page) -> dict[str, str]:
-    """axe-core's rules that the page breaks, or breaks perhaps, with what they say."""
+    """The rules of axe-core that the page breaks or may break: id of a rule -> its text."""
     said = Axe().run(shown, options={"resultTypes": ["violations", "incomplete"]}).response
     assert len(said["passes"]) > 10
     return {found["id"]: found["help"] for kind in ("violations", "incomplete") for found in said[kind]}
@@ -153,7 +153,7 @@ def test_the_page_asks_for_nothing_and_hands_out_the_ca(browser: Browser, ca: st
         assert saved.suggested_filename == "private-ai-house.crt"
         pem = content.decode() if kind == "linux" else ssl.DER_cert_to_PEM_cert(content)
         assert ssl.PEM_cert_to_DER_cert(pem) == ssl.PEM_cert_to_DER_cert(ca)
-    # The file itself, and the download from within it.
+    # The browser loads the file itself, and the download inside it.
     assert asked[0] == file.as_uri()
     assert all(url.startswith("data:") for url in asked[1:]), asked
     shown.close()

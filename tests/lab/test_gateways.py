@@ -1,4 +1,5 @@
-"""Two people with a gateway each: a house with one gateway gets a second, and people move from one to the other."""
+"""Two people who each have a gateway. A house with one gateway gets a second one, and people move to the other
+gateway."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ PORT = 18789
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestLab]:
-    """A house that had one gateway for both people, and has now that of inventory_pair.py."""
+    """A house that first had one gateway for two people. Then inventory_pair.py was deployed, with a second gateway."""
     lab = bring_up("pair")
     lab.deploy(inventory=write_inventory(tmp_path_factory.mktemp("one"), ONE, PEOPLE, OWN))
     for client in ("laptop", "desk"):
@@ -34,7 +35,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestLab]:
 
 
 def answers(lab: TestLab, client: str, gateway: str) -> bool:
-    """Whether a gateway says to a client that it is ready, over HTTPS with a certificate that the client trusts."""
+    """Whether a gateway answers a client that it is ready, over HTTPS with a certificate that the client trusts."""
     url = f"https://{gateway}.vpn.house.internal:{PORT}/readyz"
     return '"ready":true' in lab.ssh(client, f"curl --silent --max-time 5 {url} || true")
 
@@ -96,7 +97,7 @@ def test_a_device_s_page_leads_to_the_gateway_of_its_owner(grown: TestLab, tmp_p
         assert f"https://{gateway}.vpn.house.internal:{PORT}/" in text and token(grown, gateway) in text
     shown = json.loads(playbook(grown, "device_list", "--data", "json=true", inventory=file).stdout)
     assert shown["browsers_unknown"] == ""
-    # The keys of these pages end with the next run, which does not know the devices.
+    # The next run expires the keys of these pages, because the devices are not in its settings.
     assert [each["name"] for each in grown.deploy()["operations"] if each["success"]] == [
         "Devices | Nodes of the VPN",
         STAMP,
@@ -109,11 +110,11 @@ def test_people_who_change_places_are_let_in_at_the_other_gateway_alone(grown: T
     results = grown.deploy(inventory=write_inventory(tmp_path, groups, PEOPLE, own))
     assert [each["name"] for each in results["operations"] if each["success"]] == [
         "Headscale | Configuration, policy, service",
-        # A client looks for its own gateway's name.
+        # The health program of a client looks for the name of its person's gateway.
         "Health | Program, timer",
         STAMP,
     ]
-    # The control server has begun again, and nodes come back to it by themselves.
+    # The control server was restarted, and the nodes connect to it again by themselves.
     end = time.monotonic() + 90
     while not (answers(grown, "laptop", "gate") and answers(grown, "desk", "home")):
         assert time.monotonic() < end

@@ -1,4 +1,5 @@
-"""A deployed house looks at itself between runs: what goes wrong is named, told once, and gone after a deployment."""
+"""A deployed house checks itself between runs. It names what is wrong, tells it once, and is well after a
+deployment."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from tests.lab.breakages import ca
 from tests.lab.conftest import STAMP, TestLab
 from tests.lab.test_bare import UNREACHABLE, write_inventory
 
-#: An administrator's own program: it leaves a line in the journal, and never ends when something failed.
+#: An administrator's own program. It writes a line to the journal. If something has failed, it does not end.
 NOTE = """#!/bin/sh
 read -r first
 logger -t health-hook "$1 $(id -u): $first"
@@ -27,7 +28,7 @@ TLS = "/etc/headscale/tls"
 
 @pytest.fixture(scope="module")
 def house(single: TestLab) -> Iterator[TestLab]:
-    """A deployed house in which all is well, with an administrator's program on `home`."""
+    """A deployed house that is well, with an administrator's program on `home`."""
     single.deploy()
     assert status(single, "--data", "now=true")[0] == 0
     single.ssh("home", f"install -m 0755 /dev/stdin {HOOK} <<'END'\n{NOTE}END")
@@ -37,7 +38,7 @@ def house(single: TestLab) -> Iterator[TestLab]:
 
 
 def status(lab: TestLab, *arguments: str, inventory: str = "") -> tuple[int, Mapping[str, dict[str, Any]]]:
-    """What `make status` ends with, and says of each host."""
+    """The exit status of `make status`, and its report of each host."""
     command = (".venv/bin/pyinfra", "-y", inventory or lab.inventory, "playbooks/status.py")
     done = lab.run(*command, "--data", "json=true", *arguments)
     assert done.stdout, done.stderr
@@ -45,7 +46,7 @@ def status(lab: TestLab, *arguments: str, inventory: str = "") -> tuple[int, Map
 
 
 def told(lab: TestLab) -> list[str]:
-    """What the administrator's program was told: state, account and first line of each call."""
+    """The calls of the administrator's program: state, account and first line of each."""
     return lab.ssh("home", "journalctl --sync; journalctl -q -o cat -t health-hook --no-pager").splitlines()
 
 
@@ -78,7 +79,7 @@ def test_what_went_wrong_is_named_told_once_and_gone_after_a_deployment(house: T
     ):
         assert words in hosts["home"]["not_well"]
     assert len(hosts["home"]["not_well"]) == 5
-    # The administrator's program still runs, as an account of its own, and nobody waits for it.
+    # The administrator's program still runs, with an account of its own. The look has not waited for it.
     assert status(house, "--data", "now=true")[0] == 1
     (call,) = told(house)[len(before) :]
     assert call.startswith("failed 6") and ": home is failed since " in call
@@ -86,7 +87,7 @@ def test_what_went_wrong_is_named_told_once_and_gone_after_a_deployment(house: T
     done = house.deploy()
     changed = {each["name"] for each in done["operations"] if each["success"]}
     assert {"Firewall | Rules of the access table", "Headscale | Certificate", "Ollama | Program, service"} <= changed
-    # Not asked to look: the state is from before the deployment.
+    # `make status` did not ask for a new look. The host makes one, because its state is from before the deployment.
     found, hosts = status(house)
     assert (found, hosts["home"]["state"], hosts["home"]["not_well"]) == (0, "ok", [])
     deadline = time.monotonic() + 20
@@ -96,7 +97,7 @@ def test_what_went_wrong_is_named_told_once_and_gone_after_a_deployment(house: T
 
 
 def test_a_program_that_hangs_is_ended(house: TestLab) -> None:
-    # It was begun above, with the state that failed.
+    # The program was started in the test above, with the state `failed`.
     deadline = time.monotonic() + 90
     unit = f"{NOTIFY}@failed.service"
     while house.ssh("home", f"systemctl show -p ActiveState --value {unit}") == "activating":
@@ -108,7 +109,7 @@ def test_a_program_that_hangs_is_ended(house: TestLab) -> None:
 
 def test_a_host_that_does_not_look_any_more_is_bad_whatever_it_said(house: TestLab) -> None:
     long_ago = 's/^  "time": .*/  "time": 1700000000,/'
-    # A look that has begun would write over it.
+    # The service is stopped too: a look that is running would write a new state.
     house.ssh("laptop", f"systemctl stop {TIMER} {SERVICE}; sed -i '{long_ago}' {FOLDER}/state.json")
     found, hosts = status(house)
     assert found == 1, hosts

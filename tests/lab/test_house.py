@@ -1,4 +1,4 @@
-"""Whole houses, deployed twice, interrupted, rebooted; checked by other means than the deployment's own facts."""
+"""Whole houses that are deployed twice, interrupted and rebooted. The tests do not use the deployment's own facts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from tests.lab.conftest import REPO, STAMP, TestLab
 from tests.unit import houses
 from tests.verify.probes.secrets import Seeker, values
 
-#: Steps at which the first deployment of `split` is cut off, each run going on from where the last one was: among
-#: packages and rules; while programs are sent; at a host that joins; while a model or an image is sent.
+#: The steps at which the first deployment of `split` is interrupted. Each run goes on where the last one stopped. The
+#: points are: while packages and rules are installed; while programs are sent; while a host joins; while a model or an
+#: image is sent.
 POINTS = ((3, "cut"), (9, "during"), (14, "after"), (16, "cut"), (12, "during"))
 
 
@@ -32,7 +33,7 @@ def house(request: pytest.FixtureRequest) -> Iterator[TestLab]:
     lab: TestLab = request.getfixturevalue(request.param)
     (Path(lab_state(lab)) / "neighbours.json").write_text(json.dumps(neighbours.furnish(lab)))
     if lab.topology == "split":
-        # A few of the points of tests/lab/test_interruptions.py.
+        # These are a few of the points of tests/lab/test_interruptions.py.
         for step, how in POINTS:
             done = lab.run(sys.executable, "-m", "lab.interrupt", str(step), how, "-y", lab.inventory, "deploy.py")
             assert done.returncode == -9, done.stdout[-2000:] + done.stderr[-6000:]
@@ -47,14 +48,14 @@ def lab_state(lab: TestLab) -> str:
 
 
 def roles(lab: TestLab) -> dict[str, str]:
-    """Role -> host."""
+    """Role -> name of the host."""
     if lab.topology == "single":
         return dict.fromkeys(("coordinator", "gateway", "model"), "home")
     return {"coordinator": "hub", "gateway": "gate", "model": "brain"}
 
 
 def changed(lab: TestLab, *arguments: str) -> dict[str, list[str]]:
-    """Operations of a run that changed something -> hosts."""
+    """Deploy. Returns operation -> hosts, for the operations that changed something."""
     operations = lab.deploy(*arguments)["operations"]
     return {operation["name"]: operation["success"] for operation in operations if operation["success"]}
 
@@ -80,7 +81,7 @@ def test_the_verification_passes(house: TestLab) -> None:
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     report = json.loads((Path(reports) / "verification.json").read_text())
-    # A lab's hosts are made from a bare root: nothing that is not ours to say may fail, and little may be left out.
+    # The lab's hosts are made from a bare root, so no check may fail, and few checks may be skipped.
     assert report["passed"] > 60 and not report["failed"] and report["skipped"] <= 6
 
 
@@ -90,10 +91,10 @@ def test_secrets_stay_where_they_were_made(house: TestLab) -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", token)
     log = (Path(lab_state(house)) / "first-run.log").read_text()
     assert token not in log
-    # A list of keys shows how each begins.
+    # A key of 20 characters or more: a list of keys shows only the first characters of each.
     assert not re.search("hskey-auth-[A-Za-z0-9_-]{20}|PRIVATE KEY", log)
     for host in house.hosts:
-        # What an account without any rights can read of the host, searched for every kind of secret.
+        # Search all files that an account without rights can read, for every kind of secret.
         search = (
             (
                 "find / -xdev ( -path /proc -o -path /sys -o -path /usr/share -o -path /usr/lib ) -prune "
@@ -108,16 +109,16 @@ def test_secrets_stay_where_they_were_made(house: TestLab) -> None:
             f"setpriv --reuid=nobody --regid=nogroup --clear-groups sh -c "
             f"{shlex.quote(f'{search} | xargs -0 grep -lsIE {shlex.quote(kinds)}')} || true",
         )
-        # Programs are left out (-I): they know what a key looks like and hold none.
+        # Programs are left out (-I): they contain the pattern of a key, but no key.
         assert found == ""
         for where in ("journalctl --no-pager -q", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '"):
             said = house.ssh(host, f"{where} | grep -cE 'hskey-auth-[A-Za-z0-9_-]{{20}}|{token[:20]}' || true")
-            # The search itself is a process whose arguments hold the pattern, and only its own.
+            # The arguments of the search itself contain the pattern, so the search finds itself.
             assert int(said) <= (2 if "cmdline" in where else 0), f"{host}: {where}"
 
 
 def test_no_secret_gets_to_the_controller(house: TestLab, tmp_path: Path) -> None:
-    """Not into what runs print, however much they are asked to, nor into files that they leave here."""
+    """No secret is in what runs print, also with all options for more output, or in files that they leave here."""
     secrets: dict[str, list[bytes]] = {}
     for member in {"single": houses.single, "split": houses.split}[house.topology]().members:
         for file in secret_files(member):
@@ -139,7 +140,7 @@ def test_no_secret_gets_to_the_controller(house: TestLab, tmp_path: Path) -> Non
         assert done.returncode == 0, done.stderr[-3000:]
         printed[name] = (done.stdout + done.stderr).encode()
     assert all(len(text) > 1000 for text in printed.values())
-    # Consoles, logs and reports; the lab's own SSH keys, which have no suffix, are no secrets of the house.
+    # Consoles, logs and reports have a suffix. The lab's own SSH keys have none, and are no secrets of the house.
     for path in (*(REPO / "reports").rglob("*.*"), *(REPO / ".lab" / house.name).glob("*.*")):
         if path.is_file():
             printed[str(path)] = path.read_bytes()
@@ -165,7 +166,7 @@ def test_what_was_stopped_or_edited_is_put_right_by_the_next_run(house: TestLab)
 
 def test_an_image_that_was_not_loaded_well_beside_the_run_is_loaded_again(house: TestLab) -> None:
     gateway = roles(house)["gateway"]
-    # As before the image was there; and what is sent does not stay whole.
+    # As if the image had not been loaded. The uploaded archive is damaged as soon as the loading begins.
     house.ssh(gateway, "rm /var/lib/private-ai/openclaw.image")
     unit, incoming = "/run/systemd/transient/private-ai-openclaw-image.service", IMAGE_INCOMING
     spoil = f"until test -e {unit}; do sleep 0.01; done; truncate --size 1000 {incoming}/*"
@@ -179,7 +180,7 @@ def test_an_image_that_was_not_loaded_well_beside_the_run_is_loaded_again(house:
 def test_nobody_s_message_is_the_first_after_a_start(house: TestLab) -> None:
     role = roles(house)
     begun = house.ssh(role["model"], "date +%s; systemctl restart ollama")
-    # The deployment loads the model, and the gateway's host finds out by itself that it has not read the prompt.
+    # The deployment loads the model. The gateway's host notices by itself that the model has not read the prompt yet.
     assert set(changed(house)) <= {"Ollama | One token", STAMP}
     logged = f"journalctl -q -o cat -u ollama --since @{begun}"
     house.ssh(
@@ -190,20 +191,20 @@ def test_nobody_s_message_is_the_first_after_a_start(house: TestLab) -> None:
     chat = house.run(".venv/bin/pyinfra", "-y", house.inventory, "playbooks/chat.py", "--data", "message=Hi")
     assert chat.returncode == 0, chat.stderr[-3000:]
     said = house.ssh(role["model"], logged)
-    # Of a person's message only the end had to be read, and nobody had the model loaded again.
+    # The model had to read only the end of the person's prompt, and it was not loaded again.
     assert _whole_prompts(said) == [True, False]
     assert said.count("starting llama-server") == 1
     in_container = "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect podman exec openclaw"
     shown = house.ssh(role["gateway"], f"cd /; {in_container} openclaw gateway call sessions.list --json")
     stored = json.loads(house.ssh(role["gateway"], f"cd /; {in_container} openclaw sessions --json"))["sessions"]
-    # Among the archived ones, and one of this start alone.
+    # The session of the first message is archived, and there is only the one of this start.
     assert '"key"' in shown and "first-message" not in shown
     [own] = [session for session in stored if "first-message" in session["key"]]
     assert own["inputTokens"] < 2500, own
 
 
 def _whole_prompts(log: str) -> list[bool]:
-    """Of each prompt of OpenClaw's that Ollama's log tells of: whether the model had to read all of it."""
+    """For each prompt of OpenClaw in Ollama's log: whether the model had to read the whole prompt."""
     prompts = [int(number) for number in re.findall(r"task\.n_tokens = (\d+)", log)]
     read = [int(number) for number in re.findall(r"prompt eval time = .*?/\s*(\d+) tokens", log)]
     return [part > 2000 for whole, part in zip(prompts, read, strict=True) if whole > 2000]
@@ -211,7 +212,7 @@ def _whole_prompts(log: str) -> list[bool]:
 
 def test_a_new_laptop_joins_with_limit_and_nothing_else_is_touched(house: TestLab) -> None:
     role = roles(house)
-    # What a new machine is to the house: no state of its own, unknown to the control server.
+    # Like a new machine, it has no state of Tailscale, and the control server does not know it.
     house.ssh("laptop", "systemctl stop tailscaled; rm -rf /var/lib/tailscale/*")
     nodes = json.loads(house.ssh(role["coordinator"], "headscale nodes list -o json"))
     number = next(node["id"] for node in nodes if node["name"] == "laptop")
@@ -226,14 +227,14 @@ def test_a_new_laptop_joins_with_limit_and_nothing_else_is_touched(house: TestLa
     assert changed(house) == {}
 
 
-#: Files of the deployment with their times, and when each service began.
+#: A command that prints the files of the deployment with their times, and when each service was started.
 SNAPSHOT = (
     "find /etc /opt/private-ai /usr/local -xdev -newer /etc/machine-id -type f -printf '%p %T@\\n' | sort; "
     "systemctl show -p Id,ActiveEnterTimestampMonotonic headscale tailscaled ollama private-ai-firewall"
 )
 
 
-#: The gateway answers, and a message from the laptop is answered: the VPN, its names and the model are there.
+#: A command that waits until the gateway is ready.
 READY = (
     "for i in $(seq 120); do curl -s --max-time 5 --resolve {name}:18789:127.0.0.1 https://{name}:18789/readyz "
     "| grep -q '\"ready\":true' && exit 0; sleep 1; done; exit 1"
@@ -241,7 +242,7 @@ READY = (
 
 
 def test_tables_of_others_are_as_they_were(house: TestLab) -> None:
-    """After the first run, runs that loaded the house's table again, and one that was taken back."""
+    """After the first run, and after the house's table was loaded again."""
     before = json.loads((Path(lab_state(house)) / "neighbours.json").read_text())
     for host in house.hosts:
         assert len(before[host].splitlines()) > 40
@@ -251,14 +252,14 @@ def test_tables_of_others_are_as_they_were(house: TestLab) -> None:
 
 
 def test_rules_in_debian_s_own_unit_do_not_take_the_house_s_away(house: TestLab) -> None:
-    """Its file begins with `flush ruleset`."""
+    """The file of that unit begins with `flush ruleset`."""
     house.ssh("laptop", "systemctl start nftables")
     house.ssh("laptop", "systemctl reload private-ai-firewall")
     try:
         for verb in ("reload", "restart", "stop", "start"):
             house.ssh("laptop", f"systemctl {verb} nftables")
             if verb != "stop":
-                # Our unit begins when that one has ended.
+                # The house's unit starts after Debian's unit has finished.
                 look = "nft list chain inet private_ai input 2>/dev/null"
                 shown = house.ssh("laptop", f"for i in $(seq 30); do {look} && exit; sleep 0.1; done; exit 1")
                 assert "policy drop" in shown, verb
@@ -268,13 +269,13 @@ def test_rules_in_debian_s_own_unit_do_not_take_the_house_s_away(house: TestLab)
 
 
 def back(house: TestLab) -> None:
-    """Wait until everything is back by itself, with a message as proof."""
+    """Wait until everything works again by itself. A message that is answered proves it."""
     gateway = roles(house)["gateway"]
     house.ssh(gateway, READY.format(name=f"{gateway}.vpn.house.internal"))
     joined = "for i in $(seq 60); do tailscale status --peers=false >/dev/null && exit 0; sleep 1; done; exit 1"
     for host in house.hosts:
         house.ssh(host, joined)
-    # Whoever has joined may not have found the way to the others yet.
+    # A node that has joined may not have a connection to the others yet.
     model = roles(house)["model"]
     house.ssh(
         model, "for i in $(seq 60); do curl -sf 127.0.0.1:11434/api/version >/dev/null && exit 0; sleep 1; done; exit 1"
@@ -299,7 +300,7 @@ def rules_before_the_network(house: TestLab, host: str) -> None:
 
 
 def reboot(house: TestLab, *hosts: str) -> None:
-    """All of these at once."""
+    """Restart all these hosts at the same time."""
     with ThreadPoolExecutor(len(hosts)) as pool:
         for done in pool.map(lambda host: house.lab("reboot", host), hosts):
             assert done.returncode == 0, done.stdout + done.stderr
@@ -318,7 +319,7 @@ def test_each_server_comes_back_after_a_reboot(house: TestLab) -> None:
 def test_all_hosts_come_back_when_they_restart_at_once_and_the_coordinator_last(house: TestLab) -> None:
     before, coordinator = addresses(house), roles(house)["coordinator"]
     house.ssh(coordinator, "systemctl disable --quiet --now headscale")
-    # Without it the others go on: a message passes.
+    # Without the control server the other hosts go on working: a message is answered.
     back(house)
     reboot(house, *house.hosts)
     house.ssh(coordinator, "systemctl enable --quiet --now headscale")

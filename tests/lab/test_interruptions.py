@@ -1,7 +1,8 @@
-"""A run that is cut off at any of its steps is finished by the next, and leaves nothing: `make interruptions`.
+"""If a run is interrupted at any step, the next run finishes it, and nothing is left behind: `make interruptions`.
 
-Each walk goes through a whole run one step at a time: every run is cut off at the first thing it does, once in the
-middle of it and once after it, and the next begins from what is left. So every writing step is cut in both ways.
+A walk goes through a whole deployment one step at a time. Each run is interrupted at the first step that it makes: the
+first run in the middle of the step, the next one after the step, and so on. Each run begins where the last one stopped.
+So each step that changes something is interrupted in both ways.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SETTINGS = {
     "headscale_users": ["people", "anna"],
     "headscale_devices": [{"name": "anna-phone", "owner": "anna", "kind": "linux"}],
 }
-#: What an upgrade of settings changes: rules, policy, control server, model server and gateway with their units.
+#: The ports that an upgrade of settings changes. They change rules, policy, control server, model server and gateway.
 UPGRADED_PORTS = {"ollama": "11435/tcp", "openclaw": "18790/tcp"}
 MORE = {"id": "web", "from": "lan", "to": "all", "port": "8080/tcp", "over": "lan", "why": "one row more"}
 
@@ -40,14 +41,17 @@ def inventory(folder: Path, lab: TestLab, data: dict[str, Any]) -> str:
 def interrupted(
     lab: TestLab, step: int, how: str, *arguments: str, but: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A run of pyinfra that is cut off at that step, those in the file `but` not counted; see lab/interrupt.py."""
+    """Run pyinfra and interrupt it at a step. Steps in the file `but` are not counted. See lab/interrupt.py."""
     known = ("--but", str(but)) if but else ()
     return lab.run(sys.executable, "-m", "lab.interrupt", str(step), how, *known, "-y", *arguments)
 
 
 def walk(lab: TestLab, middle: str, folder: Path, *arguments: str) -> list[str]:
-    """Cut runs off at the first step that was not cut in this way yet, in turns in the `middle` of it and after it,
-    until one has nothing more to do; what was cut."""
+    """Interrupt runs until one has nothing more to do. Returns the steps that were interrupted.
+
+    Each run is interrupted at the first step that was not yet interrupted in this way: in turns in the `middle` of the
+    step, and after it.
+    """
     cuts: list[str] = []
     seen = folder / "seen"
     for how in cycle((middle, "after")):
@@ -64,7 +68,7 @@ def walk(lab: TestLab, middle: str, folder: Path, *arguments: str) -> list[str]:
 
 
 def whole(lab: TestLab, inventory: str, folder: Path) -> None:
-    """The house is as if nothing had happened: nothing to do, nothing left over, everything holds."""
+    """Check that the house is whole: a run changes nothing, nothing is left over, and the verification passes."""
     results = lab.deploy(inventory=inventory)
     changed = {each["name"]: each["success"] for each in results["operations"] if each["success"]}
     assert changed == {}
@@ -77,7 +81,7 @@ def whole(lab: TestLab, inventory: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module", params=["single", "split"])
 def lab(request: pytest.FixtureRequest) -> Iterator[TestLab]:
-    """A lab that nothing was deployed to, of each topology."""
+    """A lab of each topology, on which nothing was deployed."""
     if request.config.getoption("--interruptions") != "all":
         pytest.skip("takes most of an hour: `make interruptions` runs it; tests/lab/test_house.py has a few points")
     yield request.getfixturevalue(request.param)
@@ -85,14 +89,15 @@ def lab(request: pytest.FixtureRequest) -> Iterator[TestLab]:
 
 @pytest.fixture(scope="module")
 def cut(lab: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
-    """What was cut in each walk; written to reports/interruptions.json."""
+    """Walk -> steps that were interrupted. At the end it is written to reports/interruptions-TOPOLOGY.json."""
     walks: dict[str, list[str]] = {}
     yield walks
     (REPO / "reports").mkdir(exist_ok=True)
     (REPO / f"reports/interruptions-{lab.topology}.json").write_text(json.dumps(walks, indent=2) + "\n")
 
 
-#: In one topology the controller dies and its commands go on, in the other the connection takes them along.
+#: Topology -> how a step is interrupted: with "during", its command goes on on the host; with "cut", it is killed there
+#: too.
 IN_THE_MIDDLE = {"single": "cut", "split": "during"}
 
 
@@ -103,13 +108,13 @@ def test_a_first_deployment(lab: TestLab, cut: dict[str, list[str]], tmp_path: P
     whole(lab, file, tmp_path)
 
 
-#: Steps at which `home` goes off while a bare house is deployed, each run going on from where the last one was.
+#: The steps of a first deployment at which a host is switched off. Each run goes on where the last one stopped.
 POWER_CUTS = (1, 3, 9, 14, 18, 8, 6)
 
 
 def test_hosts_that_go_off_in_the_middle(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
     if lab.topology != "single":
-        pytest.skip("a lab that is made anew for it: once is enough")
+        pytest.skip("this test needs a new lab, so one topology is enough")
     for word in ("down", "up"):
         assert lab.lab(word).returncode == 0
     file = inventory(tmp_path, lab, SETTINGS)
@@ -127,9 +132,9 @@ def test_a_full_disk_stops_a_run_and_the_next_one_goes_on(lab: TestLab, tmp_path
     file = inventory(tmp_path, lab, SETTINGS)
     rules = lab.ssh("laptop", "nft --stateless list table inet private_ai")
     for full, change in (
-        # No room for an upload.
+        # There is no room for an upload.
         ("/var/lib/private-ai/incoming", "rm -r /opt/private-ai/tailscale-*"),
-        # No room for new rules: the old ones are in force.
+        # There is no room for new rules, so the old rules stay in force.
         ("/etc/private-ai", "echo >> /etc/private-ai/firewall.nft"),
     ):
         lab.ssh("laptop", f"cp -a {full} /root/full; mount -t tmpfs -o size=4k,mode=0700 tmpfs {full}")
@@ -152,7 +157,7 @@ def test_an_upgrade_of_settings(lab: TestLab, cut: dict[str, list[str]], tmp_pat
     data = {**SETTINGS, "access_table": [*table, MORE], "headscale_node_expiry": "90d"}
     lab.deploy(inventory=inventory(tmp_path, lab, SETTINGS))
     file = inventory(tmp_path, lab, data)
-    # What the new row is for.
+    # On the port of the new row a program must listen.
     for host in lab.hosts:
         lab.ssh(host, listen(8080, "web"))
     cut["upgrade of settings"] = walk(lab, IN_THE_MIDDLE[lab.topology], tmp_path, file, "deploy.py")
@@ -161,7 +166,7 @@ def test_an_upgrade_of_settings(lab: TestLab, cut: dict[str, list[str]], tmp_pat
     whole(lab, file, tmp_path)
     for host in lab.hosts:
         lab.ssh(host, "systemctl stop web")
-    # Back, in one go.
+    # Deploy the old settings again, without an interruption.
     lab.deploy(inventory=inventory(tmp_path, lab, SETTINGS))
 
 

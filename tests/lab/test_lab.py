@@ -1,4 +1,4 @@
-"""A lab leaves nothing behind, and its hosts reach nothing but each other and Debian's packages."""
+"""A lab leaves nothing behind. Its hosts can reach only each other and Debian's packages."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def ended_well(*running: subprocess.Popen[str]) -> None:
 
 
 def traces(name: str, net: int) -> dict[str, set[str]]:
-    """What this machine shows of that lab: processes, mounts (one holds its network namespace), interfaces, files."""
+    """The traces of a lab on this machine: processes, mounts (one is its network namespace), interfaces, files."""
     processes = set()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:  # ended meanwhile
+        except OSError:  # the process has ended meanwhile
             continue
         if f".lab/{name}/" in command or f"10.{net}.0." in command:
             processes.add(f"{entry.name} {command}")
@@ -70,15 +70,15 @@ def test_labs_that_come_at_once_keep_apart_and_down_leaves_nothing_behind() -> N
 
 
 def test_no_host_can_set_the_clock_which_is_the_machines(single: TestLab) -> None:
-    """Read, never tried: a host that can would shift the time of everything that runs here."""
+    """The test only reads the capabilities. Trying it could change the clock of the whole machine."""
     for host in ("home", "laptop", "stranger", "internet"):
         allowed = int(single.ssh(host, "sed -n 's/^CapBnd:[[:space:]]*//p' /proc/1/status"), 16)
-        # Numbers of linux/capability.h.
+        # The numbers are from linux/capability.h.
         assert allowed & 1 << CAP_NET_ADMIN and not allowed & 1 << CAP_SYS_TIME, f"{host}: {allowed:x}"
 
 
 def test_hosts_get_debian_packages_and_nothing_else_of_this_machine(single: TestLab) -> None:
-    # Any web server of this machine would do as a target; the proxy itself is the one that is surely there.
+    # Any web server on this machine could be the target. The proxy itself is always there.
     proxy = single.ssh("stranger", "apt-config dump Acquire::http::Proxy | grep -o 'http://[^\"]*'").rstrip("/;")
     assert proxy.startswith(f"http://10.{single.net}.0.1:")
     ask = (

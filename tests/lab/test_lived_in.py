@@ -1,4 +1,4 @@
-"""A household with hosts that are lived in follows the quick start, command by command, as an ordinary user.
+"""A household with lived-in hosts follows the quick start, command by command, as an ordinary user.
 
 `make test` does it once, in topology `single`; `make lived-in` five times in each of `single` and `split`.
 """
@@ -25,7 +25,7 @@ from tests.lab.inventories import GROUPS
 
 
 def inventory(lab: TestLab, who: Person) -> str:
-    """The page's inventory with the hosts' own data; in `split` its lines once more, a host for each role."""
+    """The page's inventory with the data of the lab's hosts. In `split`, each role has its own host."""
     page = python_block("4.")
     for address, host in ((SERVER, "home"), (LAPTOP, "laptop")):
         theirs = f'"ssh_hostname": "{address}", "ssh_user": "root"'
@@ -38,7 +38,7 @@ def inventory(lab: TestLab, who: Person) -> str:
 
 
 def other_port(who: Person, settings: str) -> str:
-    """The settings with rows for two ports of sshd: the coordinator's, and that of the groups on other hosts."""
+    """The settings with rows for two ports of sshd: one for the coordinator, one for the groups on other hosts."""
     old = '"id": "ssh",\n        "from": "admin",\n        "to": "all",\n        "port": "22/tcp"'
     assert old in settings
     port = way(who.lab, who.lab.hosts[0]).port
@@ -54,7 +54,7 @@ def settle(lab: TestLab, who: Person) -> None:
     make, *_ = (command for command in commands("3.") if command.startswith("ssh-keygen"))
     who.succeeds(make)
     key = (who.home / ".ssh/id_ed25519.pub").read_text()
-    # Passwords are off on these hosts, so the key gets there as the page says for that case: by their owner.
+    # These hosts accept no passwords. For that case the page says that the host's owner adds the key.
     for where in (*lab.hosts, OUTSIDERS[0]):
         user = way(who.lab, who.lab.host(where)).user
         home = "/root" if user == "root" else f"/home/{user}"
@@ -78,14 +78,15 @@ def settle(lab: TestLab, who: Person) -> None:
     line = python_block("5.").splitlines()[0].partition(" = ")[0] + f" = [{narrowed}]"
     settings = (who.clone / "group_data/all.py").read_text()
     settings = re.sub(r"^admin_networks = .*$", line, settings, count=1, flags=re.MULTILINE)
-    # The one setting that the page does not ask for: this machine's memory would be enough for a model of gigabytes.
+    # This is the only setting that the page does not mention. Without it, the run would choose a model of gigabytes for
+    # this machine's memory.
     settings = re.sub(r"^ollama_model = .*$", 'ollama_model = "smallest"', settings, count=1, flags=re.MULTILINE)
     who.write("private-ai/group_data/all.py", other_port(who, settings))
     who.succeeds("make .venv/ready")
 
 
 def story(lab: TestLab, who: Person) -> float:
-    """From fresh hosts to a message after a reboot; returns the seconds of the first deployment."""
+    """Everything from fresh hosts to a message after a reboot. Returns the seconds of the first deployment."""
     settle(lab, who)
     activate, look, run = (command for command in commands("6.") if command != "make .venv/ready")
     [verify] = [command for command in commands("7.") if command == "make verify"]
@@ -97,7 +98,7 @@ def story(lab: TestLab, who: Person) -> float:
         who.succeeds(f"{activate} && {run}")
         took = time.monotonic() - begun
         go_on(lab, sessions)
-        # Nothing to do: the page's look says so by its status.
+        # Nothing differs, so the page's command for differences ends with status 0.
         who.succeeds(f"{activate} && {look}")
         before = stamps(lab)
         who.succeeds(f"{activate} && {run}")
@@ -108,7 +109,7 @@ def story(lab: TestLab, who: Person) -> float:
     for host in lab.hosts:
         done = lab.lab("reboot", host)
         assert done.returncode == 0, done.stdout + done.stderr
-    # The page's message waits for what comes back by itself; a person who is told that it has not sends it again.
+    # The services need some time after a restart. If the message fails, a person sends it again.
     end = time.monotonic() + 180
     while (answer := who.does(chat))[0] != 0 and time.monotonic() < end:
         time.sleep(2)
@@ -118,13 +119,13 @@ def story(lab: TestLab, who: Person) -> float:
 
 
 def stamps(lab: TestLab) -> dict[str, str]:
-    """What every host says of the last run that changed something there."""
+    """Host -> its stamp, which says when a run has last changed something there."""
     return {host: inside(lab, host, f"cat {STAMP_PATH}") for host in lab.hosts}
 
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """This machine with so many programs that never rest."""
+    """Keep this machine busy with so many processes."""
     with ExitStack() as stack:
         for _ in range(processes):
             counting = subprocess.Popen([sys.executable, "-c", "while True: pass"])

@@ -1,6 +1,7 @@
-"""Nobody is locked out by a firewall: whatever happens between new rules and a new SSH connection, the old ones return.
+"""New firewall rules lock nobody out. If anything goes wrong before a new SSH connection confirms them, the old rules
+return.
 
-The laptop's rules are looked at from outside of it, in its network namespace, since SSH to it is what goes away.
+The tests look at the laptop's rules without SSH, through its network namespace, because SSH to it stops working.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from tests.unit.houses import SETTINGS
 MORE = {"id": "web", "from": "lan", "to": "clients", "port": "8080/tcp", "over": "lan", "why": "new rules"}
 TABLE = f"access_table={json.dumps([*SETTINGS['access_table'], MORE])}"
 NEW = ("--limit", "laptop", "--data", TABLE)
-#: In the deployment of the firewall alone: files are sent, rules are loaded, a new connection confirms them.
+#: The steps of a run that only changes the firewall: files are sent, rules are loaded, a new connection confirms them.
+#: This is the number of the second one.
 LOADED = 2
 
 
 def on_laptop(lab: TestLab, *command: str, all_of_it: bool = False) -> str:
-    """What a command says in the laptop's network, or in `all_of_it`, without SSH."""
+    """Run a command in the laptop's network namespace, or in `all_of_it`, without SSH. Returns its output."""
     enter = ["nsenter", "--target", str(leader("laptop", lab.name)), "--all" if all_of_it else "--net"]
     return subprocess.run([*enter, *command], capture_output=True, text=True, check=True).stdout
 
@@ -37,7 +39,7 @@ def rules(lab: TestLab) -> str:
 
 
 def timers(lab: TestLab) -> str:
-    """The units that would bring the laptop's old rules back."""
+    """The timer units on the laptop that would bring the old rules back."""
     units = ("systemctl", "list-units", "--plain", "--no-legend", "private-ai-firewall-rollback*")
     return on_laptop(lab, *units, all_of_it=True)
 
@@ -52,7 +54,7 @@ def wait_for(true: Callable[[], bool], seconds: float, what: str) -> float:
 
 @pytest.fixture
 def old(single: TestLab) -> Iterator[str]:
-    """The rules of a deployed laptop; afterwards they are as they were, and nothing lies about."""
+    """The rules of a deployed laptop. After the test, they must be the same again, and no files may be left over."""
     single.deploy()
     found = rules(single)
     file = single.ssh("laptop", "cat /etc/private-ai/firewall.nft")
@@ -77,7 +79,7 @@ def test_a_table_that_would_shut_this_computer_out_is_refused_while_planning(sin
 
 def test_the_old_rules_return_when_ssh_is_refused(single: TestLab, old: str) -> None:
     with others(single, ["laptop"], "root") as sessions:
-        # As soon as new rules lie there to be tried, sshd takes no new connection; those that are open go on.
+        # As soon as the file with the new rules is there, sshd is stopped. Open connections go on.
         gone = "until test -e /etc/private-ai/firewall.nft.tried; do sleep 0.02; done; systemctl stop ssh.socket ssh"
         single.ssh("laptop", f"systemd-run --quiet --collect --unit=gone sh -c '{gone}'")
         try:
@@ -90,12 +92,12 @@ def test_the_old_rules_return_when_ssh_is_refused(single: TestLab, old: str) -> 
             print(f"the old rules were back {seconds:.0f} s after the run had given up")
         finally:
             on_laptop(single, "systemctl", "start", "ssh", all_of_it=True)
-        # The next run says what happened, and goes on.
+        # The next run says what happened, and tries the rules again.
         done = single.pyinfra(*NEW)
         assert done.returncode == 0, done.stderr[-3000:]
         assert "taken back on" in done.stderr
         assert "8080" in rules(single)
-        # New rules, old rules, new ones again: what others have open has gone on.
+        # The rules have changed three times, and the connections of other people are still open.
         go_on(single, sessions)
 
 
@@ -125,7 +127,7 @@ def test_a_run_right_after_one_that_was_killed_begins_from_the_old_rules(single:
     )
     assert done.returncode == -9, done.stderr[-3000:]
     assert "8080" in rules(single)
-    # Without the row: the timer of the run that was killed still ticks.
+    # This run has the old settings. The timer of the killed run has not ended yet.
     single.deploy()
     assert rules(single) == old
     assert timers(single) == ""
@@ -141,7 +143,7 @@ def test_rules_that_cannot_be_loaded_leave_no_timer_and_no_file(single: TestLab,
     assert rules(single) == old
     assert left_over(single, "laptop") == []
     assert timers(single) == ""
-    # Nothing was in force, so nothing was taken back.
+    # The new rules were never in force, so there is no note that they were taken back.
     assert single.ssh("laptop", "ls /var/lib/private-ai/firewall.* 2>/dev/null", check=False) == ""
 
 
@@ -149,7 +151,8 @@ def test_rules_that_cannot_be_loaded_leave_no_timer_and_no_file(single: TestLab,
 def test_nobody_is_cut_off_where_somebody_has_emptied_nftables(single: TestLab, old: str, how: str) -> None:
     for host in single.hosts:
         inside(single, host, "nft flush ruleset")
-    # Begun while nothing tracks connections. From a server nobody may begin such a one under the house's rules.
+    # These connections begin while no rules track connections. From a server, the house's rules would not allow the
+    # outgoing one.
     with others(single, single.hosts, "root") as sessions:
         for host in single.hosts:
             inside(single, host, f"systemctl {how} private-ai-firewall")

@@ -1,4 +1,4 @@
-"""A host that loses its power in the middle of a run: the run ends by itself and names it; the next one finishes."""
+"""A host loses its power in the middle of a run. The run ends by itself and names the host. The next run finishes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_run_ends_by_itself_when_its_host_loses_its_power(single: TestLab) -> 
         f"was lost during 'Base | Packages, accounts, names' (no answer for {PAUSES} s). Next: see that laptop" in said
     )
     assert len(re.findall("the connection over SSH was lost", said)) == 1 and "Traceback" not in said
-    # The other host heard of its end as well, and is free.
+    # The run does not hold the other host any more.
     up = single.lab("up")
     assert up.returncode == 0, up.stdout[-3000:] + up.stderr[-3000:]
     single.deploy()

@@ -1,4 +1,4 @@
-"""The coordinator gets another address on the local network: with the end of one run the house is at its new place."""
+"""The coordinator gets another address on the local network. After one run, the house works with the new address."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.lab.held import inside
 from tests.lab.inventories import GROUPS, write_inventory
 
 NETWORK = "/etc/systemd/network/10-lab.network"
-#: What a new address of the coordinator means: its name on all hosts, who may be reached there, its own configuration,
-#: and connections that nobody may keep to the old one.
+#: The operations that change something for a new address of the coordinator: its name on all hosts, the firewall's
+#: rules, its own configuration, and a restart of tailscaled, so that no connection to the old address stays.
 FOLLOWS = {
     "Base | Packages, accounts, names",
     "Firewall | Rules of the access table",
@@ -30,12 +30,12 @@ FOLLOWS = {
 
 @pytest.fixture(scope="module")
 def house(single: TestLab) -> Iterator[TestLab]:
-    """A deployed house; afterwards its coordinator is where it was, whatever came between."""
+    """A deployed house. Afterwards its coordinator has its old address again, also if a test has failed."""
     single.deploy()
     file = State.of(single.name).known_hosts
     known = file.read_text()
     [key] = [line.split(" ", 1)[1] for line in known.splitlines() if line.startswith("home,")]
-    # An administrator has seen that it is the same machine.
+    # As if an administrator had checked that it is the same machine: known_hosts gets its key for the new addresses.
     write_whole(file, f"{known}{','.join(places(single, new=True))} {key}\n")
     yield single
     address(single, old=True, new=False)
@@ -44,13 +44,14 @@ def house(single: TestLab) -> Iterator[TestLab]:
 
 
 def places(lab: TestLab, new: bool) -> list[str]:
-    """The coordinator's old or new addresses: IPv4, IPv6."""
+    """The coordinator's old or new IPv4 and IPv6 address."""
     number = 41 if new else 11
     return [f"10.{lab.net}.0.{number}", f"fd4c:4142:{lab.net}::{number}"]
 
 
 def address(lab: TestLab, old: bool, new: bool) -> None:
-    """Give the coordinator its old addresses, the new ones, or both; not over SSH, which would be cut."""
+    """Give the coordinator its old addresses, the new ones, or both. This does not use SSH, because the change ends the
+    SSH connection."""
     wanted = [each for there, which in ((old, False), (new, True)) if there for each in places(lab, which)]
     sections = inside(lab, "home", f"cat {NETWORK}").split("\n\n")
     kept = [each for each in sections if not each.startswith("[Address]")]
@@ -77,7 +78,7 @@ def changed(lab: TestLab, inventory: str) -> set[str]:
 
 
 def answers(lab: TestLab, inventory: str) -> None:
-    """A message is answered at once."""
+    """Check that a message is answered at once."""
     chat = lab.run(".venv/bin/pyinfra", "-y", inventory, "playbooks/chat.py", "--data", "message=Hello")
     assert chat.returncode == 0 and "answer:" in chat.stderr, chat.stderr[-3000:]
 
@@ -96,7 +97,8 @@ def test_the_house_works_when_the_run_ends_after_its_coordinator_has_moved(house
 
 
 def test_lan_addresses_alone_move_it_too(house: TestLab, tmp_path: Path) -> None:
-    """Back to where it was. SSH goes on over an address that the house does not use any more, and that goes at last."""
+    """The coordinator moves back to its old address. The run itself uses SSH over the new address, which is removed
+    after the run."""
     address(house, old=True, new=True)
     over = places(house, new=True)[0]
     file = inventory(tmp_path, house, ssh_hostname=over, lan_addresses=places(house, new=False))

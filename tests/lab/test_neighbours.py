@@ -1,6 +1,7 @@
-"""A whole house beside real neighbours: nginx, ufw, Docker with a published port, the models of an older Ollama.
+"""A whole house on hosts with other programs: nginx, ufw, Docker with a published port, and the models of an older
+Ollama.
 
-`make beside`; not a part of `make test`, since it needs a deployment of its own.
+`make beside` runs it. `make test` does not, because it needs a deployment of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tests.lab.inventories import GROUPS, write_inventory
 from tests.lab.test_bare import refused
 
 NGINX = "printf 'server {{ listen {0}; listen [::]:{0}; return 200 nginx; }}\\n' > /etc/nginx/sites-enabled/default; "
-#: A container of a single program, since no image can be fetched here.
+#: Commands that make a container with a single program, because no image can be downloaded here.
 CONTAINER = (
     "mkdir -p /root/box/bin /root/box/www; cp /bin/busybox /root/box/bin/; echo container > /root/box/www/index.html; "
     "tar -C /root/box -c . | docker import - box >/dev/null; docker run --detach --restart always --name web "
@@ -30,7 +31,7 @@ CONTAINER = (
 )
 STORE = "/usr/share/ollama/.ollama/models/blobs"
 UFW = "ufw allow 22/tcp >/dev/null && ufw --force enable >/dev/null"
-#: Rows for the neighbours, and another port for the control server.
+#: Rows of the access table for the other programs.
 ROWS = [
     {"id": "site", "from": "lan", "to": "coordinator", "port": "443/tcp", "over": "lan", "why": "nginx of the family"},
     {"id": "box", "from": "lan", "to": "gateway", "port": "8080/tcp", "over": "lan", "why": "a container"},
@@ -40,7 +41,8 @@ ROWS = [
 
 @dataclass(frozen=True)
 class Street:
-    """A lab with neighbours: the inventory that makes room for them, their tables before the house came, its log."""
+    """A lab with other programs: the inventory with rows for them, host -> their tables before the house was deployed,
+    and the log of the deployment."""
 
     lab: TestLab
     inventory: str
@@ -60,7 +62,7 @@ def access_table() -> list[dict[str, str]]:
 
 
 def settle(lab: TestLab) -> None:
-    """Bring the neighbours, as their owners would have."""
+    """Install the other programs, as their owners would have done."""
     lab.ssh("laptop", f"{neighbours.install('nginx-light', 'ufw')}; {NGINX.format(80)} systemctl restart nginx; {UFW}")
     packages = ("nginx-light", "ufw", "docker.io", "docker-cli", "busybox-static")
     lab.ssh("home", f"{neighbours.install(*packages)}; {NGINX.format(443)} systemctl restart nginx; {UFW}; {CONTAINER}")
@@ -68,7 +70,7 @@ def settle(lab: TestLab) -> None:
     blobs = [str(blob.path) for blob in model().blobs]
     done = lab.run("scp", "-q", "-F", f".lab/{lab.name}/ssh_config", *blobs, f"home:{STORE}")
     assert done.returncode == 0, done.stderr
-    # One is as long as it ought to be and has another content.
+    # The smallest blob has the right size but a wrong content.
     small = min(model().blobs, key=lambda blob: blob.size)
     lab.ssh("home", f"head -c {small.size} /dev/zero > {STORE}/{small.path.name}")
 
@@ -77,7 +79,7 @@ def settle(lab: TestLab) -> None:
 def street(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
     settle(single)
     file = write_inventory(tmp_path_factory.mktemp("street"), GROUPS["single"], {"access_table": access_table()})
-    # Without room for them each host is refused, and both words and commands are about what is really there.
+    # Without rows for the other programs each host is refused, and the message names the programs that are there.
     refused(single, ("port 443/tcp", "nginx (nginx.service)", "8080/tcp", "by Docker", "ufw"), "--limit", "home")
     refused(single, ("nginx (nginx.service)", "80/tcp", "ufw"), "--limit", "laptop")
     for host in single.hosts:
@@ -86,7 +88,7 @@ def street(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         commands = re.findall(r"ufw allow (?:in on \w+ to any port \d+ proto \w+|\d+/\w+)", output)
         assert commands, output
         single.ssh(host, " && ".join(commands))
-        # Until here the rules were read without nft, as on any host that has iptables alone.
+        # Until here nft was not installed, so the run has read the rules as on a host that has only iptables.
         single.ssh(host, f"! command -v nft && {neighbours.install('nftables')}")
     before = {host: neighbours.tables(single, host) for host in single.hosts}
     done = single.pyinfra("-vv", inventory=file)
@@ -95,7 +97,7 @@ def street(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def fetched(lab: TestLab, source: str, address: str, port: int) -> str:
-    """The last line of what a web server answers."""
+    """The last line of a web server's answer."""
     code = (
         f"import socket; s = socket.create_connection(('{address}', {port}), 5); "
         "s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); print(s.makefile('rb').read().decode().splitlines()[-1])"

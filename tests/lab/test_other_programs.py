@@ -1,4 +1,5 @@
-"""What is somebody else's is refused before any change, and left as it was; on hosts that nothing has touched yet."""
+"""If a program of somebody else is in the way, the run stops before any change and leaves it unchanged. The hosts are
+bare."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from tests.lab import neighbours
 from tests.lab.conftest import TestLab
 from tests.lab.test_bare import refused
 
-#: Whatever the house would touch, with owners, modes and times.
+#: A command that prints everything that the house could change, with owners, modes and times.
 SNAPSHOT = (
     "find /etc /opt /usr/local /usr/lib/systemd /usr/share/ollama /var/lib/headscale /var/lib/openclaw /var/lib/ollama "
     "/var/lib/tailscale/tailscaled.state -xdev -printf '%p %y %u %g %m %T@\\n' 2>/dev/null | sort; getent passwd; "
@@ -47,7 +48,7 @@ table inet mine {
 	}
 }
 """
-#: As Docker 26.1.5 made them, with a container's port 80 published as 8080.
+#: The rules that Docker 26.1.5 has made for a container whose port 80 is published as 8080.
 DOCKER = (Path(__file__).parents[1] / "unit/recorded/docker.txt").read_text()
 OLLAMA = """\
 [Unit]
@@ -63,7 +64,8 @@ WantedBy=default.target
 
 @dataclass(frozen=True)
 class Case:
-    """Something on a host: made and taken away by shell commands, refused with some words."""
+    """Something on a host that is refused. `made` and `gone` are shell commands that make and remove it. `said` are
+    words of the message."""
 
     host: str
     made: str
@@ -131,7 +133,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def bare(single: TestLab) -> Iterator[TestLab]:
-    """The bare lab, with the nftables program that the base would install anyway."""
+    """The bare lab, with the program nft, which the base would install anyway."""
     for host in single.hosts:
         single.ssh(host, neighbours.install("nftables"))
     yield single

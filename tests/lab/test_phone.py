@@ -1,8 +1,9 @@
-"""A person's device gets in by its page alone: from a stock Tailscale on a bare host to an answer in the Control UI.
+"""A person's new device joins with nothing but its page: from an ordinary Tailscale on a bare host to an answer in the
+Control UI.
 
-The device knows nothing of the house but what stands on the page that device_add.py wrote: texts are scanned from a
-screen of a phone's size, the CA is saved by its button, commands are typed off it. Times go to reports/phone.json.
-The tests go on from one another.
+The device knows only what is on the page that device_add.py wrote. QR codes are scanned from a screen of a phone's
+size, the CA is saved with its button, and commands are copied from the page. Times are written to reports/phone.json.
+Each test continues where the last one ended.
 """
 
 from __future__ import annotations
@@ -38,20 +39,20 @@ CA_FILE = "private-ai-house.crt"
 
 @dataclass(frozen=True)
 class Paper:
-    """What a person has who has only the page."""
+    """What a person gets from the page."""
 
     server: str
     key: str
     ui: str
     ca: bytes
     fingerprint: str
-    #: Headings in their order, each with its commands by their labels.
+    #: Heading -> label -> command, in the order of the page.
     steps: dict[str, dict[str, str]]
 
 
 @dataclass
 class Way:
-    """The steps that were gone, with the seconds that machines needed for them."""
+    """The steps that were done, with the seconds that the machines needed for them."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
 
@@ -65,13 +66,13 @@ class Way:
 
 @dataclass(frozen=True)
 class House:
-    """The house that is about to get one more device."""
+    """A house that gets one more device."""
 
     lab: TestLab
     inventory: str
 
     def playbook(self, name: str, *data: str) -> str:
-        """Run a playbook; its messages."""
+        """Run a playbook. Returns its messages."""
         program = str(Path(sys.executable).parent / "pyinfra")
         words = [word for each in data for word in ("--data", each)]
         done = self.lab.run(program, "-y", self.inventory, f"playbooks/{name}.py", *words)
@@ -84,7 +85,8 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A deployed house with Anna's phone in its settings, and the phone on the LAN. Afterwards all is as it was."""
+    """A deployed house with Anna's phone in its settings, and the phone on the LAN. Afterwards everything is
+    restored."""
     done = single.lab("up", "--phone")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     settings = {
@@ -95,7 +97,7 @@ def house(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     done = single.pyinfra(inventory=file)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     found = House(single, file)
-    # What every person's Linux computer has and the lab's bare root has not.
+    # Every person's Linux computer has curl. The lab's bare root does not have it.
     ready = found.on_phone("apt-get -qq update && apt-get -qq install --yes curl >/dev/null")
     assert ready.returncode == 0, ready.stderr
     yield found
@@ -104,7 +106,7 @@ def house(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def read(folder: Path) -> Paper:
-    """Read the page as a person does: codes scanned from the screen, the file saved, the rest with one's eyes."""
+    """Read the page as a person does: scan the codes from the screen, save the file, and read the rest."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
         shown = browser.new_page(viewport=PHONE)
@@ -143,7 +145,7 @@ def test_a_device_gets_in_by_its_page_alone_and_chats(
         paper = read(tmp_path)
     name, trust, check, join, assistant, works = paper.steps
     before = house.on_phone(f"curl --max-time 10 {paper.server}/health")
-    # 6 is curl's "could not resolve": the device knows nothing of the house.
+    # 6 is curl's status for "could not resolve": the device does not know the house's names yet.
     assert before.returncode == 6, before.stderr
     with way.step("person", name):
         follow(house, paper.steps[name]["Once"])
@@ -184,7 +186,7 @@ def test_a_device_gets_in_by_its_page_alone_and_chats(
 
 
 def follow(house: House, command: str, stdin: str | None = None) -> str:
-    """Do on the phone what the page says, as it stands there."""
+    """Run a command of the page on the phone, unchanged."""
     done = house.on_phone(command, stdin)
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -206,7 +208,7 @@ def write_report(way: Way, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_key_is_good_once(house: House) -> None:
     key = re.search(r"--auth-key=(hskey-\S+)", PAGE.read_text())
     assert key is not None
-    # Another device, told the same; without an interface of its own, as joining needs none.
+    # A second device that uses the same key. It has no network interface, because joining needs none.
     place = "/run/second"
     follow(
         house,
@@ -235,6 +237,6 @@ def test_a_ca_that_was_exchanged_on_the_page_shows_and_does_not_verify(house: Ho
     der[der.index(b"\x03\x42\x00\x04") + 10] ^= 1
     for bad in (make_ca(tmp_path), ssl.DER_cert_to_PEM_cert(bytes(der))):
         refused = house.on_phone(verify, bad)
-        # 60 is "the certificate is not good", 35 and 77 are "this CA cannot be read".
+        # curl's status 60 means that the certificate is not trusted, 35 and 77 mean that this CA cannot be read.
         assert refused.returncode in (35, 60, 77) and not refused.stdout, refused
         assert fingerprint(bad) != fingerprint(good)

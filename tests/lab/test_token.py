@@ -1,6 +1,6 @@
-"""A new token for the gateway, and what becomes of an approved browser: both commands as people run them.
+"""A new token for the gateway, and its effect on an approved browser. Both playbooks run as people run them.
 
-The house is that of test_house.py; files run in the order of their names.
+The house is that of test_house.py: files run in the order of their names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODELS = f"{PAGE}v1/models"
 
 @pytest.fixture(scope="module")
 def house(single: TestLab) -> TestLab:
-    """The deployed house; a run that finds nothing to do when test_house.py came before."""
+    """The deployed house. If test_house.py has run before, this deployment changes nothing."""
     single.deploy()
     return single
 
@@ -40,7 +40,7 @@ def token_of(house: TestLab) -> str:
 
 
 def status(house: TestLab, token: str) -> str:
-    """What the gateway answers the laptop: 000 is nothing."""
+    """The HTTP status that the gateway answers to the laptop. 000 means that there was no answer."""
     header = shlex.quote(f'header = "Authorization: Bearer {token}"')
     ask = f"curl --silent --max-time 2 --config - --output /dev/null --write-out '%{{http_code}}' {MODELS}"
     return house.ssh("laptop", f"printf %s {header} | {ask} || true")
@@ -48,7 +48,8 @@ def status(house: TestLab, token: str) -> str:
 
 @contextmanager
 def asked_all_the_time(house: TestLab, token: str) -> Iterator[list[str]]:
-    """The gateway's answers to `token`, until the first refusal: ten of them would lock the laptop out."""
+    """Ask the gateway with `token` all the time, and collect its answers. It stops at the first refusal, because the
+    gateway locks the laptop out after ten."""
     said: list[str] = []
     over = threading.Event()
 
@@ -88,11 +89,11 @@ def test_a_new_token_kills_the_old_one_and_approved_browsers_stay_or_go_as_asked
         assert house.ssh("home", "stat -c '%U %G %a' /etc/openclaw/token") == "openclaw openclaw 400"
         for secret in (first, second):
             assert secret not in done.stdout + done.stderr
-        # Good until the gateway goes down, which it says with 503, and never again.
+        # The old token is accepted until the gateway stops, which it announces with 503. After that it is refused.
         assert [answer for answer, _ in groupby(said) if answer in ("200", "401")] in (["200"], ["200", "401"]), said
         assert set(said) <= {"200", "503", "000", "401"}, said
         assert status(house, first) == "401" and status(house, second) == "200"
-        # The browser's key was made with the old token: it needs the new one once, and no approval.
+        # The browser's key was made with the old token. The browser needs the new token once, and no new approval.
         expect(page.locator(COMPOSER)).to_have_count(0, timeout=PATIENCE)
         page.close()
         for address in (f"{PAGE}#token={second}", PAGE):
@@ -115,11 +116,12 @@ def test_a_new_token_kills_the_old_one_and_approved_browsers_stay_or_go_as_asked
 
 
 def approve(house: TestLab, page: Page) -> None:
-    """The list names the laptop and approves nothing; nor does a wrong ID; the right one does."""
+    """Approve a browser. The list names the laptop and approves nothing. A wrong ID approves nothing. The right ID
+    approves the browser."""
     expect(page.get_by_text("Approve this browser")).to_be_visible(timeout=PATIENCE)
     line = page.get_by_text(re.compile(r"openclaw devices approve [0-9a-f-]+")).first.inner_text()
     request = line.rsplit(" ", 1)[1]
-    # Without a terminal, with and without -y: a list, and the command.
+    # Without a terminal, the playbook prints a list, and the command for the approval.
     shown = playbook(house, "browser_approve")
     assert shown.returncode == 0, shown.stderr[-3000:]
     assert "laptop, host of people" in shown.stderr

@@ -1,6 +1,6 @@
-"""The Control UI in a real browser, by the steps that docs/quick-start.md gives people.
+"""The Control UI in a real browser, with the steps of docs/quick-start.md.
 
-The house is that of test_house.py; files run in the order of their names. Screenshots stay in reports/browser.
+The house is that of test_house.py: files run in the order of their names. Screenshots are kept in reports/browser.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from tests.lab.conftest import REPO, TestLab
 GUIDE = (REPO / "docs/quick-start.md").read_text(encoding="utf-8")
 NAME, PORT = "home.vpn.house.internal", 18789
 PAGE = f"https://{NAME}:{PORT}/"
-#: MagicDNS, as the laptop's resolv.conf has it.
+#: The addresses of MagicDNS, as in the laptop's resolv.conf.
 RESOLVERS = {("100.100.100.100", "udp", 53), ("fd7a:115c:a1e0::53", "udp", 53)}
-#: Milliseconds for a page and for the model on a machine that is busy with other labs; an idle one needs 3 s and 30 s.
+#: Time limits in milliseconds for a page and for the model's answer, on a machine that is busy with other labs. An idle
+#: machine needs 3 s and 30 s.
 PATIENCE, ANSWER = 120_000, 900_000
 QUESTION = "Hello! How are you today?"
-#: What Chromium says of a refusal, of "prohibited", of "no route" and of silence.
+#: Chromium's errors if a connection is refused, is prohibited, has no route, or gets no answer.
 CLOSED = r"ERR_CONNECTION_REFUSED|ERR_NETWORK_ACCESS_DENIED|ERR_ADDRESS_UNREACHABLE|ERR_CONNECTION_TIMED_OUT|Timeout"
 COMPOSER = "textarea[aria-label='Chat composer']"
 ANSWERS = ".chat-group.assistant .chat-bubble[data-message-text]"
 
 
 def documented(pattern: str) -> str:
-    """The one line of the quick start that matches, as people would copy it."""
+    """The only line of the quick start that matches the pattern, as people copy it."""
     found = re.findall(rf"^ *({pattern})$", GUIDE, re.MULTILINE)
     assert len(found) == 1, f"{pattern}: {found}"
     return str(found[0])
@@ -40,7 +41,7 @@ def documented(pattern: str) -> str:
 
 @pytest.fixture(scope="module")
 def house(single: TestLab) -> TestLab:
-    """The deployed house; a run that finds nothing to do when test_house.py came before."""
+    """The deployed house. If test_house.py has run before, this deployment changes nothing."""
     single.deploy()
     return single
 
@@ -52,7 +53,8 @@ def token(house: TestLab) -> str:
 
 @contextmanager
 def on_the_laptop(house: TestLab, **options: Any) -> Iterator[HostBrowser]:
-    """A browser that trusts the CA which the deployment laid on the laptop; it must have asked the house only."""
+    """A browser on the laptop that trusts the CA from the laptop's own file. At the end, the test checks that it has
+    sent packets only to the house."""
     file = "/usr/local/share/ca-certificates/private-ai-house.crt"
     for command in TRUST:
         documented(re.escape(command.format(file=file)))
@@ -80,7 +82,7 @@ def test_the_page_says_who_it_is_and_wants_the_token(house: TestLab) -> None:
         expect(page.get_by_text("This Gateway expects its token")).to_be_visible(timeout=PATIENCE)
         shot(page, "1-no-token")
         nothing_of_the_house(page)
-        # The part behind # alone would not load the page again.
+        # If only the part after # differs, the browser does not load the page again.
         page.goto("about:blank")
         page.goto(f"{PAGE}#token={'0' * 64}")
         expect(page.get_by_text("rejected the supplied Gateway secret")).to_be_visible(timeout=PATIENCE)
@@ -89,7 +91,7 @@ def test_the_page_says_who_it_is_and_wants_the_token(house: TestLab) -> None:
 
 
 def nothing_of_the_house(page: Page) -> None:
-    """No place to write into, no conversation, no model's name."""
+    """Check that the page shows no field for messages, no conversation and no model's name."""
     expect(page.locator(COMPOSER)).to_have_count(0)
     expect(page.locator(".chat-group")).to_have_count(0)
     assert "smollm2" not in page.content()
@@ -122,7 +124,7 @@ def test_an_approved_browser_gets_an_answer_and_stays_approved(house: TestLab, t
         expect(page.locator(ANSWERS).last).to_have_attribute("data-message-text", answer, timeout=PATIENCE)
         expect(page.locator(COMPOSER)).to_be_visible(timeout=PATIENCE)
         shot(page, "6-reloaded")
-        # A tab without the token: the browser itself has become a device of the house.
+        # A new tab works without the token, because the browser itself is approved.
         other = browser.context.new_page()
         other.goto(PAGE)
         expect(other.locator(COMPOSER)).to_be_visible(timeout=PATIENCE)
@@ -134,14 +136,15 @@ def test_an_approved_browser_gets_an_answer_and_stays_approved(house: TestLab, t
 
 
 def without_device(page: Page, token: str) -> None:
-    """A script that has the token, but no approved device, cannot send either: the gateway refuses, not the page."""
+    """Check that the gateway itself refuses, not only the page: a script with the token, but without an approved
+    device, cannot send a message."""
     for client, mode in (("openclaw-control-ui", "webchat"), ("cli", "cli")):
         told = page.evaluate(SEND_WITHOUT_DEVICE, [PAGE.replace("https", "wss"), token, client, mode])
         assert told[-1]["ok"] is False, told
         assert re.search("device identity|missing scope", told[-1]["error"]["message"]), told
 
 
-#: Returns the gateway's answers to `connect` and, where that succeeded, to `chat.send`.
+#: JavaScript that returns the gateway's answers to `connect` and, if that succeeded, to `chat.send`.
 SEND_WITHOUT_DEVICE = """
 ([url, token, id, mode]) => new Promise(done => {
   const answers = [], socket = new WebSocket(url);
@@ -163,14 +166,14 @@ SEND_WITHOUT_DEVICE = """
 
 
 def devices(what: str) -> str:
-    """The quick start's command for `openclaw devices ...`, run on the gateway as root."""
+    """The quick start's command for `openclaw devices ...`, which root runs on the gateway."""
     return documented(rf"systemd-run [^\n]* openclaw devices {what}")
 
 
 def approve(house: TestLab, page: Page, host: str = "laptop") -> str:
-    """What a person does: read the request off the page on `host`, find it in the list, compare, approve that one.
+    """Do what a person does: read the request on the page on `host`, find it in the list, compare, and approve it.
 
-    Returns the device's ID, by which the approval is taken back.
+    Returns the device's ID, with which the approval can be revoked.
     """
     line = page.get_by_text(re.compile(r"openclaw devices approve [0-9a-f-]+")).first.inner_text()
     request = line.rsplit(" ", 1)[1]
@@ -187,17 +190,17 @@ def approve(house: TestLab, page: Page, host: str = "laptop") -> str:
 
 
 def write(page: Page) -> None:
-    """The page connects by itself; the question is in it, not sent yet."""
+    """Wait until the page has connected by itself, and write the question without sending it."""
     composer = page.locator(COMPOSER)
     expect(composer).to_be_visible(timeout=PATIENCE)
-    # What was looked for in vain before stands there now. Below an older answer it stands too, hidden until pointed at.
+    # Now the page shows the model's name. Below older answers the name is there too, but hidden.
     expect(page.get_by_text("smollm2").filter(visible=True).first).to_be_visible(timeout=PATIENCE)
     composer.fill(QUESTION)
     shot(page, "4-approved")
 
 
 def ask(page: Page) -> str:
-    """Send what is written; the answer that stands below it when the model has ended."""
+    """Send the question that was written. Returns the answer after the model has finished it."""
     page.locator(COMPOSER).press("Enter")
     stop = page.get_by_role("button", name="Stop generating")
     expect(stop).to_be_visible(timeout=PATIENCE)
@@ -219,7 +222,7 @@ def test_a_stranger_does_not_see_the_page(house: TestLab) -> None:
             with pytest.raises(Error, match=CLOSED):
                 page.goto(url, timeout=5_000)
         shot(page, "8-stranger")
-        # The browser itself is well: what answers everybody, answers here.
+        # The browser itself works: it can open a page that everybody can open.
         response = page.goto("http://198.51.100.10/")
         assert response is not None and response.ok
     assert {(address, "tcp", PORT) for address in addresses} <= browser.packets

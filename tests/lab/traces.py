@@ -1,4 +1,4 @@
-"""What a run that was cut off may not leave behind on a host."""
+"""What an interrupted run must not leave behind on a host."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from tests.lab.conftest import TestLab
 
-#: Files on their way to their place, and what pyinfra or we put aside for a while. Containers' own files are not ours.
-#: An apt-get that is killed leaves a folder of links in /tmp until the next boot; it cannot be told from one that is in
-#: use.
+#: A script that prints unfinished files, and temporary files of pyinfra and of this project. The files of containers do
+#: not belong to the project. A killed apt-get leaves a folder of links in /tmp until the next boot. Such a folder looks
+#: the same as one that is in use, so it is left out.
 _FILES = r"""
 find / -xdev \( -path /proc -o -path /sys -o -path /var/lib/openclaw -o -path /usr \) -prune -o \
   \( -name '*.new' -o -name '*.tried' -o -name 'firewall.unconfirmed' -o -name 'firewall.before' -o -name '*.part' \) \
@@ -28,7 +28,7 @@ _IMAGES = (
 
 
 def left_over(lab: TestLab, host: str) -> list[str]:
-    """Files, images, containers and join keys that should not be on a host of a deployed house any more."""
+    """Files, images and containers that should not be on a host of a deployed house any more."""
     found = [line for line in lab.ssh(host, _FILES).splitlines() if line]
     counts = lab.ssh(host, _IMAGES).split()
     if counts not in ([], ["1", "1"]):
@@ -37,7 +37,7 @@ def left_over(lab: TestLab, host: str) -> list[str]:
 
 
 def keys_left(lab: TestLab) -> list[int]:
-    """Join keys with which somebody could still join."""
+    """The ids of join keys with which somebody could still join."""
     coordinator = {"single": "home", "split": "hub"}[lab.topology]
     keys = json.loads(lab.ssh(coordinator, "headscale preauthkeys list -o json")) or []
     now = datetime.now(UTC).timestamp()
