@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback with the layouts of the release sites, for the tests of artifacts/."""
+"""A real HTTP server on loopback with the same paths and forms as the release sites, for the tests of artifacts/."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def sha256(data: bytes) -> str:
 
 @dataclass
 class Site:
-    """What the server has and how it behaves. Paths begin with a slash; `asked` collects (method, path, Range)."""
+    """What the server has and how it behaves. Paths begin with a slash. `asked` collects (method, path, Range)."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     ranges: bool = True
-    break_after: list[int] = field(default_factory=list)  # bytes after which the next answers break off
+    break_after: list[int] = field(default_factory=list)  # the next answers end after so many bytes
     statuses: list[int] = field(default_factory=list)  # answers that come before the real ones
-    token: str = ""  # when set, everything but /token wants it
+    token: str = ""  # if set, all paths except /token require it
 
     def gets(self, path: str) -> list[str]:
         """The Range headers of the GETs for a path, in order."""
@@ -92,7 +92,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[Site]:
-    """Run the server for the block."""
+    """Run the server while the block runs."""
     site = Site()
     handler = type("Handler", (_Handler,), {"site": site})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -107,7 +107,7 @@ def serving() -> Iterator[Site]:
 
 
 def tar(members: dict[str, bytes | str], mode: str = "w") -> bytes:
-    """A tar archive; bytes are a file (0755), a string is the target of a symbolic link."""
+    """A tar archive. Bytes are the content of a file (0755), a string is the target of a symbolic link."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
         for name, content in members.items():
@@ -127,12 +127,12 @@ def zstd(data: bytes) -> bytes:
 
 
 def says(text: str) -> bytes:
-    """A program that prints a text, whatever it is asked."""
+    """A program that prints a text, with any arguments."""
     return f"#!/bin/sh\necho '{text}'\n".encode()
 
 
 def image(site: Site, host: str, repository: str) -> str:
-    """Put an image of two CPU types on the server; returns the digest of its index."""
+    """Put an image for two CPU types on the server. Returns the digest of its index."""
     base = f"/{host}/v2/{repository}"
 
     def put(kind: str, data: bytes) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def image(site: Site, host: str, repository: str) -> str:
 
 
 def pins_for(site: Site, folder: Path, real: Path) -> Path:
-    """A pins file like the real one, with the checksums of what the server has."""
+    """A pins file like the real one, with the checksums of the server's files."""
     pins = yaml.safe_load(real.read_text())
     for program in pins["programs"].values():
         for file in program["release"].values():

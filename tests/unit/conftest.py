@@ -1,4 +1,4 @@
-"""How many cases Hypothesis makes up, and how many they were; and the messages of all tests are kept."""
+"""Sets and reports the number of Hypothesis's generated cases, and collects the messages of all tests."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from hypothesis import HealthCheck, settings
 from operations.engine.run import begin_run
 from tests.unit import messages
 
-#: For every run: the same cases each time, so that a run says something about the change and not about luck.
+#: For every run. The cases are the same each time, so that a failure comes from a change and not from chance.
 settings.register_profile("default", derandomize=True, max_examples=25, deadline=None)
-#: For whoever has time (`make fuzz`): others each time.
+#: For long runs (`make fuzz`). The cases differ each time.
 settings.register_profile("long", max_examples=2500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
 settings.load_profile(PROFILE)
 
-#: The name under which a test's report carries the number of made-up cases that passed.
+#: A test's report has the number of generated cases that passed under this name.
 PROPERTY = "made-up cases"
 
 
 @pytest.fixture(autouse=True)
 def run() -> None:
-    """Each test is a run of its own."""
+    """Begin a new run for each test."""
     begin_run()
 
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # They look at what the others have produced, in the same process.
+    # The tests of test_messages.py come last: they look at the messages that all other tests have produced.
     items.sort(key=lambda item: item.path.name == "test_messages.py")
 
 

@@ -1,4 +1,4 @@
-"""An enrolment for the tests, with a CA as the deployment makes it."""
+"""An enrolment for the tests, with a CA that the deployment's own command has made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_ca(folder: Path) -> str:
 
 
 def enrolment(kind: Kind, ca_pem: str, **other: Any) -> Enrolment:
-    """One of Anna's phone, with `other` values where given."""
+    """The enrolment of Anna's phone. `other` replaces single values."""
     values: dict[str, Any] = {
         "device": "anna-phone",
         "owner": "anna",

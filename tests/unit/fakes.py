@@ -1,7 +1,6 @@
-"""Hosts that do nothing and remember what they were told: all that a deployment sends, without a host.
+"""Fake hosts, which only record what a deployment sends to them. So tests see all of it without a real host.
 
-Tasks and operations run as they are. A fact is asked for its command, which is remembered too, and answers what a bare
-host would answer.
+Tasks and operations run unchanged. A fact's command is recorded too, and the fact gets the answer of a bare host.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ CHOICE: Choice = choose(Hardware(32, 500), wanted_context=None, named=None, regi
 BLOB = Blob(f"sha256:{'d' * 64}", 5, Path("/cache/blob"))
 MODEL = Model(CHOICE.entry.name, "registry", Path("/cache/manifest"), "e" * 64, (BLOB,))
 KEY = "hskey-auth-1a2b3c4d5e6f-" + "0123456789abcde-" * 4
-#: What a script of these words prints.
+#: Words of a script -> what the script prints.
 SAYS = {
     "preauthkeys create": json.dumps({"id": 9, "key": KEY, "expiration": {"seconds": 1795389309}}),
     "devices list": json.dumps({"paired": [], "pending": []}),
@@ -86,7 +85,8 @@ SAYS = {
 
 @dataclass(eq=False)
 class Fake:
-    """One host. `commands` are texts for sh, `stdins` what went to their standard input, `files` what was sent."""
+    """One fake host. `commands` are texts for sh, `stdins` the contents of their standard input, `files` the
+    uploads."""
 
     name: str
     facts: dict[type, object] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Fake:
         return
 
     def do(self, operation: Any, **arguments: Any) -> None:
-        """Carry out an operation's own generator."""
+        """Run the generator of an operation on this host."""
         for each in operation._inner(**arguments):
             if isinstance(each, FunctionCommand) and each.function is uploaded:
                 continue
@@ -146,7 +146,7 @@ class Fake:
 
 
 def bare(address: str) -> dict[type, object]:
-    """What a host says before the first deployment, but that it has an address in the VPN."""
+    """The answers of a host before the first deployment. But it already has an address in the VPN."""
     return {
         ComponentState: Have(accounts={"openclaw": 992}),
         CaCertificate: "",
@@ -162,7 +162,7 @@ def bare(address: str) -> dict[type, object]:
 
 @contextmanager
 def context(here: Fake, others: Mapping[str, Fake], executing: bool = True) -> Iterator[None]:
-    """pyinfra's `host`, `inventory` and `state` are these."""
+    """Make pyinfra's `host`, `inventory` and `state` stand for these fake hosts."""
     inventory = SimpleNamespace(get_host=lambda name: others[name])
     state = SimpleNamespace(is_executing=executing, is_host_in_limit=lambda host: True, inventory=inventory)
     with ctx_host.use(here), ctx_inventory.use(inventory), ctx_state.use(state):
@@ -170,9 +170,9 @@ def context(here: Fake, others: Mapping[str, Fake], executing: bool = True) -> I
 
 
 def deployed(house: House) -> dict[str, Fake]:
-    """All hosts of a house after a first deployment."""
+    """Host name -> fake host, after a first deployment of a house."""
     members = house.members
-    # What an earlier house was asked is not this one's.
+    # Forget the numbers of an earlier house.
     openclaw._numbers().clear()
     hosts = {each.name: Fake(each.name, bare(f"100.64.0.{number}")) for number, each in enumerate(members, 1)}
 
@@ -200,7 +200,7 @@ def deployed(house: House) -> dict[str, Fake]:
 
 @contextmanager
 def _tasks(here: Fake) -> Iterator[None]:
-    """The tasks' operations are carried out on `here` at once; programs and models are none's."""
+    """Run the operations of tasks on `here` at once. Programs and models are replaced by fake ones."""
 
     def program(name: str, cpu: str, house: House, gpu: bool = False) -> Obtained:
         return Obtained(name, "1.0", cpu, "build", Path("/cache"), (ProgramFile(f"bin/{name}", "a" * 64, 5, "0755"),))

@@ -1,6 +1,6 @@
-"""Values that nobody means well with, as strategies for Hypothesis, and what a clean value is.
+"""Hostile values, as strategies for Hypothesis, and functions that say whether a value is clean.
 
-What is clean is said here once more, letter by letter, so that a slip in a pattern of the code is not repeated.
+These functions do not use the patterns of the code, so that a mistake in a pattern is found.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from plan.devices.declared import KINDS
 from plan.house.access_table import SOURCES, TARGETS
 from plan.house.house import House
 
-#: Pieces that mean something to a shell, to nft, systemd, YAML, JSON, HTML, openssl, curl, ssh, jinja, a terminal or a
-#: path; and pieces that only look like something good.
+#: Pieces with a special meaning for a shell, nft, systemd, YAML, JSON, HTML, openssl, curl, ssh, jinja, a terminal or a
+#: path, and pieces that only look like good values.
 PIECES = (
     *("", " ", "'", '"', "\\", ";", "&&", "|", ">", "<", "(", ")", "`reboot`", "$(reboot)", "${HOME}", "$HOME", "$$"),
     *("*", "?", "[a]", "[/]", "[red]", "{a,b}", "~", "~root", "!", "#", " # x", "-", "--", "-rf", "--help"),
@@ -52,19 +52,19 @@ PIECES = (
     *('" accept comment "', " accept", "tcp dport 22 accept", "}", "{", "DNS:evil.example", ",DNS:evil.example"),
     *("/CN=evil", "email:copy", "\\n", "\\0", "%s", "\nExecStart=/bin/true", "\n[Service]", "\nProxyCommand reboot"),
 )
-#: Words that YAML, JSON, pyinfra's command line or a name service may take for something else.
+#: Words that YAML, JSON, pyinfra's command line or a name service may understand as something else than text.
 WORDS = (
     *("yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf", "0", "00", "1", "007", "1e3", "0x10"),
     *("0o7", "0b1", "2026-11-24", "12-30", "localhost", "all", "root", "x" * 63, "x" * 64, "a--b", "xn--bcher-kva"),
 )
-#: Settings are Python, so anything may come.
+#: Values of other types. Settings are written in Python, so they may have any type.
 OTHERS: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 65, 10**40, 1.5, float("nan"), float("inf"), b"", b"\x0a\0\0\1", b"x", 2j),
     *([], [None], [[]], [True], [0], ["x", None], (), ("10.0.0.0", 8), {}, {"a": 1}, {1: 2}, {None: None}),
     *(set(), frozenset({"x"}), object, ValueError("x"), range(3), ...),
 )
 
-#: Text of such pieces, and any other text.
+#: Texts that are made of these pieces, and any other texts.
 texts = st.one_of(
     st.sampled_from(PIECES),
     st.sampled_from(WORDS),
@@ -75,7 +75,7 @@ texts = st.one_of(
 
 
 def as_argument(text: str) -> str:
-    """Such text as can be an argument, an environment variable or the name of a file."""
+    """The text without the characters that an argument, an environment variable or a file name cannot have."""
     return text.replace("\0", "").encode(errors="replace").decode()
 
 
@@ -86,7 +86,7 @@ values = st.one_of(
 
 
 def near(*good: str) -> st.SearchStrategy[str]:
-    """Good text with something else put into it: what a pattern without an end or a start lets through."""
+    """Good texts with something else inserted. A pattern that does not check start and end would accept them."""
 
     def inserted(drawn: tuple[str, str, int]) -> str:
         text, piece, at = drawn
@@ -96,7 +96,7 @@ def near(*good: str) -> st.SearchStrategy[str]:
     return st.tuples(st.sampled_from(good), st.sampled_from(PIECES), st.integers(0, 200)).map(inserted)
 
 
-#: Names as they may be, the odd ones first.
+#: Good names, the unusual ones first.
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 labels = st.one_of(
     st.sampled_from([word for word in WORDS if len(word) < 64]),
@@ -126,7 +126,7 @@ def _nanoseconds(duration: str) -> int:
 
 
 def unclean(house: House) -> list[str]:
-    """What in a house would be dangerous, or surprising, in a command or a file."""
+    """The values of a house that would be dangerous or surprising in a command or a file."""
     found = {
         "name": is_label(house.name) and len(house.name) <= 50,
         "domain": type(house.domain) is str
@@ -142,7 +142,7 @@ def unclean(house: House) -> list[str]:
         "artifacts_source": house.artifacts_source in ("auto", "release", "build"),
         "node_expiry": type(house.node_expiry) is str
         and house.node_expiry.isascii()
-        # Headscale counts nanoseconds in 63 bits.
+        # Headscale stores a duration as nanoseconds in 63 bits.
         and (house.node_expiry == "0" or 0 < _nanoseconds(house.node_expiry) < 2**63),
     }
     for member in house.members:
@@ -169,6 +169,6 @@ def unclean(house: House) -> list[str]:
 
 
 def fewer(by: int) -> settings:
-    """A share of the profile's cases, for tests whose cases take long."""
+    """Settings with only a part of the profile's number of cases, for tests whose cases take long."""
     profile = settings.get_profile(settings.get_current_profile_name())
     return settings(max_examples=max(2, profile.max_examples // by))

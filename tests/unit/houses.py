@@ -38,7 +38,7 @@ def split(**data: Any) -> House:
 
 
 def pair(**data: Any) -> House:
-    """Two people, a gateway each."""
+    """A house with two people who each have a gateway."""
     data = {"headscale_users": ["anna", "ben"], **data}
     entries = [
         entry("desk", "clients", tailscale_user="ben", **data),

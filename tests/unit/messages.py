@@ -1,7 +1,7 @@
-"""Every place in the code from which a run can end with a message, and what the tests had them say.
+"""All places in the code from which a run can end with a message, and the messages that tests have produced there.
 
-A place is a call that makes an error for people, or that logs one. While the unit tests run, each message that is made
-is kept with the lines of code it came from.
+A place is a call that makes an error for people, or that logs one. While the unit tests run, each message is recorded
+with the line of code from which it came.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from plan.engine.errors import SettingError
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("plan", "facts", "operations", "tasks", "artifacts")
-#: A deployment is these, and all that they import.
+#: A deployment consists of these files, and of all modules that they import.
 STARTED = ("deploy.py", "config.py", "artifacts/__main__.py")
-#: What has its words from people's point of view. Errors of Python's own are caught and told by one of these.
+#: The errors with messages for people. Python's own errors are caught, and an error of one of these types tells them.
 BASES: tuple[type[Exception], ...] = (
     SettingError,
     PyinfraError,
@@ -42,9 +42,10 @@ BASES: tuple[type[Exception], ...] = (
     UploadError,
     ArtifactError,
 )
-#: How many frames between an error and the place that it is made for: a function that makes it for several.
+#: The number of frames between an error and its place, at most: a function may make an error for several places.
 DEPTH = 5
-#: Messages that are kept of one line of code, and characters of one: made-up cases come by the thousands.
+#: The number of messages that are recorded for one line of code, and the number of characters of a message. Generated
+#: cases produce thousands.
 MOST, LONGEST = 200, 1000
 
 #: (file, line) -> the messages that came from there.
@@ -53,7 +54,7 @@ HEARD: dict[tuple[str, int], dict[str, None]] = {}
 
 @dataclass(frozen=True)
 class Place:
-    """A call in a file, from its first line to its last. `words` are what is constant in it."""
+    """A call in a file, from its first line to its last. `words` are the constant words of its message."""
 
     file: str
     first: int
@@ -68,7 +69,7 @@ class Place:
 
 
 def listen() -> None:
-    """Keep from now on what is said."""
+    """Record all messages from now on."""
     for base in BASES:
         _keep_of(base)
 
@@ -81,13 +82,13 @@ def listen() -> None:
 
 
 def leave(folder: Path) -> None:
-    """Write what this process has heard into a folder, for another one to read."""
+    """Write the messages that this process has recorded into a folder, so that another process can read them."""
     entries = [[file, line, list(said)] for (file, line), said in HEARD.items() if file]
     (folder / f"{os.getpid()}.json").write_text(json.dumps(entries), encoding="utf-8")
 
 
 def read(folder: Path) -> None:
-    """Know what other processes have heard."""
+    """Add the messages that other processes have recorded."""
     for file in folder.glob("*.json"):
         for name, line, said in json.loads(file.read_text(encoding="utf-8")):
             HEARD.setdefault((name, line), {}).update(dict.fromkeys(said))
@@ -98,7 +99,7 @@ def _keep_of(base: Any) -> None:
 
     def init(self: Exception, *given: Any, **named: Any) -> None:
         first(self, *given, **named)
-        # Not its own __str__, which may want what a derived class has not set yet.
+        # Not the error's own __str__: that may need fields that a derived class has not set yet.
         frame, text = sys._getframe(1), Exception.__str__(self)
         for _ in range(DEPTH):
             _keep(_name(frame.f_code.co_filename), frame.f_lineno, text)
@@ -111,7 +112,7 @@ def _keep_of(base: Any) -> None:
 
 @cache
 def _name(path: str) -> str:
-    """A file's name below the repository, "" for one that is not ours."""
+    """A file's path in the repository, "" for a file that is not in it."""
     name = path.removeprefix(f"{ROOT}/")
     return name if name.startswith(FOLDERS) else ""
 
@@ -124,7 +125,7 @@ def _keep(file: str, line: int, text: str) -> None:
 
 @cache
 def files() -> tuple[Path, ...]:
-    """The code of a deployment: other playbooks have messages of their own."""
+    """The files of a deployment. Other playbooks are left out: they have other messages."""
     found: dict[Path, None] = {}
     open_ones = [ROOT / name for name in STARTED]
     while open_ones:
@@ -149,13 +150,13 @@ def _modules(*names: str) -> Iterator[Path]:
 
 @cache
 def places() -> tuple[Place, ...]:
-    """All places of a deployment, in the order of files and lines."""
+    """All places in the code of a deployment, in the order of files and lines."""
     return tuple(place for file in files() for place in _of_file(file))
 
 
 def _of_file(file: Path) -> Iterator[Place]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    # A function inside another one that makes an error of what it is given: the places are where it is called.
+    # Functions inside other functions that make an error from their arguments. Their places are the calls of them.
     makers: dict[str, ast.FunctionDef] = {}
     for outer in ast.walk(tree):
         if isinstance(outer, ast.FunctionDef):
@@ -167,7 +168,7 @@ def _of_file(file: Path) -> Iterator[Place]:
         if not isinstance(call, ast.Call) or id(call) in inside or file == ROOT / "plan/engine/errors.py":
             continue
         if any(_is_error(each) for argument in call.args for each in ast.walk(argument)):
-            # It hands on the error that it is given.
+            # This passes on an error that it has received, so it is no place.
             continue
         name = _called(call)
         if _is_error(call) or name in makers or name == "logger.error" or _is_own_init(call):
@@ -201,5 +202,5 @@ def _words(call: ast.Call) -> Iterator[str]:
 
 
 def _says_something(words: str) -> bool:
-    """Whether a message has words of its own; else it hands on another one."""
+    """Whether a message has constant words. If it has none, it only passes on another message."""
     return len(re.findall(r"[a-z]{2,}", words.replace("(nothing was changed)", ""))) > 1

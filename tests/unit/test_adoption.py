@@ -1,4 +1,4 @@
-"""Models that lie on a host already are copied there, not downloaded and sent once more."""
+"""If a model is on a host already, it is copied there. It is not downloaded and sent again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.fixture
 def find(monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
-    """`model_of` for a host with these stores; blobs in `damaged` have another content than their names say."""
+    """`model_of` for a host with these stores. The content of blobs in `damaged` does not match their names."""
     asked: list[type] = []
 
     def find(stores: Stores, damaged: frozenset[str] = frozenset()) -> ollama_model.ModelFiles:
@@ -66,7 +66,7 @@ def find(monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
         monkeypatch.setattr(ollama_model, "obtain", lambda *arguments: main(list(arguments)))
         asked.clear()
         found = ollama_model.model_of(single().member("home"))
-        # Blobs are read whole only when there is something to adopt, and never twice.
+        # The contents of blobs are read only if there are blobs to adopt, and only once.
         assert asked.count(SoundBlobs) <= 1 and asked.count(ModelStores) == 1
         return found
 
@@ -74,7 +74,7 @@ def find(monkeypatch: pytest.MonkeyPatch) -> Iterator[Find]:
 
 
 def fetched(site: Site) -> set[str]:
-    """Blobs that were fetched from the registry."""
+    """The blobs that were downloaded from the registry."""
     return {
         path.rpartition("/")[2].replace(":", "-")
         for method, path, _ in site.asked
@@ -129,7 +129,7 @@ def test_what_is_in_the_house_s_own_store_is_not_adopted_again(site: Site, find:
 
 
 def test_what_an_interrupted_run_has_sent_counts_as_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it, a disk that holds most of a model already would be too small for the model."""
+    """Otherwise a disk that already has most of a model would seem too small for the model."""
     disks = tuple(Disk(folder, "/dev/sda", 3 * 1024) for folder in FOLDERS)
     profile = replace(GOOD, ram_mib=8 * 1024, machine=replace(GOOD.machine, disks=disks))
     seen = {ModelStores: Stores(frozenset(), {}, {}, begun=4 * 2**30), HostProfile: profile}

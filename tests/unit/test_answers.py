@@ -1,4 +1,4 @@
-"""What hosts were asked is known until the run changes something, and no host's answer is taken for another's."""
+"""The answers of hosts are remembered until the run changes something. No host gets the answer of another host."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BASE, TOOL = Component(packages=("curl",)), Component(packages=("tool",))
 
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Fake]]:
-    """Two hosts at the begin of a run; it is the turn of the first."""
+    """Two hosts at the beginning of a run. pyinfra is working on the first one."""
     found = {name: Fake(name, bare(f"100.64.0.{number}")) for number, name in enumerate(("home", "laptop"), 1)}
     with context(found["home"], found):
         yield found
@@ -84,7 +84,7 @@ def test_while_nothing_has_changed_all_that_was_said_is_asked_together(hosts: di
     ask(host, Tailscale)
     assert len(hosts["home"].commands) == 1
     assert all(word in hosts["home"].commands[0] for word in ("curl", "tool", "tailscale status"))
-    # After a change each is asked for when it is its turn: the others will change too.
+    # After a change, each question is asked alone when its operation runs, because other answers will change too.
     something_changes()
     have_of(host, BASE)
     assert "tool" not in hosts["home"].commands[1]
@@ -122,7 +122,7 @@ def test_what_a_host_did_not_tell_is_asked_alone(hosts: dict[str, Fake]) -> None
 
 
 class Says(FactBase[list[str]]):
-    """What a command prints."""
+    """A fact: the output of a command."""
 
     def command(self, text: str) -> str:
         return text
@@ -153,7 +153,7 @@ class Says(FactBase[list[str]]):
 def test_answers_are_told_apart(text: str, answer: object, tmp_path: Path) -> None:
     questions = tuple(question(Says, {"text": each}) for each in ("echo before", text, "echo behind"))
     together = Together()
-    # The folder in memory is one that everybody may use.
+    # The test uses a folder of its own in the place of /run.
     script = together.command(questions).replace("-p /run", f"-p {tmp_path}")
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert together.process(done.stdout.splitlines()) == (["before"], answer, ["behind"])

@@ -1,4 +1,4 @@
-"""What builds share: how a failed command is reported, what goes into the image's layer."""
+"""The parts that all builds use: how a failed command is reported, and what goes into the image's layer."""
 
 from __future__ import annotations
 

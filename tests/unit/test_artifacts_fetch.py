@@ -1,4 +1,4 @@
-"""Downloads against a real server: whole, broken off, refused, wrong."""
+"""Downloads from a real server: complete, interrupted, refused and wrong ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models from a registry that speaks Ollama's protocol, into the form of Ollama's store."""
+"""Models are downloaded from a registry with Ollama's protocol, and stored in the form of Ollama's store."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def test_a_broken_manifest_fails(site: Site, manifest: bytes) -> None:
 
 
 def test_parts_that_a_host_has_are_not_fetched_again(site: Site) -> None:
-    """First the manifest alone, which names the parts, then those that the host lacks, later perhaps the rest."""
+    """First only the manifest is downloaded, which names the parts. Then the parts that the host does not have. Later
+    perhaps the other parts."""
     weights, config = (f"/v2/library/tiny/blobs/sha256:{sha256(data)}" for data in (WEIGHTS, CONFIG))
     held = f"sha256:{sha256(WEIGHTS)}"
     assert main(["model", "--manifest", "tiny:1b"]) == 0
@@ -114,7 +115,7 @@ def test_parts_that_a_host_has_are_not_fetched_again(site: Site) -> None:
     assert found is not None and found.manifest_sha256 == sha256(MANIFEST)
     before = len(site.asked)
     assert main(["model", "tiny:1b", "--without", held]) == 0 and len(site.asked) == before
-    # Another host has other parts; what the cache holds stays in it.
+    # Another host has other parts. The parts in the cache stay there.
     assert main(["model", "tiny:1b", "--without", f"sha256:{sha256(CONFIG)}"]) == 0
     assert main(["model", "tiny:1b"]) == 0
     assert len(site.gets(config)) == len(site.gets(weights)) == 1

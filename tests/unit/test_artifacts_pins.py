@@ -1,4 +1,4 @@
-"""The pins file and the lock files: complete, and naming the same versions."""
+"""The pins file and the lock files are complete, and name the same versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The release way from end to end: the command, a server with the layouts of the release sites, the cache."""
+"""Programs from releases, from end to end: the command, a server with the paths of the release sites, the cache."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def paths(program: store.Program | None) -> list[str]:
 
 
 def test_every_program_is_obtained_for_both_cpu_types(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    site.token = "anonymous"  # the image registry wants one
+    site.token = "anonymous"  # the image registry requires a token
     for cpu in pins.CPUS:
         assert main(["prepare", "--cpu", cpu, "openclaw"]) == 0
     site.token = ""
@@ -225,7 +225,7 @@ def test_what_cannot_be_built_here_is_said_before_anything_is_done(
 
 
 def test_an_archive_that_is_damaged_behind_its_end_is_said(tmp_path: Path) -> None:
-    # tar is content with it: only zstd knows.
+    # tar does not notice the damage, only zstd does.
     whole = zstd(tar({"bin/ollama": b"x", "lib/ollama/llama-server": b"x"}))
     (tmp_path / "a.tar.zst").write_bytes(whole + b"and more")
     (tmp_path / "staged").mkdir()

@@ -1,4 +1,4 @@
-"""How commands become root: what the inventory may say, and what is said where a host does not allow it."""
+"""How commands run as root: what the inventory may contain, and the message if a host does not allow it."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_a_misspelt_word_of_ssh_is_refused() -> None:
         build_house([houses.entry("hub", *SERVERS, ssh_hostnam="192.0.2.1")], ROLES)
 
 
-#: Status, standard error, and what the next step has. Most as sudo 1.9.16, opendoas 6.8.2 and bash print it on Debian
-#: 13; the German one, that of sudo-rs and that of a missing sudo are written after their sources.
+#: Option, exit status, standard error, and words of the next step. Most texts are those of sudo 1.9.16, opendoas 6.8.2
+#: and bash on Debian 13. The German one, that of sudo-rs and that of a missing sudo are written from their source code.
 REFUSED = [
     ("_sudo", 1, "sudo: a password is required", "echo 'admin ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/admin"),
     ("_sudo", 1, "Guten Tag\nsudo: Ein Passwort ist notwendig\n", "NOPASSWD"),
@@ -122,7 +122,8 @@ def test_nobody_is_asked_for_a_password(executing: bool, monkeypatch: pytest.Mon
 
 
 def options() -> set[str]:
-    """The options of pyinfra's command. Its module is not imported: that changes Python's sockets for all tests."""
+    """The options of pyinfra's command. Its module is not imported here, because that would change Python's sockets for
+    all tests."""
     spec = importlib.util.find_spec("pyinfra_cli")
     assert spec and spec.origin
     source = (Path(spec.origin).parent / "cli.py").read_text()

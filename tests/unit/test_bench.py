@@ -1,4 +1,4 @@
-"""What bench makes of figures, and that docs/speed.md says what was measured."""
+"""How bench computes its results from measurements, and that docs/speed.md has the measured values."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_distance_is_one_both_ways_and_for_the_first_words() -> None:
                 assert line.recv(100) == b"to and fro"
                 taken = time.monotonic() - begun
         server.shutdown()
-    # Three times over the line for TCP's own hello, once there and once back.
+    # The line is crossed five times: three times for TCP's handshake, once by the words, and once by the answer.
     assert taken >= 5 * 0.02
 
 

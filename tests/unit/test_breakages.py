@@ -1,4 +1,4 @@
-"""The judge of the breakage suite, and that its data, its sample and its page agree."""
+"""The function `judge` of the breakages, and that their data, their sample and their page agree."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_every_breakage_says_what_it_needs() -> None:
     for each in BREAKAGES:
         assert each.id.partition(".")[0] in COMPONENTS and each.must and each.topologies
         assert each.what.endswith(".") and "|" not in each.what
-        # Repaired by the deployment, by a person, or by both; nothing repairs itself.
+        # The deployment repairs each breakage, or a person, or both.
         assert each.repaired_by or each.by_hand, each.id
 
 

@@ -1,4 +1,4 @@
-"""Browsers that wait, and the gateway's token: what is shown, what is refused, what the scripts do."""
+"""Browsers that wait for approval, and the gateway's token: what is shown, what is refused, what the scripts do."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_only_the_id_of_a_request_that_waits_is_taken() -> None:
         ((ELSEWHERE, LAPTOP), True),
         ((ELSEWHERE,), False),
         ((PAIRED,), False),
-        # Another ID, another address, another browser under the same ID.
+        # The waiting request has another ID, or another address, or is of another browser with the same ID.
         ((replace(LAPTOP, id="r-9"),), False),
         ((replace(LAPTOP, address="100.64.0.9"),), False),
         ((replace(LAPTOP, device="f" * 64),), False),

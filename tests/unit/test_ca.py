@@ -1,4 +1,4 @@
-"""The authority's scripts, run for real in a folder: what they sign, and what they can never sign."""
+"""The scripts of the CA, which really run here in a folder: what they sign, and what they can never sign."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def issue(folder: Path, names: str) -> tuple[str, str]:
-    """A key and a certificate for `names`, as a server gets them: paths as text."""
+    """Make a key and a certificate for `names`, in the same way as for a server. Returns their texts."""
     tls, owner = str(folder / "tls"), getpass.getuser()
     request = sh(ca.request_script(tls, owner, names), folder)
     assert request.returncode == 0, request.stderr
@@ -60,7 +60,7 @@ def test_a_certificate_for_the_house_is_good_and_others_are_not(folder: Path) ->
 
 def test_the_authority_cannot_vouch_for_a_name_outside_the_house(folder: Path) -> None:
     issue(folder, "DNS:bank.example")
-    # It can be made to sign, but nobody who trusts it believes such a certificate.
+    # The CA can sign such a certificate, but programs that trust the CA refuse it.
     assert state(folder, "DNS:bank.example") == "not signed by the CA"
 
 

@@ -1,4 +1,4 @@
-"""Who has a Tailscale that cannot reach the house's hosts."""
+"""Which clients have a version of Tailscale that cannot reach the house's hosts."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_version_is_harmless_to_a_terminal() -> None:
 
 
 def test_the_pages_name_the_version_that_cannot_reach_the_hosts_of_today() -> None:
-    """When a pin has moved on, the warning has to go from the pages."""
+    """If a pin changes so that new clients can reach the hosts, the warning must be removed from the pages."""
     for page in ("devices", "troubleshooting", "enrolment"):
         text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
         assert ("Tailscale 1.106 or newer" in text) == (too_new() == "1.106"), page

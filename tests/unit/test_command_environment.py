@@ -1,4 +1,4 @@
-"""A host's own surroundings change no answer: its language, its proxy, and what its shell says by itself."""
+"""A host's environment does not change answers: neither its language, nor its proxy, nor a greeting of its shell."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ GREETING = 'echo Welcome to hub, it is $(date +%s%N); echo "You have mail" >&2; 
 
 
 class Shell:
-    """In the place of paramiko's client: a bash here, with a greeting, and with the surroundings of some hosts."""
+    """Replaces paramiko's client by a bash on this computer, with a greeting and with the environment of some hosts."""
 
     def __init__(self, folder: Path, greeting: str, **more: str) -> None:
-        # bash reads it as it reads .bashrc when sshd starts it.
+        # bash reads this file at its start, as it reads .bashrc when sshd starts it.
         (folder / "greeting").write_text(greeting + "\n")
         self.env = {"PATH": os.environ["PATH"], "BASH_ENV": str(folder / "greeting"), **more}
 
@@ -46,7 +46,7 @@ class Shell:
 
 
 class Answer:
-    """Standard output, as paramiko gives it: with a channel that tells the status."""
+    """Standard output in the form of paramiko: with a channel that has the exit status."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.lines, self.channel = process.stdout or (), SimpleNamespace(recv_exit_status=process.wait)
@@ -57,7 +57,7 @@ class Answer:
 
 @pytest.fixture
 def connector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SSHConnector:
-    """pyinfra's own connector, before which our functions stand, with a shell that greets."""
+    """pyinfra's own connector with the project's functions, and a shell that prints a greeting."""
     monkeypatch.setattr(SSHConnector, "run_shell_command", SSHConnector.run_shell_command)
     monkeypatch.setattr(util, "read_buffer", util.read_buffer)
     alike()
@@ -90,7 +90,7 @@ def connector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SSHConnector:
     ],
 )
 def test_a_greeting_is_no_answer(connector: SSHConnector, script: str, says: list[str]) -> None:
-    # A script that reads nothing may have ended before it is given anything.
+    # Only `cat` gets input: another script may have ended before the input arrives.
     given = "given" if script == "cat" else None
     good, output = connector.run_shell_command(script, _stdin=given)  # type: ignore[arg-type]
     assert good and output.stdout_lines == says and output.stderr_lines == []
@@ -103,7 +103,7 @@ def test_a_failure_is_told_without_the_greeting(connector: SSHConnector) -> None
 
 CLOUD = """echo 'Please login as the user "debian" rather than the user "root".'; echo; exit 142"""
 INSTEAD = [
-    # What Debian's cloud images have before root's key.
+    # The text that Debian's cloud images print if root logs in.
     (CLOUD, "Please login as the user", "'ssh_user': 'debian', '_sudo': True in the host's data"),
     ("echo 'open terminal failed: not a terminal' >&2; exit 1", "open terminal failed", "a line of .bashrc that ends"),
     ("echo 'This account is currently not available.'; exit 1", "is currently not available", "such as nologin"),
@@ -135,7 +135,7 @@ def test_the_language_and_the_proxy_are_ours(connector: SSHConnector) -> None:
 def test_the_systems_own_programs_are_found_first(connector: SSHConnector) -> None:
     client: Any = connector.client
     own = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    # What sudo's secure_path, doas or an account of Debian may leave.
+    # Such a PATH may come from sudo's secure_path, from doas, or from an account on Debian.
     client.env["PATH"] = "/home/anna/bin:/usr/bin:/bin"
     _, output = connector.run_shell_command("echo $PATH; umask")  # type: ignore[arg-type]
     assert output.stdout_lines == [f"{own}:/home/anna/bin:/usr/bin:/bin", "0022"]
@@ -157,14 +157,14 @@ def test_variables_that_change_what_programs_do_are_unset(connector: SSHConnecto
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_the_shell_stays_one_of_posix(tmp_path: Path, shell: str) -> None:
     (tmp_path / "sh").symlink_to(f"/bin/{shell}")
-    # In bash's own mode a failure in the brackets would be passed over.
+    # In its own mode, bash would ignore a failure inside the brackets.
     script = f'set -e\n{BEGIN}\necho "$(false; echo over)"; env'
     done = subprocess.run([tmp_path / "sh", "-c", script], env={"POSIXLY_CORRECT": "1"}, capture_output=True, text=True)
     assert done.returncode == 0 and "POSIXLY" not in done.stdout and "over" not in done.stdout
 
 
 def test_podman_does_for_openclaw_only_what_the_house_says() -> None:
-    """Neither the environment of the whole host nor its settings for containers of people's own."""
+    """The environment of the host, and the host's settings for other people's containers, have no effect."""
     words = shlex.split(through_manager("openclaw", "podman images"))
     unset = next(word.split("=")[2].split() for word in words if word.startswith("--property=UnsetEnvironment="))
     assert {"CONTAINER_HOST", "CONTAINERS_STORAGE_CONF", "XDG_DATA_HOME"} <= set(unset)
@@ -175,7 +175,7 @@ def test_podman_does_for_openclaw_only_what_the_house_says() -> None:
 
 
 def test_no_curl_reads_the_settings_of_the_account() -> None:
-    """~/.curlrc may name a proxy, or print more."""
+    """~/.curlrc may contain a proxy, or options that print more."""
     for folder in ("facts", "operations", "tasks", "templates", "tests/verify"):
         for file in (each for each in (ROOT / folder).rglob("*") if each.suffix in (".py", ".j2")):
             for line in file.read_text(encoding="utf-8").splitlines():
@@ -185,7 +185,7 @@ def test_no_curl_reads_the_settings_of_the_account() -> None:
 def test_apt_keeps_the_proxy_of_its_host_and_the_exceptions(connector: SSHConnector, tmp_path: Path) -> None:
     (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$http_proxy $no_proxy" > {tmp_path}/seen\n')
     (tmp_path / "apt-get").chmod(0o755)
-    # The system's own apt-get is found first, but for what the script itself says.
+    # Without this PATH inside the script, the system's own apt-get would be found first.
     script = f"PATH={tmp_path}:$PATH\n{install_packages(('curl',))}"
     good, _ = connector.run_shell_command(script)  # type: ignore[arg-type]
     assert good and (tmp_path / "seen").read_text() == "http://p:8 m\n"
@@ -208,7 +208,8 @@ def test_a_mark_that_does_not_come_hides_nothing() -> None:
 
 
 def test_nothing_of_ours_goes_another_way() -> None:
-    """Whatever runs a command on a host by itself has to begin it with BEGIN: it would hear the host's own language."""
+    """Code that runs a command on a host by itself must begin it with BEGIN. Otherwise the host would answer in its own
+    language."""
     for folder in ("facts", "operations", "tasks", "playbooks"):
         for file in (ROOT / folder).rglob("*.py"):
             text = file.read_text(encoding="utf-8")
@@ -218,7 +219,8 @@ def test_nothing_of_ours_goes_another_way() -> None:
 
 
 def test_programs_that_stay_on_hosts_use_no_proxy() -> None:
-    """Scripts by themselves; services by what systemd gives them, which may have a proxy for all (system.conf)."""
+    """Scripts unset the variables themselves. For services their units do it, because systemd may set a proxy for all
+    services (system.conf)."""
     for script in ("health/private-ai-health.j2", "openclaw/openclaw-warm.j2"):
         assert f"\n{ENVIRONMENT}\n" in (ROOT / "templates" / script).read_text(), script
     named = {"http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}

@@ -1,4 +1,4 @@
-"""The one operation: what a host has is parsed, compared with what is wanted, and turned into commands."""
+"""The operation `component`: what a host has is parsed and compared with the want, and commands are made from this."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ WANT = Component(
 )
 PROGRAM = WANT.programs[0]
 
-#: What the fact's command prints on a host that has everything.
+#: The output of the fact's command on a host that has everything.
 COMPLETE = f"""\
 package curl installed
 account svc:x:992:992::/var/lib/svc:/usr/sbin/nologin
@@ -95,7 +95,7 @@ def test_a_bare_host_needs_everything() -> None:
     assert len(todo.changes) == 10 and all("(it is missing)" in str(change) for change in todo.changes[:7])
 
 
-#: What follows from a difference of a unit's input.
+#: The changes that follow if an input of a unit differs.
 CONF, LINK = (
     f"unit svc.service would be restarted ({path} differs)" for path in ("/etc/svc/conf", "/usr/local/bin/tool")
 )
@@ -150,19 +150,19 @@ TOOL = f"{PROGRAM.prefix}/bin/tool"
             "svc|svc|0444",
             ["secret /etc/svc/token would be given its owner and mode (mode 0444 instead of 0400)"],
         ),
-        # Put back to what is wanted after the unit was started with something else.
+        # The file is as wanted again, but the unit was started while it was different.
         (
             "|0640|6|0",
             "|0640|6|1764300001",
             ["unit svc.service would be restarted (it was started before /etc/svc/conf was last written)"],
         ),
-        # Shorter than what is made here.
+        # The secret is shorter than those that the deployment makes.
         (
             "svc|svc|0400|64",
             "svc|svc|0400|8",
             ["secret /etc/svc/token would be made anew (it has 8 digits instead of 64)"],
         ),
-        # The run ended before it.
+        # An earlier run ended before it ran this command.
         (
             "effect /etc/svc/conf\n",
             "",
@@ -186,7 +186,7 @@ TOOL = f"{PROGRAM.prefix}/bin/tool"
             "NeedDaemonReload=yes",
             ["unit svc.service would be restarted (systemd has not read its changed files)"],
         ),
-        # Written, but the run ended before the restart: the stamp is of the old inputs.
+        # The file was written, but the run ended before the restart: the stamp is of the old inputs.
         (f"|{'b' * 64}|{'b' * 64}", f"|{'b' * 64}|{'e' * 64}", [BEHIND]),
         (f"|{'b' * 64}|{'b' * 64}", f"|{'b' * 64}|", [BEHIND]),
     ],
@@ -247,7 +247,7 @@ def test_what_several_components_want_is_asked_as_one_and_told_in_parts() -> Non
     whole = merged((WANT, other))
     assert whole.packages == ("curl", "jq") and whole.files == WANT.files and len(whole.units) == 4
     assert covers(whole, WANT) and covers(whole, other) and not covers(WANT, other)
-    # One unit in two ways: a host tells only one of both.
+    # If two components want the same unit with different inputs, the host is asked about only one of them.
     twice = Component(units=(Unit("svc.service", inputs=("/etc/other",)),))
     assert merged((WANT, twice)) == WANT and not covers(WANT, twice)
     rest, system, account = in_parts(whole)
@@ -265,12 +265,12 @@ def test_each_unit_is_told_what_systemd_says_of_it() -> None:
     said += "LoadState=not-found\nActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no\n"
     digests = f"unit a.service|{'a' * 64}|\nunit b.timer|none|none\n"
     seen = have(f"{said}{digests}end").units
-    # Digests are told when they are ready, which may be earlier.
+    # The digests are printed when they are ready, which may be before the answer of systemd.
     head, _, rest = said.partition("\n")
     assert have(f"{head}\n{digests}{rest}end").units == seen
     assert seen["a.service"] == SeenUnit("loaded", "active", "", True, "a" * 64, "")
     assert seen["b.timer"] == SeenUnit("not-found", "inactive", "", False, "none", "none")
-    # Where systemd cannot be asked, it says nothing.
+    # If systemd does not answer, there are no lines of it.
     assert have("units a.service\nunit a.service|none|\nend").units["a.service"].active == ""
     for strange in ("LoadState=loaded\nend", "units a.service\n\n\nLoadState=loaded\nend"):
         with pytest.raises(FactProcessError):
@@ -322,10 +322,10 @@ def test_a_block_is_replaced_and_the_rest_of_the_file_stays(tmp_path: Path) -> N
     ("before", "after"),
     [
         ("127.0.0.1 localhost\n127.0.1.1 laptop", "127.0.0.1 localhost\n127.0.1.1 laptop\n"),
-        # What a block behind such a line had become.
+        # The first block begins behind a line without a line end. A second block was written because of that.
         ("127.0.1.1 laptop{begin}\n10.0.0.9 hub\n{end}\n{begin}\n10.0.0.9 hub\n{end}\n", "127.0.1.1 laptop\n"),
         ("127.0.0.1 localhost\r\n{begin}\r\n10.0.0.9 hub\r\n{end}\r\n", "127.0.0.1 localhost\r\n"),
-        # Somebody has taken the end away.
+        # Somebody has removed the end mark.
         ("{begin}\n10.0.0.9 hub\n10.0.0.5 printer\n", "10.0.0.5 printer\n"),
         ("{begin}\n10.0.0.5 printer\n{begin}\n10.0.0.9 hub\n{end}\n10.0.0.6 nas\n", "10.0.0.5 printer\n10.0.0.6 nas\n"),
         ("10.0.0.5 printer\n{end}\n10.0.0.6 nas\n", "10.0.0.5 printer\n10.0.0.6 nas\n"),
@@ -359,7 +359,7 @@ def test_a_name_that_others_took_out_of_the_file_comes_back(tmp_path: Path) -> N
             hosts.write_text(there)
         subprocess.run(["sh", str(program)], check=True)
         assert hosts.read_text() == after + block.text
-        # It is started again by its own change, and must come to an end.
+        # The program's own change starts it again. The second time, it must change nothing.
         inode = hosts.stat().st_ino
         subprocess.run(["sh", str(program)], check=True)
         assert hosts.stat().st_ino == inode
@@ -387,8 +387,8 @@ def test_what_an_interrupted_run_left_among_the_uploads_is_removed(tmp_path: Pat
 
 
 def run_with_tools(folder: Path, script: str, **tools: str) -> list[str]:
-    """Run a script with other tools in place of the real ones; what they were called with, and its status last. What it
-    says of errors is in the file `errors`."""
+    """Run a script with other tools in place of the real ones. Returns the calls of the tools, and the script's exit
+    status as the last item. The script's standard error is in the file `errors`."""
     for name, body in tools.items():
         tool = folder / name.replace("_", "-")
         tool.write_text(f'#!/bin/sh\necho "{tool.name} $*" >> {folder}/calls\n{body}\n')
@@ -433,7 +433,7 @@ def test_a_package_that_cannot_be_set_up_is_an_error_with_dpkgs_words(tmp_path: 
 
 
 def test_a_file_that_was_there_before_its_package_stays(tmp_path: Path) -> None:
-    """dpkg would ask which one is to stay, and end where nobody answers."""
+    """Otherwise dpkg would ask which file to keep, and fail because nobody answers."""
     run_with_tools(tmp_path, install_packages(("curl",)), apt_get="exit 100", dpkg=":")
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls and all("--force-confold" in call for call in calls)
@@ -444,7 +444,8 @@ def test_a_file_that_was_there_before_its_package_stays(tmp_path: Path) -> None:
     [
         (None, None, "--add-subuids 100000-165535 svc"),
         ("", "", "--add-subuids 100000-165535 svc"),
-        # Behind all that were given, to users or groups; an account whose name begins alike is another.
+        # The new ids come after all ids of users and groups. An account whose name begins with the same letters has no
+        # influence.
         ("anna:100000:65536\nsvc-old:300000:10\n", "ben:400000:65536\n", "--add-subuids 465536-531071 svc"),
         ("anna:100000:65536\nsvc:165536:65536\n", "", ""),
     ],
@@ -461,7 +462,7 @@ def test_an_account_that_is_there_gets_subordinate_ids(
 
 
 def test_subordinate_ids_are_those_of_users_and_of_groups(tmp_path: Path) -> None:
-    # podman refuses an account that has the one and not the other.
+    # podman refuses an account that has only one of the two.
     account = Component(accounts=(Account("root", "/root", runs_containers=True),))
     script = ComponentState().command(account).replace("/etc/sub", f"{tmp_path}/sub")
     seen = []
@@ -473,7 +474,7 @@ def test_subordinate_ids_are_those_of_users_and_of_groups(tmp_path: Path) -> Non
 
 
 def test_what_runs_on_hosts_comes_with_the_packages_of_the_base() -> None:
-    """A minimal Debian has no Python; without it the rules of a first run could not be loaded."""
+    """A minimal Debian has no Python. Without Python, a first run could not load the rules."""
     root = Path(__file__).parents[2]
     texts = [file for folder in ("templates", "files") for file in (root / folder).rglob("*") if file.is_file()]
     users = [file.name for file in texts if re.search(r"^[^#\n]*\bpython3\b", file.read_text("utf-8"), re.MULTILINE)]

@@ -1,4 +1,4 @@
-"""Connections of a run are looked after, and their loss is told."""
+"""A run watches its connections, and says so if one is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.fakes import Fake
 
 ROOT = Path(__file__).parent.parent.parent
 
-#: A client's and a server's end of one connection, over two sockets of this process.
+#: A program that has both ends of a connection, the client's and the server's, over two sockets of one process.
 BOTH_ENDS = """
 from gevent import monkey
 monkey.patch_all()
@@ -47,7 +47,7 @@ client.auth_none("anna")
 
 
 def scripted(text: str) -> list[str]:
-    """What a program says that has both ends."""
+    """The output of a program that has both ends of a connection."""
     command = [sys.executable, "-c", BOTH_ENDS + text]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -136,7 +136,7 @@ def test_a_connection_that_breaks_while_another_host_is_asked_is_a_remote_error(
 
 
 def end_of(active: bool) -> Any:
-    """A connection as far as its loss is told from it."""
+    """A fake connection, with only the parts that show whether it is lost."""
     transport = SimpleNamespace(is_active=lambda: active, saved_exception=None)
     host = SimpleNamespace(name="home", print_prefix="", current_op_hash="", executing_op_hash=None)
     state = SimpleNamespace(is_executing=False, current_stage=3)

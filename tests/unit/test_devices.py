@@ -1,4 +1,4 @@
-"""Devices: the setting, who may reach what, and which node of the VPN is which device."""
+"""Devices: the setting, what each device may reach, and which node of the VPN is which device."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_persons_own_host_gets_the_persons_rows_and_others_do_not() -> None:
     for made, ports in ((mine, {22, 18789}), (other, {18789})):
         assert open_over_vpn(made, made.member("laptop"), made.member("home")) == ports
     row = next(row for row in mine.access if row.id == "repair")
-    # A server belongs to nobody, whatever its setting says.
+    # A server belongs to no person, also if its data has tailscale_user.
     assert mine.callers(row, mine.member("home")) == (mine.member("laptop"),)
 
 
@@ -152,7 +152,7 @@ def test_a_house_without_clients_is_open_to_devices_that_may_come() -> None:
     made = house()
     alone = House(**{**made.__dict__, "members": made.members[:1]})
     assert 'iifname "tailscale0" tcp dport 18789 accept' in ruleset(alone, alone.gateways[0], Apt())
-    # From a server to itself there is only loopback.
+    # A server connects to itself only over loopback.
     assert "tcp dport 11434 accept" not in ruleset(alone, alone.gateways[0], Apt()).split("chain output")[0]
 
 
@@ -229,7 +229,7 @@ def test_a_host_that_was_not_asked_is_never_a_stranger() -> None:
     again = node(4, "laptop", "people", 5, given_name="laptop-1")
     found = standing(house(), [HOME, LAPTOP, again], {})
     assert (found.hosts["laptop"], found.unsure, found.strangers) == (LAPTOP, (again,), ())
-    # Wrong tags or another owner are for the step that joins hosts, not for this one.
+    # Wrong tags, or another owner, are repaired when hosts join, not here.
     assert not standing(house(), [node(1, "home", "anna"), LAPTOP], {}).strangers
 
 
@@ -252,7 +252,7 @@ def test_a_device_that_left_the_list_goes_with_all_its_keys() -> None:
     nodes = [HOME, LAPTOP, node(3, "iphone", key=4)]
     keys = [Key(4, NOW, True), Key(7, NOW + timedelta(hours=1), False), Key(8, NOW + timedelta(hours=1), False)]
     found = tidy(house(), standing(house(), nodes, RECORD), keys, RECORD, NOW)
-    # Key 8 was made by hand, for nobody that the record knows.
+    # Key 8 was made by hand, and the record does not know it.
     assert [each.node.id for each in found.remove] == [3] and found.expire == (7, 8) and found.record == {}
     said = "\n".join(found.announced)
     for words in ("iphone", "number 3", "of anna", "100.64.0.3", "not in headscale_devices any more", "key 7"):
@@ -299,7 +299,7 @@ def test_names_go_into_shell_text_quoted() -> None:
     assert "dst 100.64.0.3 or dst [fd7a::3]" in cut_script(["100.64.0.3", "fd7a::3"])
 
 
-# The shape of OpenClaw 2026.9.6, shortened.
+# In the form of OpenClaw 2026.9.6, shortened.
 PAIRINGS = json.dumps(
     {
         "pending": [{"requestId": "r1", "deviceId": "d3", "remoteIp": "100.64.0.9", "ts": 1795389309000}],

@@ -1,4 +1,4 @@
-"""The pages say what the code does: settings, access table, commands, links, paths and ports are compared."""
+"""The pages agree with the code: settings, access table, commands, links, paths and ports are compared."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ COMPONENTS = (
     "drift",
 )
 
-#: Ports that stand on a page and in no row of the access table.
+#: Ports that are on a page but in no row of the access table -> what they are.
 OTHER_PORTS = {
     80: "Debian mirrors, the lab's internet, the port that Tailscale's clients are kept from",
     **dict.fromkeys((445, 2049, 3260, 4420), "servers of mounts and disks (docs/access-table.md)"),
@@ -78,7 +78,7 @@ def group_data() -> dict[str, Any]:
 
 
 def code_of(page: Path) -> list[str]:
-    """What stands in a page as code: whole blocks, and pieces between backticks."""
+    """The code on a page: whole blocks, and pieces between backticks."""
     text = text_of(page)
     blocks = re.findall(r"^ *```[a-z]*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
     without = re.sub(r"^ *```[a-z]*\n.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
@@ -87,7 +87,7 @@ def code_of(page: Path) -> list[str]:
 
 
 def table_rows(page: Path, heading: str) -> Iterator[list[str]]:
-    """The cells of the first table below a heading, without its two head lines."""
+    """The cells of the first table below a heading, without the two lines of its head."""
     below = text_of(page).split(f"## {heading}\n", 1)[1]
     lines = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
     assert lines is not None
@@ -96,7 +96,7 @@ def table_rows(page: Path, heading: str) -> Iterator[list[str]]:
 
 
 def access_markdown(rows: tuple[Row, ...]) -> str:
-    """The access table as docs/access-table.md shows it."""
+    """The access table in the form of docs/access-table.md."""
     lines = ["| id | from | to | port | over | why |", "| --- | --- | --- | --- | --- | --- |"]
     lines += [
         f"| `{row.id}` | {row.source} | {row.target} | {row.port}/{row.protocol} | {row.over} | {row.why} |"
@@ -199,7 +199,7 @@ def test_the_page_on_drift_has_the_keys_of_its_json_and_the_statuses() -> None:
     for key in (*of_host, *of_host["stamp"], *of_host["changes"][0]):
         assert f"`{key}`" in page, key
     assert f"\n| {NO_ANSWER} and more |" in page
-    # What the page says is shown although it is closed.
+    # The page names these files: their contents are shown although other accounts cannot read them.
     tasks = {path.name: path.read_text(encoding="utf-8").count("shown=") for path in (ROOT / "tasks").rglob("*.py")}
     assert {name: count for name, count in tasks.items() if count} == {"firewall.py": 1, "headscale.py": 1}
 
@@ -250,7 +250,7 @@ def test_an_ollama_is_handed_over_by_the_commands_of_the_message() -> None:
     commands = text.split("## Ollama and its models")[1].split("```")[1].strip().splitlines()
     said = next(claim.instead for claim in CLAIMS if claim.name == "Ollama")
     assert len(commands) == 4 and "; ".join(commands[:-1]) in said
-    # What the message on the account says.
+    # The message about the account says the same.
     assert commands[-1] == "userdel ollama"
 
 
@@ -284,12 +284,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_paths_of_the_repository_exist(page: Path) -> None:
-    # What git ignores is there after some commands only, such as `reports`.
+    # Paths that git ignores, such as `reports`, exist only after some commands.
     ignored = {line.strip("/") for line in text_of(ROOT / ".gitignore").splitlines()}
     top = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")} - ignored
     for piece in re.findall(r"`([^`\n]+)`", text_of(page)):
         word = piece.split()[0].rstrip(":")
-        # reports/ holds what a run writes, so a clone has none.
+        # A run writes reports/, so a new clone does not have it.
         below_a_folder = "/" in word and word.split("/")[0] in top - {"reports"}
         if below_a_folder or re.fullmatch(r"[\w-]+\.py|Makefile|requirements.*", word):
             assert (ROOT / word).exists(), word

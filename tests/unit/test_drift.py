@@ -1,4 +1,4 @@
-"""Drift: what is shown and what never is, the stamp, the report, and how a run that only looks ends."""
+"""Drift: what is shown, what is never shown, the stamp, the report, and how a run that only looks ends."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_content_that_may_be_seen_is_shown(file: File) -> None:
         (replace(CONF, mode="0640"), None),
         (replace(CONF, mode="0400"), None),
         (replace(CONF, shown=False), None),
-        # Somebody closed it on the host, perhaps because of what they wrote into it.
+        # Somebody has made the file unreadable for others, perhaps because they wrote a secret into it.
         (CONF, seen(CONF, mode="0600")),
     ],
 )
@@ -124,7 +124,7 @@ def test_long_lines_of_a_content_are_cut_and_what_differs_is_left() -> None:
     assert f"-…{'x' * 29} old yyy" in "\n".join(shown) and f"+…{'x' * 29} new yyy" in "\n".join(shown)
     assert " short" in shown and f" {'y' * WIDTH}…" in shown and any(line.startswith("+more xxx") for line in shown)
     assert shown[:3] == list(whole[:3])
-    # What is short is left, and so is what no line stands for.
+    # Short lines are not changed. Without lines, the result is empty.
     assert list(narrow(["-a", "+b", "+c", " d", "-e"])) == ["-a", "+b", "+c", " d", "-e"] and list(narrow(())) == []
     here = HostDrift("home", None, HERE, (Found("Svc", change, whole),))
     assert max(len(line) for _, line in report([here])) < 140
@@ -173,7 +173,7 @@ def test_settings_are_the_same_when_they_come_to_the_same() -> None:
     same = settings_digest(entries())
     assert len(same) == 12
     assert settings_digest(entries(headscale_users=["people"], ollama_context=None)) == same
-    # How a host is reached is pyinfra's; a digest over a password would be worth guessing at.
+    # Settings of the connection do not count. With a password in it, the digest would help to guess the password.
     assert settings_digest(entries(ssh_user="admin", _sudo=True, _sudo_password="x", message="Hello")) == same
 
 
@@ -278,7 +278,7 @@ def test_the_revision_is_the_commit_and_says_whether_code_was_changed_after_it(
     git("add", "--all")
     git("commit", "--quiet", "--message", "first")
     commit = git("rev-parse", "HEAD")[:12]
-    # Settings have their own digest, and files that git does not know are not the project's.
+    # Settings do not count, because they have their own digest. Files that git does not know do not count either.
     begin_run(CommandLine(inventory="our_house.py"))
     for name in ("inventory.py", "inventory_mine.py", "our_house.py", "group_data/all.py", "notes.txt"):
         (repository / name).write_text("changed")
@@ -309,7 +309,7 @@ def _silent() -> Generator[StringCommand, None, None]:
 
 @pytest.fixture
 def planning() -> Iterator[State]:
-    """A run on this machine that plans and never executes."""
+    """A run on this machine that only plans."""
     state = State(check_for_changes=True)
     state.init(Inventory((["@local"], {})), None)  # type: ignore[no-untyped-call]
     connect_all(state)
@@ -332,7 +332,7 @@ def test_no_operation_that_would_change_something_is_left_out(planning: State) -
 def test_a_stamp_is_written_when_it_would_say_something_else_or_something_changes(planning: State) -> None:
     def written(before: Stamp | None) -> bool:
         [meta] = add_op(planning, stamped, what=HERE, before=before, name="Drift | Stamp").values()
-        # Of this operation alone: one that changes something is what the next ones go by.
+        # The operation is removed again: if it changes something, that would influence the next ones.
         planning.ops[planning.inventory.get_host("@local")].popitem()
         return bool(meta.will_change)
 

@@ -1,6 +1,6 @@
-"""How runs end that do not end well: nobody to ask, a no, Ctrl-C, an error that nobody has foreseen.
+"""How runs end that do not end well: nobody can be asked, the answer is no, Ctrl-C, an unexpected error.
 
-pyinfra itself runs here, on this computer and with files of the test alone.
+pyinfra itself runs here, on this computer, and only with files of the test.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOUCH = "from pyinfra.operations import server\nserver.shell(name='Touch it', co
 
 @contextmanager
 def started(folder: Path, text: str, *options: str, stdin: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
-    """pyinfra at work on a deploy file with this text, in a folder that is not the project's."""
+    """Start pyinfra with a deploy file of this text, in a folder outside the project."""
     file = folder / "run.py"
     file.write_text(text)
     command = [str(PYINFRA), "--config", str(ROOT / "config.py"), *options, "--", "@local", str(file)]
@@ -41,14 +41,14 @@ def started(folder: Path, text: str, *options: str, stdin: int = subprocess.DEVN
     try:
         yield run
     finally:
-        # Also what it has begun: here nothing else ends it.
+        # This also ends the processes that pyinfra has started.
         with suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
 
 
 def ended(folder: Path, text: str, *options: str, stdin: int = subprocess.DEVNULL) -> tuple[int, str]:
-    """Status of such a run, and what it said, on one line."""
+    """The exit status of such a run, and its output on one line."""
     with started(folder, text, *options, stdin=stdin) as run:
         said = run.communicate(timeout=60)[0]
     return run.returncode, " ".join(said.split())

@@ -1,4 +1,4 @@
-"""How a deployment ends where a person, a host or this computer's own programs do not go along: the message of each."""
+"""The messages with which a deployment ends because of a person, a host or a program on this computer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from tests.unit.test_artifacts_fetch import closed_port
 
 
 def state_of(*names: str) -> State:
-    """pyinfra's state of a run on hosts at which nobody listens, before it has connected to any."""
+    """pyinfra's state of a run that has not connected to any host yet. At these hosts no sshd listens."""
     data = {"ssh_hostname": "127.0.0.1", "ssh_port": closed_port()}
     make: Any = Inventory
     state, settings = State(), cast(Any, Config)()
@@ -59,7 +59,7 @@ def state_of(*names: str) -> State:
 
 @pytest.fixture
 def nobody_answers() -> Any:
-    """A host of pyinfra's at which no sshd listens."""
+    """A pyinfra host at which no sshd listens."""
     return state_of("home").inventory.get_host("home")
 
 
@@ -266,7 +266,7 @@ def test_a_model_that_is_not_there_after_all_ends_the_run(monkeypatch: pytest.Mo
 
 
 def script(lines: str, stdin: bytes = b"") -> str:
-    """What a script writes to standard error; it has to fail."""
+    """The standard error of a script, which must fail."""
     done = subprocess.run(
         ["sh", "-c", f"systemctl() {{ :; }}\njournalctl() {{ :; }}\n{lines}"],
         input=stdin,

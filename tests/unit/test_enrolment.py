@@ -1,4 +1,4 @@
-"""The enrolment page: what is on it, what must never be on it, and files that other programs can read."""
+"""The enrolment page: what is on it, what must never be on it, and that other programs can read its files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class Reader(HTMLParser):
-    """Text, tags and attributes of a page; asserts that every tag is closed in its order."""
+    """Text, tags and attributes of a page. Checks that all tags are closed in the right order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Reader(HTMLParser):
         return [attributes["href"] for tag, attributes in self.tags if tag == "a"]
 
     def download(self, ending: str) -> tuple[str, bytes]:
-        """Media type and content of the one file whose name has that ending."""
+        """Media type and content of the only file whose name has that ending."""
         [link] = [a["href"] for _, a in self.tags if a.get("download", "").endswith(ending)]
         found = re.fullmatch(r"data:([\w/-]+);base64,(.*)", link)
         assert found is not None
@@ -125,7 +125,7 @@ def test_each_code_says_what_stands_beside_it(kind: Kind, ca: str) -> None:
 
 
 def dark_modules(svg: str, size: int) -> set[tuple[int, int]]:
-    """Columns and rows that are drawn dark: the path is made of horizontal lines, one module high."""
+    """The dark modules as (column, row). The path consists of horizontal lines that are one module high."""
     assert f'viewBox="0 0 {size} {size}"' in svg
     assert f'fill="#fff" d="M0 0h{size}v{size}h-{size}z"' in svg
     path = re.search(r'stroke="#000" d="([^"]*)"', svg)
@@ -174,7 +174,7 @@ def test_a_profile_is_the_same_for_the_same_ca_and_another_for_another(ca: str) 
     other = ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(ca)[:-1] + b"\0")
     assert profile("house", ca) == profile("house", f"\n{ca}\n")
     first, second = (plistlib.loads(profile("house", pem).content) for pem in (ca, other))
-    # An authority that is made anew does not pass for the old one.
+    # A new CA gets another id, so the device does not take it for the old one.
     assert first["PayloadUUID"] != second["PayloadUUID"]
     assert first["PayloadIdentifier"] == second["PayloadIdentifier"]
 
@@ -210,7 +210,7 @@ def test_commands_are_ones_that_a_shell_reads(kind: Kind, ca: str) -> None:
 
 @pytest.mark.parametrize("server", ["https://192.168.1.10:443", "https://[fd4c:4142:77::11]:443", "https://house:443"])
 def test_no_page_names_the_control_server_by_an_address(server: str, ca: str) -> None:
-    """Tailscale does not look whose certificate such a server has."""
+    """If the control server is an address, Tailscale does not check its certificate."""
     with pytest.raises(ValueError, match="has to be named"):
         page(enrolment("linux", ca, control_url=server))
 

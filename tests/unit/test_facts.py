@@ -1,4 +1,4 @@
-"""What programs print is parsed; what is not understood is an error, never an empty answer."""
+"""The output of programs is parsed. If it is not understood, that is an error, never an empty answer."""
 
 from __future__ import annotations
 
@@ -81,15 +81,15 @@ def test_a_port_that_tailscale_itself_answers_on_is_seen() -> None:
     assert not Tailscale().process(TAILSCALE.splitlines()).serves
     text = TAILSCALE.removesuffix("{}") + '{"TCP":{"8443":{"TCPForward":"127.0.0.1:11434"}}}'
     assert Tailscale().process(text.splitlines()).serves
-    # Before a host has joined there may be no answer.
+    # Before a host has joined, Tailscale may answer `null`.
     assert not Tailscale().process((TAILSCALE.removesuffix("{}") + "null").splitlines()).serves
 
 
 def test_a_host_that_has_not_reached_a_relay_yet_has_joined() -> None:
-    """It would get a key that it does not need."""
+    """Otherwise such a host would get a key that it does not need."""
     starting = TAILSCALE.replace("Running", "Starting")
     assert Tailscale().process(starting.splitlines()).joined
-    # It has not even heard the control server: it may have to join.
+    # Without an address, the node has not connected to the control server: the host may have to join.
     alone = re.sub(r'"TailscaleIPs":\[[^]]*\]', '"TailscaleIPs":null', starting)
     assert alone != starting and not Tailscale().process(alone.splitlines()).joined
 
@@ -104,14 +104,14 @@ def test_a_host_is_joined_when_the_control_server_says_so_too() -> None:
     assert apart(seen, seen.control, ["tag:coordinator"]) == "" == unknown(seen, known)
     assert apart(seen, "https://x", ["tag:coordinator"]).startswith("it belongs to https://headscale")
     assert apart(seen, seen.control, []) == "its node has tag:coordinator"
-    # tailscaled goes on as it was when its node was deleted.
+    # If its node is deleted, tailscaled does not change its own state.
     assert "does not know its node" in unknown(seen, replace(known, nodes=()))
-    # Another person's computer, since tailscale_user was changed; a server is nobody's.
+    # tailscale_user was changed, so the node belongs to another person. A server belongs to no person.
     theirs = replace(known, nodes=tuple(replace(node, user="bert") for node in known.nodes))
     assert owned_by_another(seen, theirs, "anna") == "its node belongs to bert"
     assert owned_by_another(seen, theirs, "bert") == "" == owned_by_another(seen, theirs, "")
     assert owned_by_another(seen, replace(known, nodes=()), "anna") == ""
-    # A server that does not answer knows nobody.
+    # If the control server does not answer, it is not known whether it knows the node.
     assert unknown(seen, replace(known, nodes=(), answers=False)) == ""
 
 

@@ -1,4 +1,4 @@
-"""Rules, policy and egress follow from the access table."""
+"""Rules, policy and outgoing connections follow from the access table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def accepted(text: str, chain: str) -> list[str]:
 def test_only_our_own_table_is_touched_and_everything_else_is_refused(house: House, name: str) -> None:
     text = rules(house, name)
     assert "flush ruleset" not in text
-    assert text.count(f"table inet {TABLE}") == 3  # made if missing, deleted, made anew: one transaction
+    assert text.count(f"table inet {TABLE}") == 3  # in one transaction: made if it is missing, deleted, and made again
     assert "policy drop" in text
     assert 'ip saddr 100.64.0.0/10 iifname != "tailscale0" counter drop' in text
     assert 'ip6 saddr fd7a:115c:a1e0::/48 iifname != "tailscale0" counter drop' in text
@@ -77,7 +77,7 @@ def test_a_row_from_a_server_opens_that_server_s_way_out_too() -> None:
     out = 'oifname "tailscale0" tcp dport 9100 accept comment "metrics"'
     assert out in accepted(rules(more, "gate"), "output")
     assert out not in accepted(rules(more, "hub"), "output")
-    # The way to Ollama is OpenClaw's alone.
+    # Only OpenClaw's account may connect to Ollama.
     assert not any("11434" in each for each in accepted(rules(more, "gate"), "output") if "skuid" not in each)
 
 
@@ -91,7 +91,8 @@ def test_a_row_to_an_address_is_a_way_out_for_the_kernel_and_root_alone() -> Non
         f'{to} accept comment "nas"',
     ]
     assert [line for line in after if line not in before] == mine
-    # The kernel's sockets have no owner: who is left when all others are refused may go. Nothing follows but the end.
+    # The kernel's sockets have no owner. So the first rule refuses all accounts but root, and the second one accepts
+    # the rest. Only the last rule of the chain follows.
     assert after[after.index(mine[0]) :][:3] == [*mine, before[-3]] and "reject" in before[-3]
     for name in ("hub", "brain", "laptop"):
         assert rules(more, name) == rules(HOUSES["split"], name)
@@ -114,7 +115,7 @@ def test_each_service_user_may_begin_what_it_needs_and_is_refused_the_rest() -> 
             lines = rules(house, name).splitlines()
             refused = next(number for number, line in enumerate(lines) if f'"egress {user}"' in line)
             assert lines[refused].split()[:3] == ["meta", "skuid", f'"{user}"']
-            # What a service user is refused must come before anything that every user may do.
+            # The rules that refuse a service user must come before the rules that accept packets of every user.
             everyone = next(n for n, line in enumerate(lines) if line.strip() == 'oifname "lo" accept')
             assert refused < everyone
 
@@ -133,7 +134,7 @@ def test_daemons_of_the_system_keep_time_and_names_also_over_tls() -> None:
             f"{who} meta l4proto {{ tcp, udp }} th dport 53 accept",
             f"{who} tcp dport {{ 853, 4460 }} accept",
         ]
-        # Our own services are system users too.
+        # The house's own services are system users too, so their refusals must come before.
         refused = [number for number, line in enumerate(lines) if '"egress ' in line]
         assert len(refused) == len(service_egress(house, house.member(name)))
         assert max(refused) < lines.index(mine[0])
@@ -151,7 +152,7 @@ def test_only_apts_own_user_reaches_the_package_proxy() -> None:
 @pytest.mark.parametrize(("house", "name"), MEMBERS)
 def test_nft_itself_accepts_the_rules(house: House, name: str) -> None:
     text = rules(house, name, Apt((("10.77.0.1", 8888), ("proxy.lan", 3128))))
-    # The accounts are made on the hosts; here only the syntax is of interest.
+    # The accounts exist only on the hosts. This test checks only the syntax.
     for user in ("headscale", "ollama-vpn", "ollama", "openclaw", "_apt"):
         text = text.replace(f'skuid "{user}"', "skuid 1")
     done = subprocess.run(["nft", "--check", "--file", "-"], input=text, text=True, capture_output=True, check=False)
@@ -178,13 +179,13 @@ def test_the_policy_lets_people_in_at_their_own_gateway() -> None:
         {"src": gateways, "dst": ["tag:model-host"], "ip": ["tcp:11434"]},
     ]
     assert {*gateways, "tag:coordinator", "tag:model-host"} == set(made["tagOwners"])
-    # A row for one person lets that person in at the gateway of that person.
+    # A row for one person allows this person to reach only their own gateway.
     table = [{**row, "from": "ben@"} if row["id"] == "openclaw" else row for row in houses.SETTINGS["access_table"]]
     assert policy(houses.pair(access_table=table))["grants"] == [made["grants"][0], made["grants"][2]]
 
 
 def test_a_table_without_vpn_rows_makes_a_policy_that_allows_nothing() -> None:
-    # Headscale takes a policy without `grants` for one that allows everything.
+    # For Headscale, a policy without `grants` allows everything.
     lan = [{**row, "over": "lan", "from": "lan"} for row in houses.SETTINGS["access_table"]]
     assert policy(houses.split(access_table=lan))["grants"] == []
 
@@ -196,7 +197,7 @@ def test_a_table_without_vpn_rows_makes_a_policy_that_allows_nothing() -> None:
         ("10.0.0.1", 22),
         ("fd00::1", 22),
         ("fe80::1%host0", 22),
-        # On the host itself, whatever the port.
+        # The controller is the host itself, so the port does not matter.
         ("127.0.0.1", 2222),
         ("::1", 22),
     ],
@@ -213,7 +214,7 @@ def test_a_controller_that_the_rules_let_in_is_not_locked_out(client: str, port:
         ("203.0.113.7", 22, ("admin_networks", "203.0.113.7", 'add "203.0.113.7/32"')),
         ("2001:db8::7", 22, ("admin_networks", "2001:db8::7", 'add "2001:db8::7/128"')),
         ("192.168.1.2", 2222, ("access_table", "2222/tcp", "laptop")),
-        # Over the VPN the table as it comes has no way to SSH.
+        # The default table does not allow SSH over the VPN.
         ("100.64.0.9", 22, ("access_table", "over vpn", "22/tcp")),
         ("fd7a:115c:a1e0::9", 22, ("access_table", "over vpn", "22/tcp")),
     ],
@@ -250,12 +251,12 @@ def test_open_connections_are_made_known_before_rules_are_loaded() -> None:
         for words in ("ct state new", "python3 - $udp", 'nft -f "$1"')
     )
     assert tracked < known < loaded
-    # What the house's services may not begin must not live on either.
+    # Connections of the house's services are not made known: if the rules do not allow them, they must end.
     assert {"headscale", "ollama", "ollama-vpn", "openclaw"} <= set(lines[known].split())
 
 
 class World:
-    """A host on which new rules are tried: programs that write down how they were called, one of which may fail."""
+    """A fake host on which new rules are tried. Its programs record how they were called, and one of them may fail."""
 
     def __init__(self, folder: Path, fails: str = "") -> None:
         self.folder, self.calls = folder, folder / "calls"
@@ -286,7 +287,7 @@ def test_rules_that_could_not_be_tried_leave_nothing(tmp_path: Path, fails: str)
     assert world.files == set()
     calls = world.calls.read_text()
     assert f"systemctl stop --quiet {ROLLBACK}.timer" in calls
-    # Half of the table from before is not loaded; the whole is, whatever was in force by then.
+    # If the file with the old table is incomplete, it is not loaded. Otherwise it is always loaded.
     assert (f"nft -f {tmp_path}/firewall.before\n" in calls) == (fails != "nft --check")
 
 
@@ -372,7 +373,7 @@ def test_apt_keeps_its_way_to_a_mirror_on_another_port() -> None:
     mirrors = ("http://nexus:8081/debian", "https://deb.debian.org/debian", "file:/media/cdrom")
     found = apt_of("home", [], mirrors)
     assert 'meta skuid "_apt" tcp dport { 80, 443, 8081 } accept' in rules(HOUSES["single"], "home", found)
-    # A proxy is all that apt needs then.
+    # If apt uses a proxy, it needs no other address.
     assert "8081" not in rules(HOUSES["single"], "home", apt_of("home", ["http://p:3128"], mirrors))
 
 

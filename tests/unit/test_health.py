@@ -1,4 +1,4 @@
-"""How a host looks at itself: the program is run for real, in a made-up root with stub commands."""
+"""How a host checks itself: the real program runs in a made-up root, with stub commands."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tasks.engine.hosts import This
 from tests.unit import houses
 from tests.unit.test_preflight import GOOD
 
-#: What stands below the made-up root.
+#: The folders that are below the made-up root.
 FOLDERS = ("/etc/", "/usr/local/", "/var/lib/", "/run/")
 AUTHORITY = "/usr/local/share/ca-certificates/private-ai-house.crt"
 CERTIFICATES = (AUTHORITY, "/etc/headscale/tls/cert.pem", "/etc/openclaw/tls/cert.pem")
-#: Each prints a file of the made-up root, $ROOT.
+#: Command -> the script that replaces it. Each prints a file of the made-up root, $ROOT.
 STUBS = {
     "systemctl": """
 for word; do last=$word; done
@@ -64,15 +64,15 @@ TAILSCALE = """{
   "Health": []
 }
 """
-#: Recorded where systemd-resolved was installed and not on D-Bus; what comes after the colon is made up.
+#: Recorded on a host where systemd-resolved was installed but not on D-Bus. The text after the colon is made up.
 NO_NAMES = "Tailscale failed to set the DNS configuration of your device: no bus"
 TOLD = "Next: see 'Names of the VPN' in docs/troubleshooting.md"
-#: Recorded where the file was immutable.
+#: Recorded on a host where the file was immutable.
 IMMUTABLE = (
     'Tailscale failed to set the DNS configuration of your device: remove of \\"/etc/resolv.conf\\" failed (remove '
     "/etc/resolv.conf: operation not permitted) and so did truncate: truncate /etc/resolv.conf: operation not permitted"
 )
-#: Recorded likewise, of a host that may talk to two others. The version of the second is made up.
+#: Recorded from a host that may reach two others. The version of the second one is made up.
 NETMAP = """{
 \t"Peers": [
 \t\t{
@@ -120,7 +120,7 @@ DF = """Filesystem 1024-blocks Used Available Capacity Mounted on
 
 
 def certificate(days: int) -> str:
-    """A certificate (PEM) that ends in so many days, or has ended."""
+    """A certificate (PEM) that expires in so many days, or has expired."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     made = (
@@ -133,7 +133,7 @@ def certificate(days: int) -> str:
 
 
 class World:
-    """A made-up root in which all is well, and the program of a host that looks at it."""
+    """A made-up root of a host that is well, and the program that checks it."""
 
     def __init__(self, root: Path, calls: list[health.Call]) -> None:
         self.root = root
@@ -161,7 +161,7 @@ class World:
         self.program = health.program("home", calls, again=0)
 
     def stamp(self) -> None:
-        """What the deployment leaves when it has started every unit well."""
+        """Write the stamps, as the deployment does after it has started every unit."""
         for unit in self.units:
             self.write(f"/var/lib/private-ai/stamps/{unit[1]}", self.sh(unit[5]).stdout)
 
@@ -210,7 +210,8 @@ def calls(house: House, name: str) -> list[health.Call]:
 
 @pytest.fixture(scope="module", autouse=True)
 def known() -> Iterator[None]:
-    """What a run knows of its hosts: the model of a model host, the number of OpenClaw's account."""
+    """Let the run know what it needs of its hosts: the model of the model host, and the number of OpenClaw's
+    account."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(health, "choice_of", lambda member: SimpleNamespace(entry=SimpleNamespace(name="smollm2:135m")))
         patch.setattr(openclaw, "account_number", lambda: 997)
@@ -219,7 +220,7 @@ def known() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(known: None, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Made once: the stamps hold the digests of files under their names."""
+    """A made-up root, made once for all tests, because the stamps contain digests of files with their paths."""
     world = World(tmp_path_factory.mktemp("health") / "root", calls(houses.single(), "home"))
     shutil.copytree(world.root, world.root.with_name("copy"))
     return world
@@ -227,7 +228,7 @@ def made(known: None, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def world(made: World) -> World:
-    """All is well in it, whatever the last test has done."""
+    """The made-up root, restored after the last test."""
     shutil.rmtree(made.root)
     shutil.copytree(made.root.with_name("copy"), made.root)
     made.program = health.program("home", calls(houses.single(), "home"), again=0)
@@ -279,11 +280,11 @@ MODEL = "/var/lib/ollama/models/manifests/registry.ollama.ai/library/smollm2/135
 DIFFERS = "runs with other files or another program than the deployment started it with"
 RULES = "has other rules in force, or another file of rules, than the deployment loaded"
 SILENT = "is active and does not answer"
-#: What is done to the world; state, check and words that follow.
+#: What is done to the made-up root; then the state, the check and the words that the program must report.
 CASES: list[tuple[Callable[[World], None], str, str, str]] = [
     (unit_says("ollama.service", ActiveState="inactive"), "failed", "ollama.service", "is inactive (loaded)"),
     (silent("11434/api"), "failed", "ollama.service", SILENT),
-    # As after a deployment that was interrupted.
+    # Like after an interrupted deployment.
     (lambda world: world.remove("/var/lib/private-ai/stamps/ollama.service"), "warning", "ollama.service", DIFFERS),
     (
         unit_says("ollama.service", ActiveState='in"a\\ct\tive\x1b'),
@@ -306,7 +307,7 @@ CASES: list[tuple[Callable[[World], None], str, str, str]] = [
     (silent("443/health"), "failed", "headscale.service", SILENT),
     (lambda world: world.write("/etc/headscale/config.yaml", "edited"), "warning", "headscale.service", DIFFERS),
     (silent("readyz"), "failed", "openclaw.service", SILENT),
-    # Loopback answers, and clients hear nothing.
+    # OpenClaw answers on loopback, but not at the address of clients.
     (silent(":18789:100.64.0.1 "), "failed", "openclaw.service", SILENT),
     (lambda world: world.write("/image", "4567"), "warning", "openclaw.service", DIFFERS),
     # The account's systemd does not answer.
@@ -366,7 +367,8 @@ CASES: list[tuple[Callable[[World], None], str, str, str]] = [
     (lambda world: world.write("/clock", "no"), "warning", "clock", "is not synchronised"),
     (lambda world: world.write("/run/reboot-required", ""), "warning", "reboot", "is pending"),
 ]
-#: One look costs many processes, so each looks for several things, of which none is about the same part of the host.
+#: A look starts many processes, so a test makes several cases at once. All cases of a batch concern different parts of
+#: the host.
 BATCHES: list[dict[str, tuple[Callable[[World], None], str, str]]] = []
 for _change, _state, _check, _says in CASES:
     _part = _check.split()[0]
@@ -400,7 +402,7 @@ def test_days_of_certificates(
     for path, (days, state) in ((AUTHORITY, authority), (CERTIFICATES[1], headscale), (CERTIFICATES[2], gateway)):
         world.write(path, certificate(days))
         wanted[f"certificate {path}"] = (state, f"has {days} days left" if days >= 0 else "has expired")
-    # The deployment that laid them down has started the services with them.
+    # As if a deployment had installed these certificates and started the services with them.
     world.stamp()
     assert bad(world.look()) == {check: seen for check, seen in wanted.items() if seen[0] != "ok"}
 
@@ -441,7 +443,7 @@ def test_the_worst_counts_and_all_is_told(world: World) -> None:
 
 @pytest.fixture
 def short(world: World) -> World:
-    """The same with a short list of what to look at; a look costs many processes."""
+    """The same root with a short list of checks, because a look starts many processes."""
     world.program = health.program("home", [("model", "m", MODEL), ("reboot", "/run/reboot-required")], again=0)
     return world
 
@@ -483,7 +485,7 @@ def test_a_state_that_cannot_be_written_is_an_error_and_the_old_one_stays(short:
 
 
 def test_bad_news_is_looked_at_twice(world: World) -> None:
-    # The gateway is silent for the first look only, as while a deployment restarts it.
+    # The gateway does not answer the first attempt only, as while a deployment restarts it.
     silent("readyz")(world)
     stub = world.root / "bin/curl"
     stub.write_text(stub.read_text().replace("&& exit 7", '&& : > "$ROOT/silent" && exit 7'))

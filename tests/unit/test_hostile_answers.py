@@ -1,6 +1,7 @@
-"""What hosts, programs, devices and browsers say: understood or an error in words, and harmless wherever it goes.
+"""Hostile answers of hosts, programs, devices and browsers are understood, or are an error. They cause no harm
+anywhere.
 
-A host that was taken over must not get at the controller or at other hosts by what it says of itself.
+If an attacker controls a host, its answers must not give control over the controller or other hosts.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ GOOD: dict[type[FactBase[Any]], str] = {
     Tailscale: TAILSCALE,
     HostProfile: RECORDED,
 }
-#: So deep that Python's reader gives up.
+#: JSON that is nested so deeply that Python's parser fails.
 DEEP = "[" * 100_000
 json_values: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from(
@@ -62,7 +63,7 @@ json_values: st.SearchStrategy[Any] = st.one_of(
 
 @st.composite
 def changed_json(draw: st.DrawFn, text: str) -> str:
-    """A JSON text with one of its values replaced, whatever it was."""
+    """A JSON text in which one value, of any kind, is replaced."""
     document = [json.loads(text)]
     places: list[tuple[Any, Any]] = []
 
@@ -81,7 +82,7 @@ def changed_json(draw: st.DrawFn, text: str) -> str:
 
 @st.composite
 def changed_lines(draw: st.DrawFn, text: str) -> list[str]:
-    """A text's lines with something put in, taken away, or changed; JSON in them too."""
+    """The lines of a text with something inserted, removed or changed, also inside JSON."""
     lines = text.splitlines()
     at = draw(st.integers(0, len(lines) - 1))
     match draw(st.sampled_from(["insert", "remove", "cut", "replace", "piece", "json"])):
@@ -110,7 +111,7 @@ def test_a_clock_that_is_no_number_is_within_no_limit() -> None:
 
 @given(st.sampled_from(list(GOOD)), st.data())
 def test_a_fact_is_understood_or_an_error_that_pyinfra_knows(fact: type[FactBase[Any]], data: st.DataObject) -> None:
-    # Anything else that is raised there ends the whole run, for all hosts.
+    # Any other error would end the whole run, for all hosts.
     lines = data.draw(changed_lines(GOOD[fact]))
     try:
         found = fact().process(lines)
@@ -124,7 +125,7 @@ def test_a_fact_is_understood_or_an_error_that_pyinfra_knows(fact: type[FactBase
         assert all(map(is_label, found.record))
 
 
-#: Fact, what it was answered, and which of the answer's parts is JSON with more than one value.
+#: Fact, its answer, and the number of the part of the answer that is JSON with more than one value.
 ANSWERS: list[tuple[type[FactBase[Any]], str, int]] = [
     (Headscale, HEADSCALE, 2),
     (Tailscale, TAILSCALE, 0),
@@ -150,7 +151,7 @@ def test_a_value_in_an_answer_of_another_kind(
 @example("fd7a::1%\nExecStartPre=/bin/sh")
 @example("1' ; reboot; '")
 def test_an_address_that_a_host_says_it_has(value: Any) -> None:
-    """These stand in units, in rules of the container's hosts, and in commands on the gateway."""
+    """Such addresses are written into units, into the container's list of hosts, and into commands on the gateway."""
     status = {"BackendState": "Running", "TailscaleIPs": [value]}
     node = {"id": 1, "given_name": "x", "ip_addresses": [value]}
     try:
@@ -171,7 +172,7 @@ def test_the_name_of_a_node_commands_no_terminal(name: str, given_name: str, use
     found = node_of({"id": 1, "name": name, "given_name": given_name, "user": {"name": user}, "tags": []})
     assert found.name.isprintable() and found.given_name.isprintable() and found.user.isprintable()
     for said, plain in ((name, found.name), (given_name, found.given_name)):
-        # A name of the house stays what it is.
+        # A good name is not changed.
         assert said == plain or not is_label(said)
         assert is_label(said) == is_label(plain)
 
@@ -184,7 +185,7 @@ def test_browsers_are_understood_or_an_error(text: str) -> None:
     except ValueError as error:
         assert str(error).isprintable()
         return
-    # A way in that is none is in no VPN.
+    # Addresses that are none must not be an error here.
     orphans(houses.single(), found, [])
     for each in found:
         for words in (each.name, each.platform, each.role, each.address, each.shown_id, each.device):
@@ -194,7 +195,7 @@ def test_browsers_are_understood_or_an_error(text: str) -> None:
 @given(changed_json('{"anna-phone": {"owner": "anna", "keys": [3], "minted": "2026-11-22T12:00:00+00:00"}}'), texts)
 @example('{"../../etc/cron": {"owner": "anna", "keys": [3], "minted": ""}}', "")
 def test_the_record_of_devices(text: str, name: str) -> None:
-    """A name in it becomes the name of a file on the controller."""
+    """A name from the record becomes the name of a file on the controller."""
     for given_text in (text, json.dumps({name: {"owner": "a", "keys": [1], "minted": ""}})):
         try:
             found = parse_record(given_text)
@@ -217,7 +218,7 @@ def test_the_record_of_a_choice(text: str) -> None:
 @example("http://proxy:99999")
 @example("http://[x")
 def test_the_package_proxy_that_a_host_says_it_has(url: str) -> None:
-    """It becomes a firewall rule."""
+    """The proxy becomes a firewall rule."""
     house = houses.single()
     lines = len(ruleset(house, house.gateways[0], apt_of("home", ["http://10.77.0.1:8888/"])).splitlines())
     try:
@@ -239,7 +240,7 @@ def test_the_package_proxy_that_a_host_says_it_has(url: str) -> None:
 @example('",pid=1,fd=3)')
 @example('x",pid=92,')
 def test_a_program_cannot_pass_for_another_by_its_name(name: str) -> None:
-    """Programs choose their own names, of 15 bytes; ss prints them as they are."""
+    """A program chooses its own name of up to 15 bytes. ss prints it unchanged."""
     name = name.encode()[:15].decode(errors="ignore")
     line = f'tcp LISTEN 0 5 0.0.0.0:8080 0.0.0.0:* users:(("{name}",pid=127,fd=3))'
     text = RECORDED.replace("@@ groups", f"{line}\n@@ groups")
@@ -248,7 +249,7 @@ def test_a_program_cannot_pass_for_another_by_its_name(name: str) -> None:
     except FactProcessError:
         return
     (listener,) = (each for each in found.listeners if each.port == 8080)
-    # At worst it is nobody's, and then it is foreign.
+    # In the worst case its unit is unknown. Then the program counts as foreign.
     assert listener.unit in ("stun.service", "")
 
 

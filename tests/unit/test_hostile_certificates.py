@@ -1,4 +1,4 @@
-"""Names in certificates, as openssl itself writes and reads them."""
+"""The names in certificates. openssl itself writes and reads them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def sh(script: str, folder: Path, stdin: str = "") -> str:
 
 
 def judged(house: House, folder: Path) -> None:
-    """The authority and the gateway's certificate, made by the deployment's own commands, are for these names alone."""
+    """Check that the CA and the gateway's certificate are for these names only. The deployment's own commands make
+    them."""
     (authority,) = (text for what, text in sent(house) if what.startswith(house.coordinator.name) and "-x509" in text)
     sh(authority, folder)
     found = x509.load_pem_x509_certificate((folder / "ca/ca.crt").read_bytes())

@@ -1,4 +1,4 @@
-"""What is quoted arrives letter by letter: dash runs the scripts, with programs that write down their arguments."""
+"""Quoted texts arrive unchanged. dash runs the scripts, with programs that record their arguments."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ from tests.unit.fakes import Fake, bare, context
 from tests.unit.hostile import arguments, as_argument, fewer, texts
 from tests.verify.state import curl_config
 
-#: The programs that these scripts may call. dash has no other: PATH leads to nothing else.
+#: The programs that these scripts may call. PATH leads to no other programs.
 PROGRAMS = (
     *("headscale", "tailscale", "systemctl", "journalctl", "systemd-run", "ss", "curl", "loginctl", "getent"),
     *("useradd", "install", "chown", "chmod", "mv", "rm", "mkdir", "ln", "mktemp", "cat", "grep", "sed", "cut", "date"),
     *("sleep", "stat", "sha256sum", "readlink", "test", "tail", "od", "head", "tr", "base64", "tar", "cp", "id", "seq"),
     *("usermod", "sync", "dirname", "setpriv", "xargs"),
 )
-#: What ends a call in the log.
+#: The mark at the end of each call in the log.
 END = secrets.token_hex(8)
-#: Of them those whose calls say nothing.
+#: The programs whose calls do not matter.
 QUIET = ["cat", "grep", "cut", "date", "sleep", "tail", "head", "tr", "od", "id", "seq", "xargs"]
 
 
 class Shell:
-    """Runs scripts. A program writes down its name and arguments, each ended by the character 0, and END."""
+    """Runs scripts. Each program records its name and its arguments, with the character 0 after each, and END."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "log"
         self.programs = folder / "programs"
         self.programs.mkdir()
         (folder / "work").mkdir()
-        # In one piece: programs of a pipe write at the same time.
+        # Each call is written at once, because the programs of a pipe write at the same time.
         written = f'printf "%s\\0" "${{0##*/}}" "$@" {END} >> "$LOG"\n'
         says = {
             "mktemp": f"echo {folder}/work/made\n",
@@ -72,7 +72,7 @@ class Shell:
             program.chmod(0o755)
 
     def __call__(self, script: str, stdin: str = "") -> list[list[str]]:
-        """The calls of a script, in their order. Anything that it calls besides is an error."""
+        """Run a script. Returns its calls in their order. If it calls another program, the test fails."""
         self.log.write_bytes(b"")
         done = subprocess.run(
             ["/bin/dash", "-c", script],
@@ -96,7 +96,7 @@ def shell() -> Iterator[Shell]:
 
 
 def told(operation: Any, here: Fake | None = None, **given: Any) -> Fake:
-    """A host after an operation was carried out on it; all other hosts are the same one."""
+    """A fake host after an operation has run on it. It also stands for all other hosts."""
     here = here or Fake("home", bare("100.64.0.1"))
     with context(here, _Same(here)):
         here.do(operation, **given)
@@ -179,7 +179,7 @@ def test_the_name_of_a_node_and_the_record_of_devices(shell: Shell, name: str, o
 @example("r-1\nreboot")
 @example("")
 def test_the_id_of_a_browser(shell: Shell, number: str) -> None:
-    """OpenClaw's account runs this through systemd-run, which reads dollars itself."""
+    """OpenClaw's account runs this command with systemd-run, which itself replaces words after a dollar sign."""
     asked = Pairing(number, "x", "100.64.0.2", True, None, device="d", gateway="home")
     here = Fake("home", bare("100.64.0.1"), {"devices list": _pairings(asked)})
     with context(here, _Same(here)):
@@ -236,7 +236,7 @@ def test_a_path(shell: Shell, name: str) -> None:
     called = shell(ComponentState().command(want))
     assert ["stat", "-c", "path %n|%F|%U|%G|%04a|%s|%Y", "--", path, path, path] in called
     assert ["sha256sum", "--", path] in called
-    # No folder is made by the program that stands for mkdir, so the script ends there.
+    # The fake mkdir makes no folder, so the script ends there.
     assert shell(component.install_files(want.directories, ()))[-1] == ["mkdir", "-m", "0700", f"./x{name}"]
     script = component.install_files((), want.files)
     assert shell(script)[-2:] == [["mv", "-fT", f"{path}.new", path], ["rm", "-f", f"{path}.new"]]
@@ -248,7 +248,7 @@ def test_a_path(shell: Shell, name: str) -> None:
 
 
 class Gateway:
-    """A web server that remembers the headers and the body of the last request."""
+    """A web server that records the headers and the body of the last request."""
 
     def __init__(self) -> None:
         outer = self

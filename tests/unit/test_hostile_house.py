@@ -1,4 +1,4 @@
-"""A house that is taken, with names as odd as they may be: what becomes of them on the hosts, letter by letter."""
+"""A house with the most unusual names that the settings accept: what arrives on the hosts, letter by letter."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from tests.unit import fakes, houses
 from tests.unit.hostile import ALPHABET, WORDS, fewer, labels
 from tests.verify.state import script
 
-#: What a name stands for, here spelt so that it is found again wherever it goes.
+#: Placeholders for names. They are spelled so that they can be found in every file and command.
 HOSTS = ("qqhub", "qqgate", "qqbrain", "qqlaptop", "qqphone")
 PLAIN = {name: name for name in ("qqhouse", "qqdomain.qqtop", "qqanna", "qqben", "qqrow", *HOSTS)}
-#: Words that a shell, nft or systemd knows, and that are good names.
+#: Words that have a meaning for a shell, nft or systemd, but that are also good names.
 KNOWN = ("if", "then", "done", "do", "in", "case", "accept", "drop", "comment", "ip", "tcp", "dport", "exit", "eval")
 
 names = labels | st.sampled_from(KNOWN)
@@ -37,7 +37,7 @@ domains = st.tuples(st.lists(names, min_size=1, max_size=3), people).map(lambda 
 
 @st.composite
 def odd_names(draw: st.DrawFn, longest: int = DOMAIN_MOST) -> dict[str, str]:
-    """Token -> name that the settings accept."""
+    """Placeholder -> a name that the settings accept."""
     domain = draw(domains.filter(lambda text: len(text) <= longest and not text.endswith(".local")))
     hosts = draw(st.lists(names, min_size=len(HOSTS), max_size=len(HOSTS), unique=True))
     anna, ben = draw(st.lists(people, min_size=2, max_size=2, unique=True))
@@ -48,7 +48,7 @@ def odd_names(draw: st.DrawFn, longest: int = DOMAIN_MOST) -> dict[str, str]:
 
 
 def house_of(name: Mapping[str, str], **more: Any) -> House:
-    """A house on three hosts with these names, an own row, a person's row and a device."""
+    """A house on three servers with these names, an additional row, a row for a person, and a device."""
     rows = [
         {"id": name["qqrow"], "from": "lan", "to": "gateway", "port": "8080/tcp", "over": "lan", "why": "-"},
         {"id": "own", "from": f"{name['qqanna']}@", "to": "all", "port": "9100/tcp", "over": "vpn", "why": "-"},
@@ -76,7 +76,7 @@ def house_of(name: Mapping[str, str], **more: Any) -> House:
 
 @lru_cache(4)
 def sent(house: House) -> list[tuple[str, str]]:
-    """Every file and every command with its host."""
+    """Every file and every command, each with its host."""
     found = []
     for host in fakes.deployed(house).values():
         found += [(f"{host.name}: {what}", text) for what, text in host.files.items()]
@@ -95,7 +95,7 @@ def files(house: House, ending: str) -> list[str]:
 @given(odd_names(longest=40))
 @example({**PLAIN, "qqhouse": "null", "qqrow": "accept"})
 def test_names_arrive_as_they_are_and_change_nothing_else(name: dict[str, str]) -> None:
-    # Where a gateway's whole name is too long for a common name, that is another test's.
+    # If a gateway's whole name is too long for a common name, another test checks it.
     if len(f"{name['qqgate']}.vpn.{name['qqdomain.qqtop']}") > 64:
         return
     pattern = re.compile("|".join(map(re.escape, PLAIN)))
@@ -115,7 +115,7 @@ def test_every_command_is_good_shell(name: dict[str, str]) -> None:
 
 
 class Strict(yaml.SafeLoader):
-    """YAML as Go's reader takes it: a key that stands there twice is an error."""
+    """A YAML parser with the rules of Go's parser: a key that is there twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key) for key, _ in node.value]
@@ -149,7 +149,7 @@ def test_headscales_configuration_says_the_same_to_a_reader_of_yaml(
 
 
 def _shape(value: object) -> object:
-    """A document without what its strings say."""
+    """The structure of a document, without the contents of its strings."""
     if isinstance(value, dict):
         return {key: _shape(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -173,7 +173,7 @@ def test_the_policy_and_openclaws_configuration_are_json_with_nothing_more(name:
 
 
 def parsed_unit(text: str) -> list[tuple[str, str, str]]:
-    """Section, key, value of every line of a unit; anything that is not one of these is an error."""
+    """Section, key and value of every line of a unit. A line in another form is an error."""
     found, section = [], ""
     for line in text.splitlines():
         if not line or line.startswith("#"):
@@ -217,7 +217,7 @@ def test_a_line_of_etc_hosts_is_an_address_and_the_control_servers_name(name: di
         ]
 
 
-#: What a line of our rules may be; a comment holds a name of the table and nothing else.
+#: The forms that a line of the rules may have. A comment contains only the name of a row.
 RULE = re.compile(
     r"#.*|table inet private_ai( \{)?|delete table inet private_ai|chain (input|forward|output) \{|\}"
     r"|type filter hook \w+ priority filter - 5; policy (accept|drop);"
@@ -241,7 +241,7 @@ def test_rules_are_as_many_as_ever_and_their_comments_are_names(name: dict[str, 
 @given(odd_names())
 def test_nft_itself_takes_the_rules(name: dict[str, str]) -> None:
     for text in files(house_of(name), "firewall.nft"):
-        # The accounts are made on the hosts; here only the syntax is of interest.
+        # The accounts exist only on the hosts. This test checks only the syntax.
         done = subprocess.run(
             ["nft", "--check", "--file", "-"],
             input=re.sub(r'skuid "[a-z_-]+"', "skuid 1", text),
@@ -255,6 +255,6 @@ def test_nft_itself_takes_the_rules(name: dict[str, str]) -> None:
 
 
 def test_odd_names_are_really_odd() -> None:
-    """The strategy knows the words that have been mistaken for something else, here or elsewhere."""
+    """The strategy really produces the words that programs are known to misunderstand."""
     assert {"yes", "null", "1e3", "0x10", "007", "2026-11-24", "true", "x" * 63} <= set(WORDS)
     assert set(ALPHABET) == set("abcdefghijklmnopqrstuvwxyz0123456789")

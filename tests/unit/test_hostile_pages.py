@@ -1,4 +1,4 @@
-"""Pages show what they are told as text: whatever it is, it makes no tag, no attribute and no line of its own."""
+"""Pages show all values as text. No value can make a tag, an attribute or a line of its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ short = texts.map(lambda text: text[:300])
 
 
 class Tags(HTMLParser):
-    """The tags of a page in their order, with the names of their attributes; its text; and what its links lead to."""
+    """The tags of a page in their order, with the names of their attributes; the page's text; the targets of its
+    links."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class Tags(HTMLParser):
 
 
 def report(word: str) -> tuple[Run, list[Entry], About]:
-    """A report in which everything that is not the project's own is this word."""
+    """A report in which every value that does not come from the project itself is this word."""
     run = replace(RUN, house=word, inventory=word, outside=word)
     ways = (Way("home/ssh", True, False), Way(word, True, False))
     entries = [
@@ -114,7 +115,8 @@ def test_the_report(word: str) -> None:
 @example("ios", "a&b", '"onload=x')
 @example("android", "x", "a%41&b#c")
 def test_the_page_that_lets_a_device_in(authority: str, kind: Any, word: str, token: str) -> None:
-    """Its names, key and addresses are checked before; here they are anything, and still only text."""
+    """Names, key and addresses are checked before they come here. In this test they are any text, and must stay
+    text."""
     try:
         text = page(enrolment(kind, authority, device=word, owner=word, token=token.encode(errors="replace").decode()))
     except UnicodeEncodeError:
@@ -145,7 +147,7 @@ MADE = json.dumps({"id": 9, "key": KEY, "expiration": {"seconds": 1795389309}})
 @example('{"id": 9, "key": "x; reboot"}')
 @example("[]")
 def test_a_key_in_another_form_makes_no_page(authority: str, made: str) -> None:
-    """It stands on the page in a command that people paste."""
+    """The key is on the page, in a command that people paste."""
     house = houses.single(headscale_devices=[{"name": "anna-phone", "owner": "people", "kind": "linux"}])
     facts = bare("100.64.0.1")
     facts[Headscale], facts[CaCertificate] = HeadscaleState(True, {"people": 1}, (), (), {}), authority

@@ -31,7 +31,7 @@ from tests.unit.houses import SETTINGS
 from tests.verify.inventory import place, ssh_config, subject
 
 ROOT = Path(__file__).parents[2]
-#: Names of folders. The project may lie in any of the first; of the second its first step says what is wrong.
+#: Names of folders. The project may be in a folder of GOOD. In a folder of BAD, its first step says what is wrong.
 GOOD = ("a b", "it's", "a;b", "a&b", "[a]", "(a)", "é😀", "-x", "~x", "a#b", "a*b", "a{b,c}", "a=b", "a,b", "a|b", "!x")
 BAD = ('a"b', "a\\b", "a$HOME", "a`b", "a%h", "a:b", "a\nb", "a\x1b[2J")
 folders = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
@@ -40,7 +40,7 @@ folders = st.text(st.characters(exclude_characters="/\0", exclude_categories=["C
 
 
 def clone(folder: Path) -> Path:
-    """What of this repository make and the lab's scripts need, with programs that write down what they are told."""
+    """A copy of the files that make and the lab's scripts need, with programs that record their arguments."""
     (folder / "lab").mkdir(parents=True)
     for name in ("Makefile", "lab/ssh", "lab/bootstrap", "requirements.txt", "requirements-dev.txt"):
         shutil.copy(ROOT / name, folder / name)
@@ -54,7 +54,7 @@ def clone(folder: Path) -> Path:
 
 
 def told(folder: Path, *command: str, **environment: str) -> list[str]:
-    """The arguments of the one program that a command started."""
+    """The arguments of the only program that a command has started."""
     log = folder / "log"
     log.unlink(missing_ok=True)
     env = {name: text for name, text in os.environ.items() if name not in ("INVENTORY", "MESSAGE", "TOPOLOGY", "LAB")}
@@ -76,7 +76,7 @@ def house() -> Iterator[Path]:
 def test_a_message_passes_through_make(house: Path, text: str, typed: bool) -> None:
     words = ["make", "--no-print-directory", "chat"]
     call = told(house, *words, f"MESSAGE={text}") if typed else told(house, *words, MESSAGE=text)
-    # make cuts blanks and line ends before a value.
+    # make removes spaces and line ends before a value.
     said = text.lstrip(" \t\n\v\f\r") if typed else text
     assert call == ["pyinfra", "-y", "--data", f"message={said}", "--", "inventory.py", "playbooks/chat.py"]
 
@@ -268,7 +268,7 @@ def test_an_inventory_may_be_called_anything(name: str) -> None:
 
 @given(folders)
 def test_mount_points_are_found_by_their_names(name: str) -> None:
-    """The kernel writes blanks and backslashes as numbers, and nothing else."""
+    """The kernel writes only spaces and backslashes as numbers."""
     path = f"/srv/{name}/.lab/demo/network"
     written = "".join(f"\\{ord(letter):03o}" if letter in " \t\n\\" else letter for letter in path)
     line = f"36 35 0:4 net:[1] {written} rw - nsfs nsfs rw\n"

@@ -1,4 +1,4 @@
-"""What is typed behind `--data` arrives as typed, and what devices and browsers call themselves is only shown."""
+"""Values after `--data` arrive as they were typed. Names that devices and browsers choose are only shown as text."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ OPERATIONS = (
     "devices.nodes.removed",
     "openclaw.token.rotated",
 )
-#: Words that pyinfra makes something else of: numbers, true, null, lists.
+#: Words that pyinfra turns into other types: numbers, true, null, lists.
 typed = arguments | st.sampled_from([*WORDS, "[1, 2]", '{"a": 1}', "1.50", "TRUE", "-0", "null", '"x"', "1_0"])
 
 
 @dataclass
 class Played:
-    """What a playbook wants done (operation and its arguments), and what it printed."""
+    """The operations that a playbook calls, with their arguments, and its output."""
 
     wants: list[tuple[str, dict[str, Any]]]
     out: str
@@ -226,7 +226,7 @@ def test_names_that_devices_and_browsers_give_themselves_are_shown_and_not_obeye
         played = play(playbook, data, here, headscale_devices=[device])
         assert harmless(played.out) and harmless(played.err), playbook
         if playbook == "browser_approve":
-            # Two requests, and no line that only looks like one.
+            # There are two requests, and no other line looks like one.
             assert len(re.findall(r"^ *request  ", played.err, re.M)) == 2
             assert len(re.findall(r"^\d+\. ", played.err, re.M)) == 2
         if (

@@ -1,4 +1,5 @@
-"""A setting is taken as it is, or refused with setting, value, what is accepted and the next step."""
+"""A setting is accepted unchanged, or refused. The message names setting, value, what is accepted, and the next
+step."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ names = near("anna", "laptop", "x" * 63) | values
 
 
 def taken(entries: list[HostEntry], *named: str) -> House | None:
-    """The house, or None when it is refused in good words that name what is wrong."""
+    """The house, or None if it is refused. Then this checks that the message names what is wrong."""
     try:
         house = build_house(entries, ROLES)
     except SettingError as error:

@@ -1,4 +1,5 @@
-"""A house is built from inventory and settings, or refused with setting, value, what is accepted and the next step."""
+"""A house is built from inventory and settings, or refused. The message names setting, value, what is accepted, and the
+next step."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ def test_a_house_on_one_host_has_all_roles_there() -> None:
 
 
 def test_the_control_servers_name_is_not_inside_the_vpns_domain() -> None:
-    # Headscale refuses to start otherwise.
+    # Otherwise Headscale does not start.
     house = houses.single()
     assert not house.headscale_name.endswith(f".{house.vpn_domain}")
     assert house.headscale_name != house.vpn_domain
@@ -57,7 +58,7 @@ def refusal(entries: list[HostEntry], groups: tuple[str, ...] = ROLES) -> str:
     [
         ("house_domain", "house"),
         ("house_domain", "House.internal"),
-        # A client does not look whose certificate a control server has that goes by an address.
+        # If the control server is named by an address, a client does not check its certificate.
         ("house_domain", "192.168.1.10"),
         ("house_domain", "fd00::10"),
         ("house_domain", "house.local"),
@@ -211,7 +212,7 @@ def test_people_reach_their_own_gateway_and_no_other() -> None:
     home, gate, row = house.member("home"), house.member("gate"), house.row("openclaw")
     assert [each.name for each in house.callers(row, home)] == ["laptop"]
     assert [each.name for each in house.callers(row, gate)] == ["desk", "ben-phone"]
-    # Both gateways use the one model server, which so has to answer over the VPN as well.
+    # Both gateways use the only model server, so it must also answer over the VPN.
     assert house.callers(house.row("ollama"), home) == (gate, home)
     assert house.served_elsewhere(house.row("ollama"), home)
 

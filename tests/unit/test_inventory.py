@@ -1,5 +1,5 @@
-"""An inventory that somebody wrote by hand: what has another form, another name or another type is told before any host
-is reached, all at once, with the right form."""
+"""Inventories that people write by hand. Before the run connects to any host, all wrong forms, names and types are
+reported together, each with the right form."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_another_form_of_a_group_is_told_with_the_right_one(group: str, value: A
     begin, _, rest = error.next_step.partition(" = ")
     shown = rest.removesuffix(", see inventory.py and docs/quick-start.md")
     assert begin == f"write {group}" and ast.literal_eval(shown) == right
-    # What is shown is taken.
+    # The form that the message shows is accepted.
     assert wrong(group, [each for each in right if each is not ...]) == [] or "NAME" in shown
 
 

@@ -1,4 +1,4 @@
-"""The lab's plan: names, addresses, rules and files, without any host."""
+"""The plan of a lab: names, addresses, rules and files. No host is needed."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_people_come_into_lived_in_hosts_by_other_ways_than_into_fresh_ones() ->
 
 
 def shape(lab: Lab, host: Host) -> tuple[object, ...]:
-    """All that a habit may change of a host."""
+    """Everything on a host that a habit may change."""
     return files(lab, host), way(lab, host), nspawn(lab, State(Path()), host)
 
 
@@ -253,7 +253,7 @@ def test_a_lived_in_host_keeps_root_out_and_apts_proxy_in_a_program() -> None:
 def test_what_a_failed_test_asks_of_hosts_is_good_shell() -> None:
     done = subprocess.run(["sh", "-n"], input=questions(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    # Each part is printed below its name, also where a host has nothing of it.
+    # Each part is printed below its name, also if the host does not have the program.
     nowhere = {"PATH": "/nowhere"}
     done = subprocess.run(
         ["/bin/sh", "-s"], input=questions(), capture_output=True, text=True, check=False, env=nowhere

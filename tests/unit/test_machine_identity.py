@@ -1,4 +1,4 @@
-"""A run reaches the machines that its inventory means: one for each name, and none that is another's."""
+"""A run reaches the machines that its inventory means: one machine for each name, and never a wrong one."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_address_that_others_cannot_use_is_refused(address: str) -> None:
             build_house(entries(data, {"ssh_hostname": "192.168.1.20"}), ROLES)
         for words in (f"inventory: host home: {setting} is '{address}'", "this is ", "Next: add 'lan_addresses'"):
             assert words in str(error.value)
-    # Over whatever way SSH comes, the others have theirs.
+    # SSH may use such an address, if lan_addresses has the address for the other hosts.
     good = {"ssh_hostname": address, "lan_addresses": ["192.168.1.10"]}
     assert build_house(entries(good, {"ssh_hostname": "192.168.1.20"}), ROLES).coordinator.addresses == (
         "192.168.1.10",
@@ -82,7 +82,7 @@ def test_an_address_that_others_cannot_use_is_refused(address: str) -> None:
 
 
 def test_two_names_for_one_machine_are_refused() -> None:
-    # By another address, by another network, or by a name: what the machine says of itself is the same.
+    # The two hosts have different addresses in the inventory, but the machine's own answers are the same.
     problems, _ = twins("laptop", replace(HOME, addresses=LAPTOP.addresses), {"home": HOME, "laptop": HOME})
     assert len(problems) == 1
     for words in ("hosts home and laptop", "one machine, which calls itself home", "another machine for each name"):
@@ -90,7 +90,7 @@ def test_two_names_for_one_machine_are_refused() -> None:
 
 
 def test_containers_of_one_kernel_are_several_machines() -> None:
-    # They share the kernel's boot id; the first process of each began at another time.
+    # The containers have the same boot id of the kernel, but their first processes began at different times.
     other = replace(LAPTOP, machine=replace(LAPTOP.machine, boot="c661a50f 7130"))
     assert twins("laptop", other, {"home": HOME, "laptop": other}) == ([], [])
 
@@ -124,7 +124,7 @@ def stamped(profile: Profile, **said: str) -> Profile:
 
 
 def test_a_machine_that_was_deployed_under_another_name_is_refused() -> None:
-    # Addresses that were swapped, or a host that was renamed.
+    # Somebody has swapped two addresses, or has renamed a host.
     said = str(another_name("laptop", stamped(HOME, host="home")))
     for words in ("host laptop", "deployed as home on 2026-11-24", "correct the address", "rm /var/lib/private-ai/dep"):
         assert words in said
@@ -144,13 +144,13 @@ def test_an_address_that_the_host_does_not_have() -> None:
     assert warnings == [] and len(problems) == 1
     for words in ("host home: ssh_hostname is '203.0.113.7", "'lan_addresses': ['192.168.1.10']"):
         assert words in str(problems[0])
-    # As where SSH comes through a tunnel alone: there is nothing to write down yet.
+    # Like a host that is reached only through a tunnel: it has no address that could be written into lan_addresses.
     alone = replace(GOOD, addresses=(("lo", "127.0.0.1/8"), ("tailscale0", "100.64.0.1/32"), ("eth0", "fe80::1/64")))
     problems, _ = foreign_addresses(member("203.0.113.7", given=False), alone)
     assert "none that other hosts can reach" in str(problems[0]) and "Next: give the host an address" in str(
         problems[0]
     )
-    # Whoever writes it down knows of the router between.
+    # A person has written this address into lan_addresses, so there may be a router that translates it.
     problems, warnings = foreign_addresses(member("192.168.1.10", "203.0.113.7", given=True), GOOD)
     assert problems == [] and len(warnings) == 1 and "lan_addresses has 203.0.113.7" in warnings[0]
 
@@ -187,7 +187,7 @@ def test_a_run_for_some_hosts_after_the_coordinator_has_moved_names_the_others()
     said = left_behind("laptop", home, ["192.168.1.77"], ["home", "gate"])
     for words in ("host laptop: ", "was at 192.168.1.77", f"is at {', '.join(home.addresses)} now", "gate, home may"):
         assert words in said
-    # Nobody is left out; the host was told already; it is new and was told nothing yet.
+    # No warning: if no host is left out; if the host has the new address already; if the host is new and has none yet.
     assert left_behind("laptop", home, ["192.168.1.77"], []) == ""
     assert left_behind("laptop", home, home.addresses[::-1], ["home"]) == ""
     assert left_behind("laptop", home, [], ["home"]) == ""

@@ -1,4 +1,4 @@
-"""Room for the model: what others have of memory and disk is told before anything is sent."""
+"""Room for the model: if other programs use too much memory or disk, the run says so before it sends anything."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_memory_that_others_use_is_told_with_a_model_that_fits() -> None:
     assert warnings == [] and len(problems) == 1
     for words in ("host home: RAM", "6.0 GiB are free, the rest of 16.0 GiB", "11.9 GiB free for qwen3:14b"):
         assert words in problems[0]
-    # The advice is good: what it names fits into what is free.
+    # The model that the message proposes fits into the free memory.
     assert "'ollama_model': 'qwen2.5:7b', 'ollama_context': 16384" in problems[0]
     advised = choose(hardware, wanted_context=16384, named="qwen2.5:7b", registry_reachable=True)
     assert advised.need_gib <= 6
@@ -75,7 +75,7 @@ def test_a_disk_of_its_own_for_models_has_to_hold_them_and_the_other_nothing_of_
 
 
 def own_disk(free_gib: float, for_models_gib: int) -> list[str]:
-    """What is wrong with so much for models, and so much for all else."""
+    """The problems of a host with a separate disk for models: `for_models_gib` are free there, `free_gib` elsewhere."""
     profile = machine(14, free_gib=free_gib)
     disks = tuple(
         replace(disk, system="/dev/sdb", free_mib=for_models_gib * 1024) if disk.folder == "/var/lib/ollama" else disk
@@ -86,12 +86,13 @@ def own_disk(free_gib: float, for_models_gib: int) -> list[str]:
 
 
 GPU = Hardware(ram_gib=16, disk_free_gib=500, vram_gib=24)
-#: Bytes of Ollama's files with libraries for graphics cards: 3 GiB, the largest 1 GiB.
+#: The sizes of Ollama's files with libraries for graphics cards, in bytes: 3 GiB together, the largest 1 GiB.
 FILES = (2**30, 2**30, 2**29, 2**29)
 
 
 def libraries(**free_gib: float) -> list[str]:
-    """What is wrong with so much at /opt, /var/lib and the folder for models. What is named has a disk of its own."""
+    """The problems of a host with so much free space for `opt`, `models` and the `rest`. A place that is named has a
+    disk of its own."""
     names = {"opt": "/opt", "models": "/var/lib/ollama"}
     disks = tuple(
         next(
@@ -110,13 +111,13 @@ def libraries(**free_gib: float) -> list[str]:
 
 def test_ollamas_libraries_for_graphics_cards_are_counted_with_their_true_size() -> None:
     of_all = sum(disk_needs(HOME.roles).values()) / 1024 + chosen(GPU).entry.download_gib + 0.01
-    # They arrive, and lie beside themselves one by one: 3 + 1 GiB.
+    # All files are uploaded, then copied one by one: this needs 3 GiB, and 1 GiB for the largest copy.
     assert libraries(rest=of_all + 4) == []
     (problem,) = libraries(rest=of_all + 3.9)
     assert "of which Ollama with its libraries for graphics cards takes 3072 MiB. Next: free" in problem
-    # From another disk they are copied: 3 GiB more there.
+    # If /opt is another disk, the files are copied to it: it needs 3 GiB more.
     assert libraries(rest=500, opt=disk_needs(HOME.roles)["/opt"] / 1024 + 3) == []
     (problem,) = libraries(rest=500, opt=disk_needs(HOME.roles)["/opt"] / 1024 + 2.9)
     assert problem.startswith("host home: disk at /opt is ")
-    # What models lack is told of their disk, elsewhere.
+    # Too little space for models is reported elsewhere.
     assert libraries(rest=500, models=1) == []

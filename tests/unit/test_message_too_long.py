@@ -1,4 +1,4 @@
-"""A text that is longer than the context: the person is told what was sent, what fits, and what to do."""
+"""A text that is longer than the context: the message says how long it was, how much fits, and what to do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from plan.openclaw.message_too_long import journal_script, too_long, too_slow
 from tests.unit.fakes import Fake, context
 
 SESSION = "agent:main:openai:419a8e28-b9a5-4579-95e0-cf942c1251a8"
-#: As OpenClaw 2026.9.6 has logged it, shortened.
+#: A line of the log of OpenClaw 2026.9.6, shortened.
 RECORDED = (
     '{"time":"2026-11-28T13:13:12.048+00:00","level":"warn","subsystem":"agent/embedded","message":'
     f'"[context-overflow-diag] sessionKey={SESSION} provider=ollama/smollm2:135m source=assistantError '
@@ -26,7 +26,7 @@ RECORDED = (
 
 
 def journal(tmp_path: Path, text: str) -> str:
-    """What the script prints on a host whose journal says `text`."""
+    """The output of the script on a host whose journal contains `text`."""
     (tmp_path / "journal").write_text(text)
     program = tmp_path / "journalctl"
     program.write_text(f"#!/bin/sh\ncat {tmp_path}/journal\n")

@@ -1,6 +1,7 @@
-"""Every message with which a first deployment can end stands in docs/troubleshooting.md, and a test has produced it.
+"""Every message with which a first deployment can end is in docs/troubleshooting.md, and a test has produced it.
 
-The last ones of a whole run (tests/unit/conftest.py): they look at what all the other tests have made the code say.
+These tests are the last ones of a whole run (tests/unit/conftest.py), because they look at the messages that all other
+tests have produced.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from tests.unit import houses
 from tests.unit.messages import ROOT, files, places, read
 
 PAGE = ROOT / "docs/troubleshooting.md"
-#: Words in capitals of a row stand for what differs from case to case. These are words of the messages themselves.
+#: Words in capitals in a row stand for parts that differ from case to case. But these words are part of the messages.
 NAMES = {"SSH", "VPN", "RAM", "CA", "CPU", "GPU", "HOME", "XDG_CACHE_HOME", "PRIVATE_AI_RELEASE_MIRROR", "RPM"}
-#: Messages that a program on a host or this computer writes itself: the words -> the test that has them written.
+#: Messages that a program on a host or on this computer writes: words of the message -> the test that produces it.
 WRITTEN = {
     "they were taken back already": "tests/unit/test_ends.py",
     "is not a folder of root": "tests/unit/test_upload.py",
@@ -33,7 +34,7 @@ WRITTEN = {
     "Ended by": "tests/unit/test_ending.py",
     "pyinfra-debug.log": "tests/unit/test_ending.py",
 }
-#: Messages of pyinfra itself: the words -> the test that has it say them.
+#: Messages of pyinfra itself: words of the message -> the test that produces it.
 PYINFRAS = dict.fromkeys(
     (
         "Could not connect",
@@ -46,13 +47,13 @@ PYINFRAS = dict.fromkeys(
     ),
     "tests/unit/test_reach.py",
 )
-#: Places that only a lab can come to: words of the message -> the test that does.
+#: Messages that only a lab can produce: words of the message -> the test that does.
 IN_A_LAB = {"not confirmed by a new SSH connection": "tests/lab/test_lockout.py"}
 
 
 @cache
 def rows() -> tuple[str, ...]:
-    """The messages of the page's tables of messages, as they stand there."""
+    """The messages in the tables of the page, unchanged."""
     return tuple(_rows(PAGE.read_text(encoding="utf-8")))
 
 
@@ -68,7 +69,7 @@ def _rows(page: str) -> Iterator[str]:
 
 
 def pattern(row: str) -> str:
-    """A regular expression for a row's message. Dots stand for anything, also for nothing."""
+    """A regular expression for a row's message. Three dots stand for any text, also for none."""
     parts = re.split(r"(\.\.\.|\b[A-Z][A-Z_]*\b)", row)
     return "".join(
         ".*?" if part == "..." else ".{1,80}?" if number % 2 and part not in NAMES else re.escape(part)
@@ -77,14 +78,14 @@ def pattern(row: str) -> str:
 
 
 def tells(row: str, said: list[str]) -> bool:
-    """Whether a row is about one of these messages."""
+    """Whether a row describes one of these messages."""
     wanted = re.compile(pattern(row), re.DOTALL)
     return any(map(wanted.search, said))
 
 
 @pytest.fixture
 def whole(request: pytest.FixtureRequest) -> None:
-    """Only where all unit tests have run before: the messages are those of all of them."""
+    """Skip a test unless all unit tests have run before: it needs the messages of all of them."""
     if folder := request.config.getoption("--heard"):
         read(Path(folder))
         return
@@ -96,7 +97,7 @@ def whole(request: pytest.FixtureRequest) -> None:
 
 def test_every_message_of_the_code_is_produced_by_a_test(whole: None) -> None:
     silent = [place for place in places() if not place.heard() and not any(word in place.words for word in IN_A_LAB)]
-    assert not silent, "no unit test makes these messages; write one, or take the code away:\n" + "\n".join(
+    assert not silent, "no unit test produces these messages; write one, or remove the code:\n" + "\n".join(
         map(str, silent)
     )
 
@@ -108,7 +109,7 @@ def test_every_message_of_the_code_has_its_row(whole: None) -> None:
         if said and not any(tells(row, said) for row in rows()):
             missing.append(f"{place}\n    for example: {said[0][:300]}")
     assert not missing, (
-        "no table of messages in docs/troubleshooting.md has these; add a row, words in capitals for what differs:\n"
+        "no table in docs/troubleshooting.md has these messages; add a row, with words in capitals for what differs:\n"
         + "\n".join(missing)
     )
 
@@ -121,8 +122,7 @@ def test_every_row_is_a_message_of_the_code(whole: None) -> None:
         if not any(words in row for words in (*WRITTEN, *PYINFRAS, *IN_A_LAB)) and not tells(row, said)
     ]
     assert not stale, (
-        "the code never says this; correct these rows of docs/troubleshooting.md, or take them away:\n"
-        + "\n".join(stale)
+        "the code never says this; correct these rows of docs/troubleshooting.md, or remove them:\n" + "\n".join(stale)
     )
 
 
@@ -132,7 +132,7 @@ def test_every_row_that_a_message_shows_is_taken_as_it_stands(whole: None) -> No
     assert len(shown) > 5
     table, users = houses.SETTINGS["access_table"], houses.single().users
     for row in shown:
-        # An address that only its owner knows is left open.
+        # The message leaves out an address that only the host's owner knows.
         read = ast.literal_eval(re.sub("ADDRESS [^']*", "192.168.1.5", row))
         assert len(parse_access([*table, read], users)) == len(table) + 1, row
 

@@ -1,4 +1,4 @@
-"""The model choice: promised classes, context, refusals with numbers, and the page that shows them."""
+"""The model choice: the promised size classes, the context, refusals with numbers, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_more_ram_never_means_less() -> None:
     budgets = [ram_budget_gib(size) for size in sizes]
     assert budgets == sorted(budgets)
     parameters = [pick(size).entry.parameters_b for size in sizes]
-    # One exception, wanted: where a larger model would have less than a comfortable context.
+    # There is one exception on purpose: if a larger model would have too small a context.
     drops = [size for size, a, b in zip(sizes[1:], parameters, parameters[1:], strict=False) if b < a]
     assert all(pick(size - 0.25).context < pick(size).context for size in drops)
 
@@ -128,7 +128,7 @@ def test_a_small_model_for_want_of_the_registry_is_warned_of_with_what_would_fit
     warning = pick(16, registry=False).warning
     assert "the model is smollm2:135m" in warning and "qwen3:14b (14.8B, Q4_K_M) would fit" in warning
     assert "ollama_model" in warning and "Next: " in warning
-    # Nobody is warned who has the right one, named one, or whose memory takes no other.
+    # There is no warning if the right model is there, if a model is named, or if no larger one fits into memory.
     assert pick(16).warning == pick(16, registry=False, present=("qwen3:14b",)).warning == ""
     assert pick(16, registry=False, named=SMALLEST).warning == pick(3, registry=False).warning == ""
 
@@ -191,7 +191,7 @@ def test_catalogue_is_sound() -> None:
     for entry in CATALOGUE:
         assert entry.max_context >= MIN_CONTEXT
         assert 0 < entry.active_parameters_b <= entry.parameters_b
-        # Four to nine bits a parameter, vision projector included: catches a size in the wrong unit.
+        # Four to nine bits for each parameter, with the vision projector. This finds a size in the wrong unit.
         assert 0.45 < entry.download_gib / entry.parameters_b < 1.3
     for low, high in ((7, 8), (13, 15), (32, 34)):
         assert any(low <= entry.parameters_b <= high for entry in CATALOGUE)

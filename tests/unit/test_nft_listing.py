@@ -1,4 +1,4 @@
-"""Other people's rules are read as the kernel would: what recorded and written rule sets refuse and pass on."""
+"""Rules of other programs are understood as the kernel does: what recorded and made-up rule sets refuse and pass on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def packet(port: str, **changes: Any) -> Packet:
 
 
 def refused_by(rules: str, port: str, **changes: Any) -> str:
-    """Name of the chain that is certain to refuse a packet, "" for none."""
+    """The name of the chain that certainly refuses a packet, "" for none."""
     chain = refusing(packet(port, **changes), parse(rules.splitlines()))
     return chain.name if chain else ""
 
@@ -48,7 +48,7 @@ def test_ufw_with_ssh_alone(family: str) -> None:
     ("rule", "passes"),
     [
         ("tcp dport 443 counter packets 0 bytes 0 accept", True),
-        # For some only: perhaps for those who need it.
+        # The rule is for some addresses only. These may be the ones that need it.
         ("ip saddr 192.168.1.0/24 tcp dport 443 counter packets 0 bytes 0 accept", True),
         ("ip saddr 192.168.1.0/24 counter packets 0 bytes 0 accept", True),
         ("udp dport 443 counter packets 0 bytes 0 accept", False),
@@ -120,7 +120,7 @@ def inet(rules: str, policy: str = "drop") -> str:
         ('iifname "eth*" accept', "drop", False),
         ('iifname != "eth0" drop', "accept", False),
         ('oifname "eth0" accept', "drop", True),
-        # A rate says nothing about the first packet.
+        # A limit of a rate does not say what happens to the first packet.
         ("limit rate 3/minute burst 10 packets drop", "accept", False),
         ("jump other", "drop", False),
         ("goto other", "drop", False),
@@ -177,7 +177,7 @@ def test_published_ports_of_podman() -> None:
         ("tcp dport 8000-8010 dnat to 10.0.0.2", [("8000-8010/tcp", "10.0.0.2", False)]),
         ("tcp dport { 80, 443 } dnat ip to 10.0.0.2", [("80/tcp", "10.0.0.2", False), ("443/tcp", "10.0.0.2", False)]),
         ("dnat ip to tcp dport map { 80 : 10.0.0.2, 81 : 10.0.0.3 }", [("80/tcp", "another address", False)]),
-        # Without /etc/protocols they have no names.
+        # Without /etc/protocols, protocols are shown as numbers.
         ("meta l4proto 17 th dport 53 dnat to 10.0.0.2", [("53/udp", "10.0.0.2", False)]),
         ("dnat to 10.0.0.2", [("1-65535/tcp", "10.0.0.2", False), ("1-65535/udp", "10.0.0.2", False)]),
         ("tcp dport 443 redirect to :8443", [("443/tcp", ":8443", True)]),

@@ -1,4 +1,4 @@
-"""Of two runs that would change the same host one is refused, and a run that is gone holds nothing."""
+"""If two runs want to change the same host, one is refused. A run that has ended holds nothing."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from plan.base.profile import LAST_RUN
 from tests.unit import test_upload as upload
 
 ROOT = Path(__file__).parent.parent.parent
-#: Operations that may go on beside a run: one sends a message, one answers a browser, two only wait.
+#: Operations that may run while another run changes hosts: one sends a message, one approves a browser, two only wait.
 BESIDE = {"ask", "approved", "barrier", "policy_heard"}
 
 
 class Host:
-    """A place with a file of its own for what stands in /run on a host."""
+    """A fake host with a file of its own in the place of the host's file in /run."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "run" / "last-run"
 
     def comes(self, who: str, before: str | None = None) -> tuple[subprocess.Popen[str], str]:
-        """A run that would change something: the process that holds the host for it, and what that said at first."""
+        """Start a run that wants to change something. Returns the process that holds the host, and its first line."""
         script = holder(who, before).replace(LAST_RUN, str(self.file)).replace("/run/private-ai", str(self.file.parent))
         pipe = subprocess.PIPE
         process = subprocess.Popen(["sh", "-c", script], stdin=pipe, stdout=pipe, text=True)
@@ -48,7 +48,7 @@ class Host:
 
 
 def gone(process: subprocess.Popen[str]) -> int:
-    """The run's connection ends, and with it what held the host."""
+    """End the run's connection, and with it the process that held the host."""
     process.communicate(timeout=10)
     return process.returncode
 
@@ -71,7 +71,7 @@ def test_options_of_roots_own_shell_are_not_for_what_holds_a_host(
 ) -> None:
     (tmp_path / ".bashrc").write_text("set -o noclobber\n")
     monkeypatch.setenv("HOME", str(tmp_path))
-    # bash takes itself for one that sshd has started.
+    # With this variable, bash thinks that sshd has started it.
     monkeypatch.setenv("SSH_CLIENT", "192.168.1.2 50514 22")
     monkeypatch.setenv("SHLVL", "0")
     host = Host(tmp_path)
@@ -107,7 +107,7 @@ def test_what_others_called_themselves_is_harmless() -> None:
 
 
 class Sshd(upload.Sshd):
-    """Opens so many sessions at a time on a connection."""
+    """An sshd that allows so many sessions at a time on a connection."""
 
     def __init__(self, sessions: int) -> None:
         super().__init__()
@@ -118,14 +118,14 @@ class Sshd(upload.Sshd):
         return super().check_channel_request(kind, chanid) if self.sessions >= 0 else 1
 
     def _run(self, channel: Any, command: bytes) -> None:
-        # Whoever asked may be gone by the time that there is an answer.
+        # The client may have gone before there is an answer.
         with suppress(EOFError, OSError):
             super()._run(channel, command)
 
 
 @contextmanager
 def connected(sessions: int = 10) -> Iterator[Any]:
-    """A host with a real SSH connection, on which it runs what it is told here."""
+    """A host with a real SSH connection. Its commands run on this computer."""
     here, there = socket.socketpair()
     server, client = paramiko.Transport(there), paramiko.Transport(here)
     server.add_server_key(paramiko.ECDSAKey.generate())
@@ -150,7 +150,7 @@ def test_a_host_is_held_for_as_long_as_the_connection_lives(last_run: Path) -> N
         with pytest.raises(BusyError, match=r"another run is at work on home: .* This run has changed nothing"):
             one_run._held(two)
         assert not channel.exit_status_ready()
-    # The connection is gone.
+    # The connection has ended, so the host is not held any more.
     subprocess.run(["flock", "-w", "10", last_run, "true"], check=True)
     with connected() as three:
         one_run._held(three)
@@ -174,7 +174,7 @@ def test_an_sshd_that_allows_one_session_is_told_before_anything_changes(last_ru
     with connected(sessions=1) as host:
         with pytest.raises(BusyError, match="sshd allows one session at a time"):
             one_run._held(host)
-        # Not held any more, while the connection goes on.
+        # The host is not held any more, although the connection goes on.
         subprocess.run(["flock", "-w", "10", last_run, "true"], check=True)
 
 
@@ -204,7 +204,7 @@ def test_every_operation_that_changes_something_holds_its_hosts_first() -> None:
                 for each in function.decorator_list
             ):
                 calls = {getattr(each.func, "id", "") for each in ast.walk(function) if isinstance(each, ast.Call)}
-                # `compared` says what differs.
+                # `compared` calls `differs`, which holds the hosts.
                 if not calls & {"hold", "differs", "compared"}:
                     found.add(function.name)
     assert found == BESIDE

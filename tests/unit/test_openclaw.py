@@ -1,4 +1,4 @@
-"""The gateway's configuration says the chosen model, one context everywhere, and everything outgoing off."""
+"""The gateway's configuration names the chosen model, has the same context everywhere, and allows nothing outgoing."""
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ def test_the_names_of_openclaws_own_sites_lead_nowhere_in_the_container() -> Non
     assert re.findall(r"^AddHost=(.*)$", made, re.MULTILINE) == ["clawhub.ai:127.0.0.1"]
 
 
-#: Ollama's answer about what it has in memory: by the deployment, and by a message of OpenClaw.
+#: Ollama's answers about the models in memory, if the deployment has loaded the model, and if a message of OpenClaw
+#: has.
 BY_DEPLOYMENT, BY_MESSAGE = (
     f'{{"models":[{{"name":"other:1b","expires_at":"2318-01-01T00:00:00Z"}},{{"name":"m:7b","expires_at":"{year}"}}]}}'
     for year in ("2036-11-24T07:00:00Z", "2319-03-09T05:47:49Z")
@@ -121,18 +122,18 @@ BY_DEPLOYMENT, BY_MESSAGE = (
 @pytest.mark.parametrize(
     ("before", "loaded", "ends", "sent", "after"),
     [
-        # The gateway was started since, or nothing was ever sent.
+        # The gateway was restarted since the last message, or no message was ever sent.
         ("another", BY_MESSAGE, 0, True, "this"),
         ("", '{"models":[]}', 0, True, "this"),
         # Nothing has happened since the last message.
         ("this", BY_MESSAGE, 0, False, "this"),
-        # The model was loaded anew since: by the deployment, or not yet.
+        # Since the last message, the deployment has loaded the model again, or it is not in memory.
         ("this", BY_DEPLOYMENT, 0, True, "this"),
         ("this", '{"models":[]}', 0, True, "this"),
         # Ollama does not answer.
         ("this", "", 0, False, "this"),
         ("another", "", 1, True, "another"),
-        # It was answered without a word; or the model could not be asked.
+        # The answer was empty, or the model could not be asked.
         ("another", BY_MESSAGE, 75, True, "this"),
         ("another", BY_DEPLOYMENT, 75, True, "another"),
         ("another", "", 75, True, "another"),
@@ -166,7 +167,7 @@ def test_when_the_first_message_is_sent(
     subprocess.run(["sh", "-c", script], env=env, check=False)
     assert calls.exists() is sent
     assert mark.read_text() == f"{after}\n"
-    # A gateway that is down is not asked.
+    # If the gateway does not run, no message is sent.
     (tmp_path / "systemctl").write_text('#!/bin/sh\ncase "$*" in *InvocationID*) echo ;; *is-active*) exit 3 ;; esac\n')
     calls.unlink(missing_ok=True)
     subprocess.run(["sh", "-c", script], env=env, check=False)
@@ -177,7 +178,7 @@ IMAGE = Image("localhost/openclaw:1-abc", "localhost/openclaw:1", Path("/cache/i
 
 
 def _carried_out(operation: Any, there: bool, executing: bool = True, begun: bool = False) -> list[str]:
-    """Commands of an operation on a host that has the image, or has not, but for the question."""
+    """The commands of an operation on a host that has the image (`there`) or not, without the command of the fact."""
     home = Fake("home", {ImagePresent: ImageSeen(there, begun)})
     answers.forget()
     with context(home, {"home": home}, executing):
@@ -189,12 +190,12 @@ def test_an_image_is_loaded_while_the_run_goes_on_and_aloud_when_that_failed() -
     *_, begun = _carried_out(sent, there=False)
     *_, again = _carried_out(loaded, there=False)
     assert "--wait" not in begun.split(" sh -c ")[0]
-    # The same work, but waited for, and with its errors shown.
+    # The same command, but now the run waits for it and shows its errors.
     assert again.split(" sh -c ")[0].endswith("--pipe --wait")
     assert again.split(" sh -c ")[1] == begun.split(" sh -c ")[1]
     for operation in (sent, loaded):
         assert not _carried_out(operation, there=True)
-    # Before a run one of the two says that there is something to do.
+    # While planning, one of the two operations says that there is something to do.
     assert _carried_out(sent, there=False, executing=False)
     assert not _carried_out(loaded, there=False, executing=False)
 

@@ -1,4 +1,4 @@
-"""What else lives on a host: each case works beside the house or is refused, with what to do."""
+"""Other programs on a host: each case works together with the house, or is refused with the next step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HERE = replace(GOOD, addresses=(("lo", "127.0.0.1/8"), ("eth0", "10.77.0.11/24")
 def look(
     profile: Profile = HERE, house: House | None = None, host: str = "home", **beside: Any
 ) -> tuple[list[str], list[str]]:
-    """Problems and warnings of a host, as text."""
+    """The problems and warnings of a host, as texts."""
     house = house or single()
     problems, warnings = check_beside(house, house.member(host), replace(profile, beside=Beside(**beside)))
     return [str(problem) for problem in problems], warnings
@@ -107,12 +107,12 @@ def test_a_tailscale_in_a_container_is_seen_by_its_interface_and_its_chains() ->
 
 
 def test_what_the_house_made_passes_on_every_later_run() -> None:
-    """Also when the first one was interrupted: the note comes before anything else."""
+    """Also if the first run was interrupted, because the note is written before everything else."""
     claimed = frozenset(claim_file(SERVERS, ()).split())
     logins = tuple(Login(name, 990, home, "/usr/sbin/nologin") for name, (_, home) in ACCOUNTS.items())
     groups = frozenset(ACCOUNTS)
     assert look(claimed=claimed, places=claimed, logins=logins, groups=groups) == ([], [])
-    # A package that came later is its owner's.
+    # A package that was installed later belongs to its owner.
     assert look(claimed=claimed, places=claimed | {"/usr/lib/systemd/system/tailscaled.service"}) == ([], [])
 
 
@@ -127,15 +127,15 @@ def test_a_change_to_a_unit_of_the_house_is_refused_with_what_takes_it_away() ->
     assert "host home: ollama.service" in problems[0]
     assert f"rm -r {WIDE}; systemctl daemon-reload; systemctl restart ollama.service" in problems[0]
     assert f"rm -r {cage}; systemctl --user --machine=openclaw@ daemon-reload" in problems[1]
-    # Where the house has no such unit it is its owner's.
+    # If the house has no such unit on this host, the unit belongs to its owner.
     assert look(house=split(), host="laptop", drop_ins=(("ollama.service", WIDE),)) == ([], [])
-    # Before the first run the folder is told, once.
+    # Before the first run, the folder is reported, and only once.
     first, _ = look(places={"/etc/systemd/system/ollama.service.d"}, drop_ins=(("ollama.service", WIDE),))
     assert len(first) == 1 and "host home: Ollama" in first[0]
 
 
 def drop_ins_in(root: Path, *paths: str, roles: tuple[str, ...] = SERVERS) -> list[str]:
-    """What the shell finds on a host whose files lie below a folder, without that folder."""
+    """The drop-ins that the script finds on a host whose files are below `root`. The paths are without `root`."""
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text("[Service]\n")
@@ -209,7 +209,7 @@ def test_every_place_that_a_component_writes_to_is_claimed() -> None:
         paths = [value for name, value in vars(module).items() if name.isupper() and str(value).startswith("/")]
         assert len(paths) > 2
         for path in paths:
-            # The house's own folders have the house's own name.
+            # These two folders belong to the house by their names.
             if not path.startswith(("/etc/private-ai/", "/var/lib/private-ai/")):
                 places = {place for claim in CLAIMS for place in claim.places}
                 assert any(path == place or path.startswith(f"{place}/") for place in places), path
@@ -273,7 +273,7 @@ def test_a_mount_that_would_not_come_back_is_refused_with_the_row_that_lets_it()
     ):
         assert word in problems[0]
     assert look(NFS, single(**WAY_OUT)) == ([], [])
-    # A person's computer keeps its own way out.
+    # A person's computer may connect to any address.
     assert look(NFS, host="laptop") == ([], [])
 
 
@@ -316,7 +316,7 @@ def resolver(process: str, account: int | None, *at: str) -> Profile:
 @pytest.mark.parametrize(
     ("profile", "words"),
     [
-        # Also one for this host alone.
+        # Also a name server that only this host uses.
         (
             resolver("AdGuardHome", 0),
             [
@@ -337,7 +337,7 @@ def test_a_name_server_that_would_be_cut_off_is_refused_with_a_way_out(profile: 
     assert len(problems) == 1
     for word in (*words, "or stop it, and name another in /etc/resolv.conf", "Next: "):
         assert word in problems[0]
-    # One that came later is told with each run.
+    # If the name server was installed after the first run, each run warns of it.
     later, warnings = look(profile, fenced=True)
     assert later == [] and words[0].partition(" is ")[2] in warnings[0]
 
@@ -348,7 +348,8 @@ def test_a_name_server_that_would_be_cut_off_is_refused_with_a_way_out(profile: 
         resolver("unbound", 110),
         resolver("stubby", 61300),
         resolver("systemd-resolve", 991, "127.0.0.53"),
-        # For virtual machines and containers alone; of a container; not known whose.
+        # These are a name server for virtual machines and containers, one in a container, and one of an unknown
+        # account.
         resolver("aardvark-dns", 0, "10.88.0.1"),
         resolver("docker-proxy", 0),
         resolver("AdGuardHome", None),
@@ -414,7 +415,7 @@ def test_what_others_come_to_is_named(listener: tuple[str, str, int, str, str], 
 
 
 def test_an_sshd_on_another_port_stays_for_admin_networks_alone() -> None:
-    # A row from `lan` would let in the whole network.
+    # A row from `lan` would allow the whole network.
     (problem,), _ = look(listening(("tcp", "*", 2222, "sshd", "ssh.service")), host="laptop")
     assert "give row 'ssh' of access_table the port '2222/tcp'" in problem
     assert "'lan'" not in problem and "firewall_shut_off" not in problem
@@ -439,7 +440,7 @@ def test_ufw_is_refused_with_the_commands_that_open_it() -> None:
         "Next: on the host: ufw allow 443/tcp; ufw allow 3478/udp; ufw allow 41641/udp; "
         "ufw allow in on tailscale0 to any port 18789 proto tcp"
     )
-    # The model host's forwarder is asked over the VPN; on one host with the gateway it is not.
+    # A model host on its own host is asked over the VPN. If it is on the gateway's host, it is not.
     brain = replace(HERE, addresses=(("eth0", "10.77.0.13/24"), ("eth0", "fd4c:4142:77::13/64")))
     assert "11434/tcp over tailscale0 (ollama)" in look(brain, split(), "brain", chains=chains("ufw"))[0][0]
 
@@ -493,7 +494,7 @@ def test_a_published_port_is_refused_until_the_table_has_it() -> None:
     ):
         assert word in problems[0]
     assert look(PROXY, single(**with_row("8080/tcp")), chains=chains("docker"))[0] == []
-    # It is not ours to shut off, and for the VPN alone would not be true.
+    # The house cannot shut this port off. A row for the VPN only would be wrong, because the port is open to the LAN.
     assert len(look(PROXY, single(firewall_shut_off=["8080/tcp"]), chains=chains("docker"))[0]) == 1
     vpn = {"from": "clients", "over": "vpn"}
     assert len(look(PROXY, single(**with_row("8080/tcp", **vpn)), chains=chains("docker"))[0]) == 1
@@ -508,7 +509,7 @@ def test_a_published_port_is_asked_of_ufw_only_where_it_is_not_passed_on() -> No
 
     assert "8080/tcp" in said(["10.77.0.11"], "ufw")
     assert "8080/tcp" not in said(["10.77.0.11"], "ufw", "docker")
-    # Docker has no IPv6 of its own: there its proxy listens, and ufw judges.
+    # Docker does not pass on IPv6. Its proxy listens there, so ufw decides.
     assert "8080/tcp" in said(["10.77.0.11", "fd4c:4142:77::11"], "ufw", "docker")
 
 
@@ -545,7 +546,7 @@ def test_the_note_is_written_once_and_costs_later_runs_nothing() -> None:
 
 
 def test_names_that_command_a_terminal_are_shown_harmless() -> None:
-    """Anybody with an account on the host chooses a program's name; root the names of tables."""
+    """Every account on a host can choose a program's name. root can choose the names of tables."""
     rules = ["table inet x\x1b[2J {", "chain in\x1b[2J {", "type filter hook input priority 0; policy drop;", "}", "}"]
     problems, warnings = look(listening(("tcp", "*", 80, "a\x1b[2J\u202e", "b\x07.service")), chains=parse(rules))
     assert len(problems) == 2 and len(warnings) == 1

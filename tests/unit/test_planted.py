@@ -1,4 +1,5 @@
-"""What an account has put into its own folder leads root nowhere: the scripts are run for real, with planted links."""
+"""If an account has put links into its own folder, root does not follow them. The real scripts run here, with such
+links."""
 
 from __future__ import annotations
 
@@ -25,13 +26,13 @@ from tests.unit.fakes import Fake, context, deployed
 WEIGHTS, MANIFEST = b"weights", b"{}"
 BLOB = f"sha256-{hashlib.sha256(WEIGHTS).hexdigest()}"
 NAME = "registry.ollama.ai/library/tiny/1b"
-#: The account that runs the test: it owns what root would give to a service.
+#: The account that runs the test. It stands for the service's account, to which root gives files.
 UID, GID = str(os.getuid()), str(os.getgid())
 
 
 @pytest.fixture
 def system(tmp_path: Path) -> Path:
-    """A folder that no account may touch, with something in it."""
+    """A folder of the system, with a file, which no account may change."""
     found = tmp_path / "system"
     found.mkdir(mode=0o700)
     (found / "shadow").write_text("kept")
@@ -46,7 +47,7 @@ def untouched(system: Path) -> bool:
 
 
 def lay_down(root: Path) -> subprocess.CompletedProcess[str]:
-    """The operation that lays a model down, on a host whose /var/lib is `root`; what it sends arrives."""
+    """Run the operation that installs a model, on a host whose /var/lib is `root`. Its uploads arrive there."""
     here = Fake("brain", {Ollama: OllamaModels({}, "", {})})
     inner: Any = ollama.model._inner
     sent = {"weights": WEIGHTS, "manifest": MANIFEST}
@@ -126,7 +127,7 @@ def test_a_folder_is_made_below_a_link_of_root_s(tmp_path: Path) -> None:
 
 
 def test_systemd_run_finds_nothing_of_its_own_in_these_pieces_of_shell() -> None:
-    """It puts what its own surroundings know in the place of ${NAME}, whatever the quotes (systemd.service(5))."""
+    """systemd-run replaces ${NAME} by a variable of its environment, also inside quotes (systemd.service(5))."""
     for piece in (inside("/var/lib/x/y"), below("/var/lib", ("x", "y"), "o", "g", "0755"), into_place("a", "b")):
         assert "${" not in piece
 
@@ -157,7 +158,7 @@ def parents(path: str) -> Iterable[str]:
 
 @pytest.mark.parametrize("house", [houses.single(), houses.split()])
 def test_root_writes_nothing_into_a_folder_of_an_account(house: House) -> None:
-    """Nobody but root can plant anything where a file of the deployment gets into its place."""
+    """Only root can put anything into the folders to which the deployment writes files."""
     for here in deployed(house).values():
         directories = {each.path: each.owner for want in here.wants for each in want.directories}
         own = {path for path, owner in directories.items() if owner != "root"}
@@ -168,7 +169,7 @@ def test_root_writes_nothing_into_a_folder_of_an_account(house: House) -> None:
         written += [link for want in here.wants for program in want.programs for link, _ in program.links]
         assert written
         assert [path for path in written if own.intersection(parents(path))] == []
-        # `below` is for folders just below an account's own.
+        # Only a folder directly below an account's own folder is allowed: `below` makes it.
         assert [path for path in directories if own.intersection(list(parents(path))[1:])] == []
         scripts = [text for text in here.commands if "openssl req -new" in text]
         for text in scripts:

@@ -1,4 +1,4 @@
-"""A run ends when the nodes of its hosts have the policy, or says which one has not."""
+"""A run ends when the nodes of its hosts have the policy. If a node does not have it, the run names the node."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def node(name: str, online: bool = True) -> VpnNode:
 def wait(
     monkeypatch: pytest.MonkeyPatch, told: frozenset[Passage] | None, online: bool = True, changed: bool = True
 ) -> list[str]:
-    """What the host is asked by an operation that gives up at once."""
+    """The commands that the operation sends to the host if it gives up at once."""
     monkeypatch.setattr(policy_in_force, "HEAR_SECONDS", 0)
     monkeypatch.setattr(policy_in_force, "unchanged", lambda: not changed)
     forget()

@@ -61,7 +61,7 @@ def machine(**change: Any) -> dict[str, Any]:
 
 
 def disks(free_mib: int = 50_000, **other: int) -> dict[str, Any]:
-    """All folders on one disk with so much free, and some on disks of their own."""
+    """All folders are on one disk with so much free space, except those of `other`, which have disks of their own."""
     own = {folder: other[key] for folder in FOLDERS if (key := re.sub("[/-]", "_", folder)) in other}
     assert len(own) == len(other)
     return machine(
@@ -102,7 +102,7 @@ def test_a_good_host_passes_silently() -> None:
             machine(switches={"kernel.unprivileged_userns_clone": 0}),
             ["kernel.unprivileged_userns_clone is 0", "unprivileged_userns_clone=1"],
         ),
-        # As DietPi has it.
+        # DietPi has this.
         (
             machine(podman_store='rootless_storage_path = "/data/$USER"'),
             ["/etc/containers/storage.conf", "/data/$USER", "~/.config/containers/storage.conf"],
@@ -119,7 +119,7 @@ def test_a_good_host_passes_silently() -> None:
                 "10368 MiB",
             ],
         ),
-        # The largest program and its copy have to fit.
+        # There must be space for the largest program and its copy.
         (disks(_var_lib_private_ai_incoming=64), ["/var/lib/private-ai/incoming is", "64 MiB free", "128 MiB"]),
         (disks(_opt=100), ["disk at /opt is", "100 MiB free", "2048 MiB"]),
         (disks(_var_lib_openclaw=100), ["disk at /var/lib/openclaw is", "100 MiB free", "5120 MiB"]),
@@ -201,7 +201,7 @@ def test_only_a_gateway_needs_user_namespaces() -> None:
 
 def test_a_disk_of_its_own_is_what_counts() -> None:
     assert check(**disks(3072 + 2048 + 128, _var_lib_openclaw=5120)) == ([], [])
-    # Two parts of one disk, and two disks.
+    # First both folders are on one disk, then on two disks.
     assert check(("clients",), **disks(256 + 128)) == ([], [])
     assert check(("clients",), **disks(256, _var_lib_private_ai_incoming=128)) == ([], [])
 
@@ -253,13 +253,13 @@ DROPBEAR = Listener("tcp", "*", 22, "dropbear", "dropbear.service")
         ((ON_22, ON_2222), 2222, None),
         ((WAITS,), 22, None),
         ((WAITS, ON_2222), 2222, None),
-        # Nothing is known of where it listens: in a container of another network, say.
+        # It is not known where sshd listens, for example because it is in a container with another network.
         ((), 0, None),
         ((DROPBEAR,), 22, None),
         ((ON_2222,), 2222, "listens on 2222."),
         ((ON_2222, LOCAL), 2222, "listens on 2222."),
         ((ON_2222, NGINX), 2222, "listens on 2222."),
-        # A jump host comes in by another way than the machines of the house.
+        # sshd also listens on a port that only a jump host uses.
         ((ON_2222, Listener("tcp", "::", 2200, "sshd-session", "sshd@x.service")), 2222, "listens on 2200, 2222."),
     ],
 )

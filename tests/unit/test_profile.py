@@ -1,4 +1,4 @@
-"""The profile's parser, on what the script printed on a Debian 13 host under systemd (names replaced)."""
+"""The parser of the profile, with the output of the script on a Debian 13 host with systemd (names replaced)."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ def test_what_is_beside_the_house() -> None:
     ("said", "gpus", "vram_mib", "trouble"),
     [
         ("24564, NVIDIA GeForce RTX 4090", ("NVIDIA GeForce RTX 4090",), 24564, ""),
-        # The machine's memory is the card's, too (DGX Spark).
+        # The card uses the machine's memory (DGX Spark).
         ("[N/A], NVIDIA GB10", ("NVIDIA GB10",), 0, ""),
         ("[Not Supported], NVIDIA T1", ("NVIDIA T1",), 0, ""),
         ("[N/A], NVIDIA GB10\n8192, NVIDIA T1", ("NVIDIA GB10", "NVIDIA T1"), 8192, ""),
@@ -311,7 +311,7 @@ def test_what_is_beside_the_house() -> None:
             "Failed to initialize NVML: Driver/library version mismatch NVML library version: 550.163 ended with 18",
         ),
         ("ended with 124", (), 0, "ended with 124"),
-        # A card that works counts, whatever is said about another.
+        # A card that works counts, also if another one has an error.
         ("8192, NVIDIA T1\nUnable to determine the device handle\nended with 15", ("NVIDIA T1",), 8192, ""),
     ],
 )
@@ -342,7 +342,7 @@ def test_folders_on_disks_of_their_own() -> None:
 def test_names_with_blanks_of_what_is_mounted_and_where() -> None:
     rows = ["tank/ai models 1048576 9 5 /srv/my disk"] * len(FOLDERS)
     machine = parse(with_section("disk", "\n".join(rows))).machine
-    # A data set of ZFS is told by its place.
+    # A data set of ZFS is named by its mount point.
     assert machine.disk("/opt") == Disk("/opt", "/srv/my disk", 1024, 5)
 
 
@@ -416,7 +416,7 @@ def test_what_the_kernel_begins_elsewhere() -> None:
         Outgoing("WireGuard tunnel wg0", "vps.example.org", "", ("51820/udp",), asked=True),
         Outgoing("WireGuard tunnel wg0", "2001:db8::7", "2001:db8::7", ("51821/udp",)),
     }
-    # systemd-resolved asks for root, as an account that may.
+    # With systemd-resolved, root's questions come from the account systemd-resolve, which may ask.
     own = parse(with_section("far-names", "nameserver 127.0.0.53", text))
     assert not any(each.asked for each in own.outgoing)
 
@@ -487,7 +487,7 @@ def test_fact_sends_the_script_and_times_it() -> None:
 
 
 def test_a_socket_that_was_opened_meanwhile_gets_its_program(tmp_path: Path) -> None:
-    """ss reads the programs first and the sockets then, while tailscaled opens another one."""
+    """ss first reads the programs, then the sockets. Between these, tailscaled may open another socket."""
     ss = tmp_path / "ss"
     ss.write_text(
         '#!/bin/sh\nprintf "udp UNCONN 0 0 0.0.0.0:41641 0.0.0.0:*"\n'

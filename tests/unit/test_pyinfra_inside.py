@@ -1,4 +1,4 @@
-"""What this project uses of pyinfra's, paramiko's and gevent's inside is still there."""
+"""The internals of pyinfra, paramiko and gevent that this project uses still exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from operations.engine.pyinfra_inside import PLACES, SEEN_IN, Place
 
 ROOT = Path(__file__).parent.parent.parent
-#: Run in a process of its own: importing pyinfra_cli changes Python's sockets. Prints what each place takes.
+#: A script that prints the parameters of each place. It runs in its own process, because importing pyinfra_cli changes
+#: Python's sockets.
 LOOK = """
 import inspect, json
 from operations.engine.pyinfra_inside import PLACES
@@ -31,7 +32,7 @@ for place in PLACES:
         said[place.where] = f"is not there: {error}"
 print(json.dumps(said))
 """
-#: Likewise: what objects of theirs keep for themselves.
+#: A script that prints the internal data of the libraries' objects, also in its own process.
 KEPT = """
 import inspect, json
 import gevent, paramiko
@@ -67,7 +68,7 @@ def said(script: str) -> object:
 
 
 def differing(found: object) -> list[str]:
-    """What is to be said of places that differ from what was seen."""
+    """Messages about the places that differ from those for which this project was written."""
     assert isinstance(found, dict)
     return [
         f"{each.where} takes ({found[each.where]}), where ({each.takes}) was seen in {SEEN_IN}: see who puts a "
@@ -93,7 +94,7 @@ def test_a_place_that_differs_is_named_with_what_to_do() -> None:
 
 @pytest.mark.parametrize("package", SEEN_IN)
 def test_the_versions_are_those_in_which_it_was_seen(package: str) -> None:
-    assert version(package) == SEEN_IN[package], f"{package} is another version: run the lab tests, then say so here"
+    assert version(package) == SEEN_IN[package], f"{package} has another version: run the lab tests, correct SEEN_IN"
 
 
 def test_every_place_says_why() -> None:
@@ -101,14 +102,15 @@ def test_every_place_says_why() -> None:
     assert len({each.where for each in PLACES}) == len(PLACES)
 
 
-#: Modules of theirs that are not for users, and what objects of theirs keep for themselves. Two classes serve as types.
+#: The libraries' modules that are not for users, and the internal data of their objects. Two classes may be used as
+#: types.
 INSIDE = ("pyinfra.connectors", "pyinfra.api.util", "pyinfra.api.arguments", "pyinfra_cli")
 KEPT_THERE = {"_channels", "_host_keys", "current_op_hash", "executing_op_hash", "limit_hosts", "op_hash_order", "ops"}
 TYPES = {"SSHConnector", "CommandOutput"}
 
 
 def reaching(tree: ast.AST) -> list[str]:
-    """What of a module reaches into their inside."""
+    """The parts of a module that use internals of the libraries."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith(INSIDE):

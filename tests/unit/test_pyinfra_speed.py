@@ -1,4 +1,4 @@
-"""What is put in the place of pyinfra's own functions says the same, and pyinfra still calls it."""
+"""The functions that replace pyinfra's own return the same, and pyinfra still calls them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def spared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """With pyinfra's own functions in their places again afterwards."""
+    """Restore pyinfra's own functions after the test."""
     for module, name in ((util, "stack"), (util, "getframeinfo"), (arguments, "all_global_arguments")):
         monkeypatch.setattr(module, name, getattr(module, name))
     spare()
@@ -30,7 +30,7 @@ def spared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_frames_are_those_of_inspect() -> None:
     ours, theirs = frames(), inspect.stack()
     assert [frame for (frame,) in ours] == [each.frame for each in theirs]
-    # The frame of this test has gone on by then.
+    # The first frame is left out: it is this test's own, which is at another line now.
     for (frame,), each in zip(ours[1:], theirs[1:], strict=True):
         assert (place(frame).filename, place(frame).lineno) == (each.frame.f_code.co_filename, each.lineno)
 

@@ -1,4 +1,4 @@
-"""Hosts that cannot be reached: pyinfra's own words, with the host and the command to try by hand."""
+"""Hosts that cannot be reached: the message has pyinfra's own words, the host, and the command to try by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def connector(**data: Any) -> Any:
-    """pyinfra's connector to the host `home`, before it has connected."""
+    """pyinfra's connector for the host `home`, which has not connected yet."""
     make: Any = Inventory
     own = {"ssh_hostname": "127.0.0.1", "ssh_user": "admin", "ssh_look_for_keys": False, "ssh_allow_agent": False}
     inventory = make(([("home", {**own, **data})], {}))
@@ -37,7 +37,7 @@ def connector(**data: Any) -> Any:
 
 @pytest.fixture
 def refusing() -> Iterator[int]:
-    """The port of an sshd that lets nobody in."""
+    """The port of an sshd that accepts no login."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -88,9 +88,10 @@ def test_a_host_that_lets_nobody_in(refusing: int, tmp_path: Path) -> None:
 
 @pytest.fixture(params=[11, 12])
 def many_keys(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An SSH agent with a key more, or two, than paramiko's server lets one try: 10. sshd's MaxAuthTries is 6."""
+    """An SSH agent with one or two keys more than paramiko's server allows in one login, which is 10. sshd's default
+    (MaxAuthTries) is 6."""
     socket_path = tmp_path / "agent"
-    # Linux allows 107 bytes.
+    # On Linux, the path of a socket has 107 bytes at most.
     assert len(str(socket_path)) < 108
     with subprocess.Popen(["ssh-agent", "-D", "-a", socket_path], stdout=subprocess.PIPE) as agent:
         try:

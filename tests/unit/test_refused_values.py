@@ -1,4 +1,5 @@
-"""Values that nobody takes, each with a plain case: that made-up ones hit these places too is a matter of luck."""
+"""Values that are always refused, each with a simple case. Whether generated cases also produce these errors is
+chance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things lie: each layer has one folder or file for each component and for what all share, and nothing else."""
+"""The structure of the code: each layer has only a folder or file for each component, and for the shared parts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from tests.conftest import group_of
 from tests.unit.test_docs import COMPONENTS
 
 ROOT = Path(__file__).parents[2]
-#: Layers, and what each may use of the others.
+#: Layer -> the layers that it may import.
 LAYERS: dict[str, set[str]] = {
     "plan": set(),
     "facts": {"plan"},
     "operations": {"plan", "facts"},
     "tasks": {"plan", "facts", "operations", "artifacts"},
 }
-#: Besides the components: what a house is, other people's programs, what the verification expects, and the machinery.
+#: Names besides the components: the house, other programs, the verification's expectations, and the engine.
 OTHERS = {"house", "other_programs", "verification", "engine"}
-#: A second module of the task of the same name.
+#: A second module of a task.
 BESIDE_A_TASK = {"ollama_model"}
-#: Lines of a module, tests not counted. A probe is one file, since it is sent to a host as a program.
+#: The number of lines of a module, at most. Tests are not counted. A probe is always one file, because it is sent to a
+#: host as a program.
 MOST_LINES = 300
 PROBE = "tests/verify/probes/network.py"
 CODE = ("plan", "facts", "operations", "tasks", "artifacts", "lab", "playbooks", "bench", "tests/verify")
@@ -75,7 +76,7 @@ def test_modules_are_short(folder: str) -> None:
 def test_the_recipes_name_files_that_are_there() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w]+\.py)`", text))
-    # Where a recipe says NAME or COMPONENT, the components stand for it.
+    # NAME and COMPONENT in a recipe stand for the name of a component.
     for path in sorted(named):
         if "NAME" in path or "COMPONENT" in path:
             assert any((ROOT / re.sub("NAME|COMPONENT", name, path)).exists() for name in COMPONENTS), path
@@ -87,7 +88,7 @@ def test_the_recipes_name_files_that_are_there() -> None:
 
 
 def test_a_run_is_remembered_in_one_place() -> None:
-    """No module keeps what a run found out in a variable of its own that is filled later on."""
+    """No module keeps data of a run in a variable of its own."""
     found = []
     for module in (path for folder in ("plan", "facts", "operations", "tasks") for path in modules(folder)):
         tree = ast.parse(module.read_text(encoding="utf-8"))

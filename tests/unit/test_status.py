@@ -1,4 +1,5 @@
-"""The table of all hosts: what a state tells, what its absence tells, and that it comes whatever is off."""
+"""The table of all hosts: what a state means, what a missing state means, and that hosts which are off do not stop
+it."""
 
 from __future__ import annotations
 
@@ -141,7 +142,7 @@ def test_asking_prints_time_and_state_and_looks_first_when_the_state_is_older_th
 
 
 def status(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`make status` of a house of which nobody can be reached."""
+    """Run `make status` for a house of which no host can be reached."""
     at = {
         name: f'{{"ssh_hostname": "127.0.0.1", "ssh_port": 1, "lan_addresses": ["{address}"]}}'
         for name, address in (("home", "10.77.0.11"), ("laptop", "10.77.0.20"))

@@ -1,5 +1,5 @@
-"""After a start of tailscaled a run waits until the node is of use: the command is run for real, with a `tailscale`
-that tells one state after the other."""
+"""After a start of tailscaled, a run waits until the node can be used. The real command runs here, with a fake
+`tailscale` that prints one state after the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tasks.tailscale import HEARD
 
-#: Prints the first line of `states`, and takes it away while there is another.
+#: A script that prints the first line of `states`, and removes it unless it is the last one.
 TELLS = """#!/bin/sh
 read -r state online < "$0.states"
 if [ "$(wc -l < "$0.states")" -gt 1 ]; then sed -i 1d "$0.states"; fi
@@ -22,10 +22,10 @@ printf '{\\n  "BackendState": "%s",\\n  "Self": {\\n    "Online": %s\\n  }\\n}\\
 @pytest.mark.parametrize(
     ("states", "told"),
     [
-        # Online is not enough: without a relay it is "Starting".
+        # "Online" is not enough: until it has reached a relay, the node is "Starting".
         (["NoState false", "Starting true", "Running true", "NeverAsked true"], 3),
         (["Running false", "Running true", "NeverAsked true"], 2),
-        # It has no node; the next operation makes one.
+        # The host has not joined, so the command does not wait. The next operation joins it.
         (["NoState false", "NeedsLogin false", "NeverAsked true"], 2),
     ],
 )

@@ -1,4 +1,4 @@
-"""The time limits of a message: each lies within the next outer one, and each program is given its own."""
+"""The time limits of a message: each is shorter than the next outer one, and each program gets its own."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from tests.verify.message import message_limit, send
 from tests.verify.remote import Said
 
 HARD_DISK_BYTES_A_SECOND = 100e6
-#: From the inner one to the outer one: what is outside has to wait longer, or a try is lost and the next begins anew.
+#: Pairs of an inner and an outer time limit. The outer one must be longer. Otherwise an attempt is given up although it
+#: would succeed, and the next one begins from the start.
 NESTED = (
     (time_limits.LOAD, time_limits.TOKEN),
     (time_limits.LOAD, time_limits.MODEL),
     (time_limits.MODEL + time_limits.COMPACTION, time_limits.RUN),
-    # OpenClaw tries once more.
+    # OpenClaw tries a second time.
     (2 * time_limits.MODEL, time_limits.RUN),
     (time_limits.RUN, time_limits.ANSWER),
     (time_limits.MODEL, time_limits.FIRST_ANSWER),
@@ -41,7 +42,7 @@ def configuration() -> dict[str, Any]:
 
 def test_an_outer_limit_is_longer_than_what_lies_within() -> None:
     assert [pair for pair in NESTED if pair[0] >= pair[1]] == []
-    # A compaction asks the same model, on the same host.
+    # A compaction uses the same model on the same host.
     assert time_limits.COMPACTION >= time_limits.MODEL
 
 

@@ -1,4 +1,4 @@
-"""Large files go straight to their place, over standard input of one command, on a real SSH connection."""
+"""Large files are sent directly to their place, over the standard input of one command. The SSH connection is real."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Sshd(paramiko.ServerInterface):
-    """Runs what it is told with sh, as an sshd without the subsystem sftp. `cut` bytes of input end the connection;
-    `silent`: a command's status is not told."""
+    """An sshd without the subsystem sftp. It runs commands with sh. After `cut` bytes of input it ends the connection.
+    `silent`: it does not send a command's exit status."""
 
     def __init__(self, cut: int = 0) -> None:
         self.cut, self.silent = cut, False
@@ -53,7 +53,7 @@ class Sshd(paramiko.ServerInterface):
             def feed() -> None:
                 assert process.stdin
                 got = 0
-                # A command may end before it has read all.
+                # A command may end before it has read all its input.
                 with contextlib.suppress(OSError):
                     while piece := channel.recv(1 << 16):
                         process.stdin.write(piece)
@@ -66,7 +66,7 @@ class Sshd(paramiko.ServerInterface):
 
             feeding = threading.Thread(target=feed, daemon=True)
             feeding.start()
-            # Line by line: what was said first has to get through before the rest is there.
+            # Each line is sent at once: the client needs the first line before the command ends.
             for line in process.stdout:
                 channel.sendall(line)
             said, status = process.stderr.read(), process.wait()
@@ -76,13 +76,13 @@ class Sshd(paramiko.ServerInterface):
                 if not self.silent:
                     channel.send_exit_status(status)
                 channel.close()
-            # It reads until the channel is closed, and has the only hand on standard input.
+            # The thread reads until the channel is closed. Only this thread writes to the command's standard input.
             feeding.join()
 
 
 @dataclass
 class Host:
-    """A host as an upload needs it."""
+    """A fake host with the parts that an upload needs."""
 
     connector: Any
     name: str = "home"
@@ -146,7 +146,7 @@ def test_what_is_there_is_not_sent_again(host: Any, local: Path, incoming: Path)
     (incoming / "model.part").write_bytes(CONTENT[:-10])
     (incoming / "another.part").write_bytes(b"never gone on with")
     with local.open("r+b") as changed:
-        # Not read again, or the digest would be another.
+        # The file is changed. The part on the host must not be sent again, or the digest would be wrong.
         changed.write(b"other")
     assert send(host, local, "model", SHA256, str(incoming))
     assert (incoming / "model").read_bytes() == CONTENT
@@ -170,7 +170,7 @@ def test_a_greeting_of_the_shell_is_no_answer(host: Any, local: Path, incoming: 
 def test_a_host_without_room_says_so(
     host: Any, local: Path, incoming: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # /dev/full is a disk without room.
+    # Writing to /dev/full fails like on a full disk.
     monkeypatch.setattr(upload, "receive", lambda *what: receive(*what).replace("cat >>", "cat >/dev/full #"))
     with caplog.at_level(logging.ERROR):
         assert not uploaded(None, host, local, "model", SHA256, str(incoming))  # type: ignore[arg-type]
@@ -233,7 +233,7 @@ def test_the_folder_is_made_where_the_account_s_own_lies_for_root_alone(host: An
 def test_a_whole_file_that_nobody_took_is_not_sent_again(host: Any, local: Path, incoming: Path) -> None:
     (incoming / "model").write_bytes(CONTENT)
     with local.open("r+b") as changed:
-        # Not read again, or the digest would be another.
+        # The file is changed. The part on the host must not be sent again, or the digest would be wrong.
         changed.write(b"other")
     assert send(host, local, "model", SHA256, str(incoming))
     assert (incoming / "model").read_bytes() == CONTENT

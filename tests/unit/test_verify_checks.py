@@ -1,4 +1,4 @@
-"""What the verification expects of a house, derived from its access table."""
+"""What the verification expects of a house. It follows from the access table."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_the_settings_say_of_people_s_programs_is_known() -> None:
     assert declared(listener("nginx", "*", 80), house, gate) and not declared(listener("nginx", "*", 80), house, brain)
     assert not declared(listener("game", "*", 80, "udp"), house, gate)
     assert declared(listener("game", "*", 5000, "udp"), house, brain)
-    # A row of the house's own is for the house's own program.
+    # A default row allows only the house's own program.
     assert not declared(listener("nginx", "*", 443), house, house.member("hub"))
 
 
@@ -76,7 +76,7 @@ def test_over_the_vpn_the_source_s_roles_count() -> None:
 def test_over_the_vpn_the_table_s_ports_and_whatever_listens_are_tried() -> None:
     house = single()
     tried = closed_over_vpn(house, house.member("laptop"), house.member("home"), SERVES)
-    # Not 18789, which is granted, nor 58436, which is tailscaled's own between nodes.
+    # 18789 is left out, because it is allowed. 58436 is left out, because tailscaled uses it between nodes.
     assert tried == {22, 443, 9090, 11434, 43721}
 
 
@@ -135,7 +135,7 @@ def test_the_container_is_kept_from_the_world_the_lan_its_host_and_the_vpn() -> 
     assert groups["internet"] == {("198.51.100.10", 443)}
     assert groups["coordinator"] == {("10.77.0.11", 443), ("fd4c:4142:77::11", 443)}
     hosts = ("127.0.0.1", "::1", "169.254.1.2")
-    # Its own port, and the port it has Ollama on, are not the host's.
+    # The container's own port, and the port at which it reaches Ollama, are no ports of the host.
     assert groups["host"] == {(address, port) for address in hosts for port in (22, 53)}
     assert ("10.77.0.20", 22) in groups["lan"]
     assert groups["vpn"] == {("100.64.0.2", 22), ("100.64.0.3", 22)}

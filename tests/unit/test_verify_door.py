@@ -1,4 +1,4 @@
-"""The door that a verification opens at its own computer."""
+"""The door: a port that the verification opens on its own computer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.verify.door import Doors, last_hop, own_address, port_of
 from tests.verify.probes.network import OPEN, RESET, connect_all
 from tests.verify.test_egress import against_rows
 
-#: What OpenSSH prints of a jump host, and the machine and port in it.
+#: A line of OpenSSH's output about a jump host -> the machine and the port in it.
 JUMPS = {
     "proxyjump bridge": ("bridge", 0),
     "proxyjump anna@bridge": ("bridge", 0),
@@ -30,7 +30,7 @@ def test_the_port_of_a_machine_is_what_ssh_would_take() -> None:
 
 
 def test_a_door_is_opened_at_own_addresses_alone() -> None:
-    # Of another machine (TEST-NET-2), of this machine for itself, and none at all.
+    # An address of another machine (TEST-NET-2), addresses that only this machine can use, and an empty text.
     assert Doors(["198.51.100.7", "127.0.0.1", "::1", "", "fe80::1"]).targets == ()
 
 
@@ -40,7 +40,7 @@ def test_the_address_towards_another_is_own() -> None:
 
 
 def test_who_comes_is_let_in_until_it_is_closed() -> None:
-    # The whole of 127.0.0.0/8 is this machine's, and only a loopback address is there on every machine.
+    # The test uses an address of 127.0.0.0/8, because every machine has only these for certain.
     made = Doors.__new__(Doors)
     made.open(["127.0.0.1"])
     (door,) = made.targets

@@ -1,4 +1,5 @@
-"""What a node was told by a control server that was started anew: it is waited for, and no other is."""
+"""The verification waits until a restarted control server has told a node the policy. In other cases it does not
+wait."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def nodes(online: bool) -> str:
 
 
 def house(started: int, online: bool, later: Sequence[tuple[bool, str]]) -> Any:
-    """A verification whose laptop has the policy "old" at first; what is asked again comes from `later`."""
+    """A verification whose laptop first has the policy "old". Later answers come from `later`."""
     answers = iter(later)
     now: dict[str, str] = {}
 

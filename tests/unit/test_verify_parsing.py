@@ -1,4 +1,4 @@
-"""The pure parts of the verification: inventory, SSH configuration, STUN, and what hosts print."""
+"""The parts of the verification that need no host: inventory, SSH configuration, STUN, and the output of hosts."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_ssh_configuration_checks_host_keys_and_shares_one_connection() -> None:
 def test_a_jump_host_s_alias_is_known_and_the_files_of_two_hosts_are_not_mixed(
     tmp_path: Path,
 ) -> None:
-    """ssh begins the jump with the same configuration, and asks it by the alias."""
+    """ssh starts the jump with the same configuration, in which it looks up the alias."""
     for name in ("a", "b"):
         (tmp_path / name).write_text(
             f"Host jump-{name}\n  HostName 192.0.2.99\n  Port 2200\n"
@@ -126,7 +126,7 @@ def test_stun_request_is_one_that_tailscale_s_server_answers() -> None:
     kind, length, cookie = struct.unpack_from("!HHI", request)
     assert (kind, length, cookie, request[8:20]) == (1, len(request) - 20, COOKIE, TRANSACTION)
     assert b"tailnode" in request
-    # RFC 8489, section 14.7: CRC-32 of all that stands before, XORed with "STUN".
+    # RFC 8489, section 14.7: CRC-32 of everything before it, XORed with "STUN".
     assert request[-4:] == struct.pack("!I", zlib.crc32(request[:-8]) ^ 0x5354554E)
 
 
@@ -135,7 +135,7 @@ def stun_answer(address: bytes, transaction: bytes = TRANSACTION) -> bytes:
     value = struct.pack("!BBH", 0, 1 if len(address) == 4 else 2, 0) + bytes(
         a ^ b for a, b in zip(address, mask, strict=False)
     )
-    # An attribute of odd length stands before it, padded to four bytes.
+    # Before it there is an attribute of odd length, padded to four bytes.
     attributes = struct.pack("!HH", 0x8022, 5) + b"short\0\0\0" + struct.pack("!HH", 0x0020, len(value)) + value
     return struct.pack("!HHI", 0x0101, len(attributes), COOKIE) + transaction + attributes
 

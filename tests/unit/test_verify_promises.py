@@ -1,4 +1,5 @@
-"""What the verification holds a house to: packet filters, secrets, owners, certificates, the recorded choice."""
+"""The promises that the verification checks: packet filters, secrets, owners, certificates, the recorded model
+choice."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ def test_a_range_of_neighbours_is_taken_apart() -> None:
     found = server_passages(rule("100.64.0.2-100.64.0.4"))
     assert found == {(f"100.64.0.{last}", "100.64.0.1", 6, 80, 80) for last in (2, 3, 4)}
     assert len(server_passages(rule("fd7a:115c:a1e0::2-fd7a:115c:a1e0::4"))) == 3
-    # A wide one is no list, and is no row of the table.
+    # A wide range is not taken apart. It matches no row of the table.
     wide = "100.64.0.0-100.127.255.255"
     assert server_passages(rule(wide)) == {(wide, "100.64.0.1", 6, 80, 80)}
 
@@ -208,7 +209,7 @@ def test_a_secret_is_named_and_never_shown() -> None:
     seeker = Seeker({"/etc/openclaw/token": [b"0123456789abcdef"]})
     assert seeker.names(b"x --token 0123456789abcdef y") == {"/etc/openclaw/token"}
     assert seeker.names(b"key hskey-auth-QcH2UzSIAnDJ-" + b"x" * 40) == {"a join key"}
-    # What Headscale prints of a key, and a program that knows what a private key looks like, hold none.
+    # Headscale's shortened form of a key, and the first line of a private key inside a program, are no secrets.
     assert seeker.names(b"hskey-auth-QcH2UzSIAnDJ-*** -----BEGIN EC PRIVATE KEY-----\x00") == set()
     body = b"-----BEGIN PRIVATE KEY-----\n" + b"A" * 64 + b"\n"
     assert seeker.names(body) == {"a private key"}
@@ -220,7 +221,7 @@ def test_the_digest_of_a_folder_is_the_one_in_its_name(tmp_path: Path) -> None:
     (tmp_path / "bin" / "a").write_text("content")
     (tmp_path / "lib-x" / "b").write_text("more")
     (tmp_path / "lib").symlink_to("lib-x")
-    # In the order in which a program is described (artifacts/store.py).
+    # The files are in the same order as in artifacts/store.py.
     paths = sorted(path for path in tmp_path.rglob("*") if path.is_symlink() or path.is_file())
     parts = tuple(
         ProgramPart(str(path.relative_to(tmp_path)), path, "", 0, "0777", str(path.readlink()))

@@ -1,4 +1,4 @@
-"""The report of the verification, from made-up checks and from a run of pytest."""
+"""The report of the verification, made from invented checks and from a run of pytest."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ ENTRIES = [
 
 
 class Page(HTMLParser):
-    """Tags that are open, ids, links, and the text below each heading of the second level."""
+    """The open tags, ids and links of a page, and the text below each heading of the second level."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ def test_checks_that_were_not_made_for_one_reason_stand_together() -> None:
     text, html = as_text(RUN, entries, ABOUT, 120), as_html(RUN, entries, ABOUT)
     assert "SKIPPED container.closed[internet-IPv6], container.closed[lan-IPv6]\n" in text
     assert "FAILED host.clock[a], host.clock[b]\n" in text and text.count("home is down") == 1
-    # What was seen is told for each, though it be the same.
+    # Each failed check is shown with what it saw, also if this is the same.
     assert "FAILED host.ssh[a] stranger" in text and "FAILED host.ssh[b] stranger" in text
     assert html.count("home is down") == 1 and html.count("2 checks, for one reason") == 2
     assert verdict(RUN, entries)[1] == "4 of 6 checks failed"
@@ -349,7 +349,7 @@ def test_does_nothing():
 
 
 def run_checks(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    """pytest on CHECKS with the plugin, and its report."""
+    """Run pytest on CHECKS with the plugin. Returns the result and the report."""
     folder.mkdir()
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_made.py").write_text(CHECKS)
@@ -384,7 +384,7 @@ def test_nothing_that_happens_in_a_run_is_left_out(tmp_path: Path) -> None:
     assert (found["made.holds"]["what"], found["made.holds"]["why"]) == ("It holds.", "Since it does.")
     assert (found["made.skips[home]"]["why"], found["made.is_marked"]["why"]) == ("nothing to try", "left out")
     assert found["made.errs"]["remedy"] == "switch it on" and "-k" in found["made.has_a_bug"]["remedy"]
-    # The hosts are asked while they can be.
+    # The hosts are asked before the connections end.
     assert report["connections"] == {"home": 1}
     assert "4 of 9 checks failed" in done.stdout and "out/verification.html" in done.stdout
     assert "4 of 9 checks failed" in (tmp_path / "whole/out/verification.html").read_text()

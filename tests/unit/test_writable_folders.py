@@ -1,4 +1,5 @@
-"""Files that cannot be written, systems that forget, and file systems on which the house cannot live."""
+"""Files that cannot be written, systems that lose their files at a restart, and file systems that the house cannot
+use."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ SYSTEM = tuple(Login(name, 990, home, "/usr/sbin/nologin") for name, (_, home) i
 
 
 def on(kind: str, *options: str, at: str) -> dict[str, Any]:
-    """A host with a file system of its own at one of FOLDERS."""
+    """A host that has a separate file system at one of FOLDERS."""
     mount = Mount(at, kind, frozenset(options))
     return {"storage": Storage(below=tuple((folder, mount if folder == at else ROOT) for folder in FOLDERS))}
 
@@ -41,7 +42,7 @@ def unwritable(*paths: str) -> dict[str, Any]:
             ["/etc/passwd, /etc/shadow is", "lsattr -d /etc/passwd /etc/shadow"],
         ),
         (unwritable("/var/lib/ollama"), ["host home: /var/lib/ollama is", "no_root_squash"]),
-        # The whole file system: what is in a folder is told by the folder.
+        # The whole file system is read-only. Only the highest folder is reported.
         (unwritable("/usr", "/usr/bin", "/usr/lib"), ["host home: /usr is", "mount -o remount,rw"]),
         ({"storage": Storage(impassable=("/opt",))}, ["/opt is 'closed to all accounts but root'", "chmod o+rx /opt"]),
         ({"storage": Storage(fleeting="of type overlay")}, ["root file system", "of type overlay", "raspi-config"]),
@@ -82,7 +83,7 @@ def test_a_link_in_the_place_of_a_folder_is_refused_with_the_mount_that_does_the
 
 
 def test_links_are_seen_and_are_no_other_program(tmp_path: Path) -> None:
-    """Also one whose disk is not mounted."""
+    """This includes a link to a disk that is not mounted."""
     (tmp_path / "ollama").symlink_to("/nowhere/models")
     (tmp_path / "openclaw").mkdir()
     path = str(tmp_path / "ollama")
@@ -98,15 +99,15 @@ def test_links_are_seen_and_are_no_other_program(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("roles", "change"),
     [
-        # What another role has is its owner's.
+        # This folder is needed for another role only, so here it belongs to its owner.
         (("coordinator",), linked("/var/lib/ollama", "/big")),
-        # Models on a NAS, and where nothing is started from.
+        # Models may be on a NAS, or on a file system from which no program can be started.
         (ALL_ROLES, on("nfs4", "rw", at="/var/lib/ollama")),
         (ALL_ROLES, on("ext4", "rw", "noexec", at="/var/lib/ollama")),
         (("coordinator",), on("tmpfs", "rw", at="/var/lib/ollama")),
         (ALL_ROLES, on("btrfs", "rw", "nosuid", "nodev", at="/var/lib/openclaw")),
         (("coordinator",), unwritable("/var/lib/ollama")),
-        # Whatever lies where a role writes nothing.
+        # Any file system is accepted where the host's roles write nothing.
         (("coordinator",), on("vfat", "noexec", at="/var/lib/openclaw")),
     ],
 )
@@ -115,12 +116,12 @@ def test_what_does_no_harm_passes(roles: tuple[str, ...], change: dict[str, Any]
 
 
 def test_what_was_written_already_is_a_warning() -> None:
-    """A host is not shut out of later runs by who protects its accounts, or its names, from then on."""
+    """If somebody makes the files of accounts or names read-only after the first run, later runs are not refused."""
     profile: dict[str, Any] = unwritable(*ACCOUNT_FILES, "/etc/hosts")
     profile |= {"beside": replace(GOOD.beside, logins=SYSTEM), "control_server": ("192.168.1.10",)}
     problems, warnings = check(**profile)
     assert problems == [] and len(warnings) == 1 and "/etc/passwd" in warnings[0] and "/etc/hosts" in warnings[0]
-    # A role that comes later has accounts that are not there yet.
+    # If a host gets another role later, it needs accounts that do not exist yet.
     profile["beside"] = replace(GOOD.beside, logins=SYSTEM[:1])
     problems, warnings = check(**profile)
     assert "host home: /etc/passwd, " in problems[0] and "/etc/hosts" in warnings[0]
@@ -135,7 +136,7 @@ def test_what_was_written_already_is_a_warning() -> None:
         ("boot=overlay root=/dev/mmcblk0p2", "overlay", "boot=overlay on"),
         ("boot=live components", "overlay", "boot=live on"),
         ("systemd.volatile=yes", "tmpfs", "systemd.volatile=yes on"),
-        # By /etc/overlayroot.conf, and without a disk.
+        # One system uses /etc/overlayroot.conf, the other one has no disk.
         ("root=/dev/sda1", "overlay", "of type overlay"),
         ("ip=dhcp", "tmpfs", "of type tmpfs"),
     ],
@@ -147,7 +148,7 @@ def test_a_system_that_forgets_is_known(words: str, root: str, why: str) -> None
 
 
 def test_a_container_lives_on_what_it_is_given() -> None:
-    # It sees the kernel's command line of the machine around it, so the script prints none.
+    # In a container, the kernel's command line is that of the machine around it, so the script does not print it.
     assert parse(with_section("mounts", "/ overlay rw")).storage.fleeting == ""
 
 
@@ -178,7 +179,7 @@ def test_too_few_inodes_are_told_before() -> None:
 
 
 def asked(script: str) -> dict[str, list[str]]:
-    """What sections of the script say here, with other paths in them."""
+    """The output of parts of the script on this computer, with other paths."""
     functions = SCRIPT[SCRIPT.index("s() {") : SCRIPT.index("s clock;")]
     said = subprocess.run(["sh", "-c", functions + script], capture_output=True, text=True).stdout
     found: dict[str, list[str]] = {}
@@ -191,7 +192,7 @@ def asked(script: str) -> dict[str, list[str]]:
 
 
 def test_the_script_finds_what_root_cannot_write(tmp_path: Path) -> None:
-    """Also an immutable file, where this computer lets one be made."""
+    """This includes an immutable file, if this computer allows making one."""
     (tmp_path / "hosts").touch()
     script = writable_folders.SECTIONS.replace(" /etc/hosts ", f" {tmp_path}/hosts ")
     made = subprocess.run(["chattr", "+i", tmp_path / "hosts"], capture_output=True).returncode == 0
@@ -205,7 +206,8 @@ def test_the_script_finds_what_root_cannot_write(tmp_path: Path) -> None:
 
 
 def test_the_mounts_are_those_that_df_names() -> None:
-    """In the whole script, whose other sections have names of their own; with a folder that is a mount everywhere."""
+    """The test runs a large part of the script, because other sections use variables too. /dev stands for a folder that
+    is a mount on every computer."""
     found = asked(SCRIPT[SCRIPT.index("s memory") : SCRIPT.index("s clock-end")].replace(" /opt ", " /dev "))
     below = writable_folders.parse_storage(found, capabilities.targets(found["disk"])).below
     assert [folder for folder, _ in below] == list(FOLDERS) and all(mount.options for _, mount in below)
