@@ -1,9 +1,9 @@
 """Make connection tracking know the connections that this host has: `python3 - [udp] ACCOUNT...`, as root.
 
-The kernel tracks nothing until some rule asks for it. Of a connection that began before, the next packet would count as
-the begin of a new one, and rules refuse that. So each connection is entered as what it is: established. The sockets of
-the given accounts are passed over: what they may not begin must not go on. With `udp` connected UDP sockets count
-too; they prove less: nobody at the other end need have answered.
+The kernel tracks no connections until a rule asks for it. Of a connection that is older, the next packet would count as
+the beginning of a new connection, and rules refuse that. So each open connection is entered as established. Sockets of
+the given accounts are left out: connections that these accounts may not begin must not go on. With `udp`, connected UDP
+sockets are entered too. They prove less, because perhaps nobody at the other end has answered.
 Source of the messages: linux/netfilter/nfnetlink_conntrack.h.
 """
 
@@ -17,9 +17,9 @@ from pathlib import Path
 NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW = 1, 0
 REQUEST_ACK_CREATE = 0x1 | 0x4 | 0x400
 NESTED = 0x8000
-#: Status bits: an answer was seen; it is not given up early; it is in the kernel's list.
+#: Status bits: an answer was seen; the entry is not removed early; the entry is in the kernel's list.
 STATUS = 0x2 | 0x4 | 0x8
-#: As /proc/net/tcp numbers them: established, fin-wait-1, fin-wait-2, close-wait. A connected UDP socket has the first.
+#: States in /proc/net/tcp: established, fin-wait-1, fin-wait-2, close-wait. A connected UDP socket has the first one.
 OPEN = ("01", "04", "05", "08")
 ESTABLISHED, BE_LIBERAL = 3, 8
 SECONDS = {socket.IPPROTO_TCP: 432000, socket.IPPROTO_UDP: 120}
@@ -43,7 +43,7 @@ def message(protocol, here, there):
     body = direction(1, protocol, here, there) + direction(2, protocol, there, here)
     body += attribute(3, struct.pack(">I", STATUS))
     if protocol == socket.IPPROTO_TCP:
-        # Where its window stands is not known.
+        # The connection's window is not known, so the kernel must not check it.
         flags = bytes([BE_LIBERAL, BE_LIBERAL])
         tcp = attribute(1, bytes([ESTABLISHED])) + attribute(4, flags) + attribute(5, flags)
         body += attribute(NESTED | 4, attribute(NESTED | 1, tcp))

@@ -1,6 +1,7 @@
-// Runs in the gateway's container: one message to the gateway, as a client sends it, whose answer is a few tokens. After that
-// the gateway has all it needs at hand, and the model has read the system prompt, with which every conversation begins.
-// Ends with NO_ANSWER when the gateway has taken the message and has no answer.
+// Runs in the gateway's container. Sends one message to the gateway, as a client does. The answer has a few tokens
+// only. After that, the gateway has loaded everything that it needs, and the model has read the system prompt, with
+// which every conversation begins. Ends with the status NO_ANSWER if the gateway accepts the message but returns no
+// answer.
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { request } from "node:https";
@@ -8,18 +9,18 @@ import { request } from "node:https";
 // From plan/openclaw/time_limits.py, by openclaw-warm.
 const [READY_SECONDS, ANSWER_SECONDS, SESSION_SECONDS] = process.argv.slice(2).map(Number);
 const NO_ANSWER = 75;
-// Like any conversation over HTTP, but for its name. One that is kept in memory only ("incognito") would have another
-// system prompt, and leave the gateway's way to its storage untried.
+// A conversation like all others over HTTP, but with its own name. A conversation that is kept only in memory
+// ("incognito") would have another system prompt, and the gateway would not use its storage.
 const CONVERSATION = "agent:main:openai:first-message";
 
 const config = JSON.parse(readFileSync(process.env.OPENCLAW_CONFIG_PATH, "utf8"));
 const token = readFileSync(config.secrets.providers.token.path, "utf8").trim();
 const gateway = {
-  // The gateway closes connections on which nothing is said for a while.
+  // No connection is kept open, because the gateway closes connections that are not used for a while.
   agent: false,
   host: "127.0.0.1",
   port: config.gateway.port,
-  // The gateway's own certificate, and no other.
+  // Only the gateway's own certificate is trusted.
   ca: readFileSync(config.gateway.tls.certPath),
   allowPartialTrustChain: true,
   servername: new URL(config.gateway.controlUi.allowedOrigins[0]).hostname,
@@ -64,7 +65,7 @@ const headers = {
   "Content-Type": "application/json",
   "x-openclaw-session-key": CONVERSATION,
 };
-// That of the start before.
+// Delete the conversation of the last start.
 sessions("delete", "--yes");
 const message = { model: "openclaw/default", max_tokens: 8, messages: [{ role: "user", content: "Hello" }] };
 const { status, said } = await ask(
@@ -76,5 +77,6 @@ if (status !== 200) {
   console.error(`the gateway answered the first message with ${status}: ${said.slice(0, 500)}`);
   process.exitCode = NO_ANSWER;
 }
-// Not deleted: the next conversation would wait while the gateway finds its way again.
+// The conversation is archived, not deleted: after a deletion, the next conversation would have to wait for the
+// gateway.
 sessions("archive");
