@@ -44,7 +44,7 @@ def lay_programs(root: Path) -> None:
     """Copy Tailscale's programs from the cache to the paths of its Debian package. LabError if the cache has none."""
     found = find_program("tailscale", this_cpu(), "auto")
     if found is None:
-        raise LabError("tailscale is not in the cache, and a phone needs it. Next: `lab/prepare`, then this again")
+        raise LabError("tailscale is not in the cache; a phone needs it. Next: run `lab/prepare`, then this again")
     for file in found.files:
         name = Path(file.path).name
         target = root / ("usr/sbin" if name == "tailscaled" else "usr/bin") / name

@@ -32,7 +32,7 @@ def authority(common_name: str, permitted: tuple[str, ...]) -> Generator[StringC
         yield StringCommand(authority_script(common_name, permitted))
         return
     if ask(host, CaKeyAccess) != "root root 600":
-        differs(Change(f"{CA_FOLDER}/ca.key", "given to root alone", "others may have access to it"))
+        differs(Change(f"{CA_FOLDER}/ca.key", "given to root only", "other accounts may have access to it"))
         yield StringCommand(f"chown root:root {CA_FOLDER}/ca.key; chmod 0600 {CA_FOLDER}/ca.key")
         return
     host.noop("the authority exists")

@@ -54,11 +54,11 @@ def model(
         if not seen.begun:
             host.noop(f"{model_name} is there")
             return
-        differs(Change(MODELS_INCOMING, "removed", "a run that was cut off has left it"))
+        differs(Change(MODELS_INCOMING, "removed", "an interrupted run has left it"))
         yield StringCommand(f"rm -rf {MODELS_INCOMING}")
         return
     count = f"{len(missing)} of {len(blobs)} files are missing or cut short"
-    why = count if missing else "its manifest is missing or another"
+    why = count if missing else "its manifest is missing or differs"
     differs(Change(f"model {model_name}", "sent", why))
     here = inside(MODELS_INCOMING)
     for digest, _, file in missing:

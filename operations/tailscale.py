@@ -55,8 +55,8 @@ def joined(
     }
     options = [*(option for option, is_so in asked.items() if not is_so), *seen.still_on]
     if options or seen.serves:
-        served = [Change("what Tailscale itself serves on the host", "taken away")] if seen.serves else []
-        differs(*served, *(Change(f"Tailscale's option {option}", "set", "it is another") for option in options))
+        served = [Change("the ports that Tailscale itself serves on the host", "closed")] if seen.serves else []
+        differs(*served, *(Change(f"Tailscale's option {option}", "set", "it has another value") for option in options))
     if seen.serves:
         yield StringCommand("tailscale serve reset")
     if options:

@@ -24,7 +24,7 @@ from tasks.engine.house import the_house
 
 now = host.data.get("now", False)
 if not isinstance(now, bool):
-    refuse(SettingError("--data now", now, "true or false", "leave it out for the states that are there"))
+    refuse(SettingError("--data now", now, "true or false", "leave it out to see the states of the last looks"))
 hosts = [(member, inventory.get_host(member.name)) for member in the_house().members]
 hosts = [(member, target) for member, target in hosts if state.is_host_in_limit(target)]
 with ThreadPoolExecutor(len(hosts)) as pool:

@@ -82,7 +82,7 @@ def ready(house: House, device: Device, token: str) -> None:
         except RemoteError as error:
             missing = str(error)
     if missing:
-        step = "run the deployment, also of the gateway, then this again"
+        step = "run the deployment, also of the gateway, then run this again"
         refuse(SettingError(f"device {device.name}", missing, "a device of a house that has been deployed", step))
 
 

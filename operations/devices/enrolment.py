@@ -49,7 +49,7 @@ def _enrol(
         known, authority = host.get_fact(Headscale), host.get_fact(CaCertificate)
         if device.owner not in known.users or not authority:
             missing = f"Headscale has no user {device.owner}" if authority else "the house has no CA"
-            raise RemoteError(f"{missing}. Next: run the deployment, then this again")
+            raise RemoteError(f"{missing}. Next: run the deployment, then run this again")
         secret = run_on(inventory.get_host(gateway.name), f"cat {shlex.quote(token)}").strip()
         now = datetime.now(UTC)
         made = json.loads(
@@ -61,7 +61,7 @@ def _enrol(
         ends = key_of(made).ends
         if not re.fullmatch(r"[A-Za-z0-9_-]+", made["key"]):
             # People paste commands that contain the key, so it must not contain characters that a shell interprets.
-            raise RemoteError("headscale made a key of another form. Next: see `headscale preauthkeys list`")
+            raise RemoteError("Headscale made a key in an unknown form. Next: see `headscale preauthkeys list`")
         # The record is written before the page: a key that somebody can use must be in the record.
         own = known.record[device.name].keys if device.name in known.record else ()
         earlier = [key.id for key in known.keys if key.id in own and key.live(now)]
@@ -89,10 +89,10 @@ def _enrol(
         logger.error(f"{host.print_prefix}no page for {device.name}: {error}")
         return False
     click.echo(
-        f"\n    {written}: the way in for {device.name}, with a key that is good once"
+        f"\n    {written}: the page for {device.name}, with a key that is valid once"
         f"{f' and until {ends.astimezone():%Y-%m-%d %H:%M %Z}' if ends else ''}\n"
         f"    the CA's fingerprint (SHA-256) is {fingerprint(authority)}\n"
-        "    The page holds secrets: hand it over in person, and delete it when the device is in.\n"
+        "    The page contains secrets: hand it over in person, and delete it when the device has joined.\n"
         "    Next: follow the page on the device, then approve its browser (docs/devices.md).\n",
         err=True,
     )

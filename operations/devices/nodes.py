@@ -124,7 +124,7 @@ def _remove(state: State, host: Host, house: House, name: str, wanted: Tidy, gat
     try:
         run_on(host, tidy_script(wanted))
         (PAGES / f"{name}.html").unlink(missing_ok=True)
-        click.echo(f"\n    {name}: out of the VPN after {time.monotonic() - begun:.1f} s", err=True)
+        click.echo(f"\n    {name}: removed from the VPN after {time.monotonic() - begun:.1f} s", err=True)
     except RemoteError as error:
         failed.append(error)
         gateways = ()
@@ -138,7 +138,7 @@ def _remove(state: State, host: Host, house: House, name: str, wanted: Tidy, gat
         said = "; ".join(map(str, failed))
         logger.error(f"{host.print_prefix}{name} is not removed everywhere: {said}. Next: run this again")
         return False
-    click.echo(f"    Next: take {name} out of headscale_devices in group_data/all.py\n", err=True)
+    click.echo(f"    Next: remove {name} from headscale_devices in group_data/all.py\n", err=True)
     return True
 
 
@@ -147,7 +147,7 @@ def _out_at_gateway(state: State, host: Host, house: House, addresses: Collectio
         host.log(end_at_gateway(host, house, addresses, gateway))
     except RemoteError as error:
         # Only a warning: the nodes were removed, so these devices cannot reach the gateway any more.
-        logger.warning(f"{host.print_prefix}pairings at {gateway.name} were not looked through: {error}")
+        logger.warning(f"{host.print_prefix}browser pairings at {gateway.name} could not be checked: {error}")
     return True
 
 

@@ -22,7 +22,7 @@ def claimed(places: str, known: Collection[str]) -> Generator[StringCommand, Non
     second run costs no remote command, because the host's profile contains the note.
     """
     if set(places.split()) <= set(known):
-        host.noop("noted")
+        host.noop("the note has all places")
         return
     differs(Change(f"file {CLAIMED}", "written", "the house takes places that it does not list yet"))
     yield StringCommand(

@@ -56,7 +56,7 @@ def compared(want: Want) -> Generator[StringCommand, None, Difference | None]:
         return None
     todo = difference(wanted, have_of(host, wanted))
     if not todo:
-        host.noop("as wanted")
+        host.noop("nothing differs")
         return None
     differs(*todo.changes)
     return todo

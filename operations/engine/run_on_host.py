@@ -28,7 +28,7 @@ def run_on(target: Host, script: str, stdin: str | None = None) -> str:
     If the host is outside `--limit`, it is connected first. Raises RemoteError when the connection or the script fails.
     """
     if "\0" in script:
-        raise RemoteError(f"{target.name}: a command would hold the character 0, and would be cut there")
+        raise RemoteError(f"{target.name}: a command would contain the character 0, and would end there")
     if not target.connected:
         try:
             target.connect(

@@ -23,7 +23,7 @@ def stamped(what: Deployed, before: Stamp | None) -> Generator[StringCommand, No
     remote command.
     """
     if before and before.what == what and not changed():
-        host.noop("the stamp says so already")
+        host.noop("the stamp is up to date")
         return
     differs(Change(f"stamp {PATH}", "written"))
     # The new file is made in INCOMING: if this run is interrupted here, the next run empties that folder.

@@ -126,7 +126,7 @@ def send(host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING
         raise UploadError(_broke(EOFError("it ended"), done, size))
     if status:
         wrong = refused(host, as_root(host), status, said)
-        raise UploadError(str(wrong) if wrong else f"the host did not take the file: {line(said.strip())}")
+        raise UploadError(str(wrong) if wrong else f"the host did not accept the file: {line(said.strip())}")
     return True
 
 

@@ -29,7 +29,7 @@ def policy_heard(house: House) -> Generator[StringCommand, None, None]:
     outside --limit.
     """
     if not state.is_executing or unchanged():
-        host.noop("nothing was changed that a node would have to hear of")
+        host.noop("this run has changed nothing, so its node has the policy already")
         return
     end = time.monotonic() + HEAR_SECONDS
     while why := _behind(house):
@@ -40,7 +40,7 @@ def policy_heard(house: House) -> Generator[StringCommand, None, None]:
             )
             break
         time.sleep(0.5)
-    host.noop("its node has the policy of the access table" if not why else "its node is behind")
+    host.noop("its node has the policy of the access table" if not why else "its node does not have the policy yet")
     return
     yield
 

@@ -46,4 +46,4 @@ def revoke(gateway: Host, found: Iterable[Pairing]) -> None:
         else:
             odd.append(each.shown_id)
     if odd:
-        raise RemoteError(f"{gateway.name}: OpenClaw lists browsers by ids that are none: {', '.join(odd)}")
+        raise RemoteError(f"{gateway.name}: OpenClaw lists browsers with IDs that no browser has: {', '.join(odd)}")

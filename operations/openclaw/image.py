@@ -92,7 +92,7 @@ def sent(image: Image) -> Generator[StringCommand | FunctionCommand, None, None]
     """
     seen = ask(host, ImagePresent, image=image.name, account=image.account)
     if seen.present and seen.begun:
-        differs(Change(IMAGE_INCOMING, "removed", "a run that was cut off has left it"))
+        differs(Change(IMAGE_INCOMING, "removed", "an interrupted run has left it"))
         yield StringCommand(f"rm -rf {IMAGE_INCOMING}")
         return
     if seen.present:
@@ -106,12 +106,12 @@ def sent(image: Image) -> Generator[StringCommand | FunctionCommand, None, None]
 def loaded(image: Image) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the image that `sent` has begun to load. If that loading failed, it is done again, and the log shows it."""
     if not state.is_executing:
-        host.noop("the operation that sends the image has said what there is to do")
+        host.noop("the operation that sends the image has announced what will be done")
         return
     if ask(host, ImagePresent, image=image.name, account=image.account).present:
         host.noop(f"{image.name} is loaded")
         return
-    differs(Change(f"image {image.name}", "loaded", "it was not loaded well beside the rest of the run"))
+    differs(Change(f"image {image.name}", "loaded", "loading it during the run has failed"))
     yield from _load(image, "--pipe --wait")
 
 

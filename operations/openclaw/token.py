@@ -91,4 +91,4 @@ def drop_all(gateway: Host) -> int:
             return count
         revoke(gateway, found)
         count += len(found)
-    raise RemoteError(f"{gateway.name}: browsers ask for approval all the time; {count} were revoked")
+    raise RemoteError(f"{gateway.name}: new requests of browsers keep coming; {count} were revoked or rejected")

@@ -174,12 +174,12 @@ def test_a_host_without_room_says_so(
     monkeypatch.setattr(upload, "receive", lambda *what: receive(*what).replace("cat >>", "cat >/dev/full #"))
     with caplog.at_level(logging.ERROR):
         assert not uploaded(None, host, local, "model", SHA256, str(incoming))  # type: ignore[arg-type]
-    assert "the host did not take the file: cat: write error: No space left on device" in caplog.text
+    assert "the host did not accept the file: cat: write error: No space left on device" in caplog.text
 
 
 def test_a_command_that_ends_at_once_is_told(host: Any, local: Path) -> None:
     incoming = "/nowhere/incoming"
-    with pytest.raises(upload.UploadError, match=r"the host did not take the file: .*/nowhere"):
+    with pytest.raises(upload.UploadError, match=r"the host did not accept the file: .*/nowhere"):
         send(host, local, "model", SHA256, str(incoming))
 
 
