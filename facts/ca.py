@@ -12,8 +12,11 @@ from plan.engine.errors import AGAIN, shown
 
 #: The authority's folder on the coordinator. Only root may enter it.
 CA_FOLDER = "/var/lib/private-ai/ca"
-#: A run renews a certificate that is valid for fewer days.
-RENEW_DAYS = 30
+#: A run renews a server's certificate that is valid for fewer days: for less than half of its life (operations/ca.py).
+RENEW_DAYS = 412
+#: A certificate that lasts as long as its authority allows ends at most this many seconds before it: a certificate is
+#: made for whole days.
+CAPPED = 25 * 3600
 
 
 class CaCertificate(FactBase[str]):
@@ -37,7 +40,8 @@ class CaKeyAccess(FactBase[str]):
 @dataclass(frozen=True)
 class ServerCertificate:
     """`good`: the certificate exists, its key matches and only its owner can read it, the given authority has signed
-    it, it has the right names, and it is valid for RENEW_DAYS more. `why_not`: the reason, in words."""
+    it, it has the right names, and it is valid for RENEW_DAYS more, or for as long as the authority. `why_not`: the
+    reason, in words."""
 
     good: bool
     why_not: str
@@ -50,6 +54,8 @@ class CertificateState(FactBase[ServerCertificate]):
         crt, key, ca = shlex.quote(certificate), shlex.quote(key), shlex.quote(authority)
         # One call of openssl answers all questions. Each further call would take longer than the answers.
         seen = f"openssl x509 -in {crt} -noout -pubkey -ext subjectAltName -checkend {RENEW_DAYS * 86400}"
+        ends = '$(date -d "$(openssl x509 -in {} -noout -enddate | cut -d= -f2)" +%s)'
+        longer = f"[ $(({ends.format(ca)} - {ends.format(crt)})) -gt {CAPPED} ]"
         named = shlex.quote(f"\n    {names.replace(',', ', ')}\n")
         return "\n".join(
             [
@@ -59,7 +65,7 @@ class CertificateState(FactBase[ServerCertificate]):
                 'if [ -z "$public" ]; then echo the key does not match',
                 f"elif [ \"$(stat -c '%U %a' {key})\" != '{owner} 400' ]; then echo the key is not private",
                 f"elif ! openssl verify -CAfile {ca} {crt} >/dev/null 2>&1; then echo not signed by the CA",
-                f"elif [ $lasts != 0 ]; then echo fewer than {RENEW_DAYS} days left",
+                f"elif [ $lasts != 0 ] && {longer}; then echo fewer than {RENEW_DAYS} days left",
                 f"else case $seen in *{named}*) echo good ;; *) echo other names ;; esac; fi",
                 "fi",
             ]

@@ -15,8 +15,9 @@ from operations.engine.run_on_host import RemoteError, run_on
 from operations.engine.shell import into_place
 from plan.engine.difference import MISSING, Change
 
-#: The CA/Browser Forum's limit of 2020-09. Apple's devices accept no certificate of a server that is valid for longer.
-SERVER_DAYS = 397
+#: Apple's limit of 2019, for certificates of authorities that a person has added to a device. The shorter limit of 398
+#: days is for authorities that Apple delivers with the device (support.apple.com/102028).
+SERVER_DAYS = 825
 CA_DAYS = 3650
 
 
@@ -76,8 +77,9 @@ def certified(folder: str, coordinator: str, question: dict[str, str]) -> Genera
 
     `question` has the arguments of the fact CertificateState, among them the DNS names of the certificate. `folder`
     belongs to root, so that no other account can put anything there.
-    This host makes the key and the request. `coordinator` signs the request. The certificate is signed again when the
-    names or the CA have changed, or when few days remain. If other accounts could read the key, a new key is made.
+    This host makes the key and the request. `coordinator` signs the request. A new certificate is made when the names
+    or the CA have changed, when other accounts could read the key, or when half of the certificate's life is over.
+    Each certificate has a new key.
     """
     seen = ask(host, CertificateState, **question)
     if seen.good:
@@ -99,8 +101,8 @@ def _issue(state: State, host: Host, folder: str, owner: str, names: str, coordi
 
 
 def request_script(folder: str, owner: str, names: str) -> str:
-    """A script that prints a signing request for `names`. It first makes a key, if there is none that only `owner` can
-    read."""
+    """A script that makes a new key, which only `owner` can read, and prints a signing request for `names`. The key
+    that is in use stays in its place."""
     directory, first = shlex.quote(folder), names.split(",")[0].removeprefix("DNS:")
     # Only people read the common name, and it has 64 characters at most (RFC 5280, ub-common-name). Programs use the
     # alternative names, which may be longer.
@@ -111,10 +113,9 @@ def request_script(folder: str, owner: str, names: str) -> str:
             # The folder belongs to root: in its own folder, the account could put links to files, and root would write
             # to those files.
             f"install -d -o root -g {owner} -m 0750 {directory}; cd {directory}",
-            f"if ! test -s key.pem || [ \"$(stat -c '%U %a' key.pem)\" != '{owner} 400' ]; then",
             "rm -f key.new; openssl ecparam -name prime256v1 -genkey -noout -out key.new",
-            f"chown {owner}:{owner} key.new; chmod 0400 key.new; {into_place('key.new', 'key.pem')}; fi",
-            f"openssl req -new -key key.pem -subj {shlex.quote(f'/CN={common}')} "
+            f"chown {owner}:{owner} key.new; chmod 0400 key.new",
+            f"openssl req -new -key key.new -subj {shlex.quote(f'/CN={common}')} "
             f"-addext {shlex.quote(f'subjectAltName={names}')}",
         ]
     )
@@ -122,7 +123,10 @@ def request_script(folder: str, owner: str, names: str) -> str:
 
 def sign_script(names: str) -> str:
     """A script that signs the request on standard input, for `names` only, whatever else the request contains. It
-    prints the certificate and the CA's certificate."""
+    prints the certificate and the CA's certificate.
+
+    The certificate ends before the CA's certificate: after that, no device would accept it.
+    """
     extensions = (
         f"subjectAltName={names}\\nbasicConstraints=critical,CA:FALSE\\nkeyUsage=critical,digitalSignature\\n"
         "extendedKeyUsage=serverAuth\\nsubjectKeyIdentifier=hash\\nauthorityKeyIdentifier=keyid\\n"
@@ -134,7 +138,12 @@ def sign_script(names: str) -> str:
             "cat > $work/csr",
             f"printf {shlex.quote(extensions)} > $work/ext",
             "openssl req -in $work/csr -noout -verify >/dev/null 2>&1",
-            f"openssl x509 -req -in $work/csr -CA ca.crt -CAkey ca.key -days {SERVER_DAYS} -sha256 "
+            'ends=$(openssl x509 -in ca.crt -noout -enddate); ends=$(date -d "${ends#notAfter=}" +%s)',
+            # Less a minute: openssl counts the days from the moment at which it signs.
+            "days=$(( (ends - 60 - $(date +%s)) / 86400 ))",
+            f"if [ $days -gt {SERVER_DAYS} ]; then days={SERVER_DAYS}; fi",
+            'if [ $days -lt 1 ]; then echo "the authority of the house has no day left" >&2; exit 1; fi',
+            "openssl x509 -req -in $work/csr -CA ca.crt -CAkey ca.key -days $days -sha256 "
             "-set_serial 0x$(openssl rand -hex 16) -extfile $work/ext -out $work/crt 2>$work/said "
             "|| { cat $work/said >&2; exit 1; }",
             "cat $work/crt ca.crt",
@@ -143,12 +152,16 @@ def sign_script(names: str) -> str:
 
 
 def install_script(folder: str, owner: str) -> str:
-    """A script that puts the certificate on standard input into place with one rename."""
+    """A script that puts the certificate on standard input into its place, together with the key it was made for."""
     directory = shlex.quote(folder)
     return "\n".join(
         [
             f"set -e; umask 077; cd {directory}",
-            "rm -f cert.new; cat > cert.new; openssl x509 -in cert.new -noout",
-            f"chown {owner}:{owner} cert.new; chmod 0440 cert.new; {into_place('cert.new', 'cert.pem')}",
+            "rm -f cert.new; cat > cert.new; certified=$(openssl x509 -in cert.new -noout -pubkey)",
+            'if [ "$certified" != "$(openssl pkey -in key.new -pubout)" ]; then',
+            'echo "the certificate is for another key: another run is at work here" >&2; exit 1; fi',
+            f"chown {owner}:{owner} cert.new; chmod 0440 cert.new; sync -- key.new cert.new",
+            # A run that is cut off between the two leaves a key that does not match, which the next one sees.
+            "mv -fT key.new key.pem; mv -fT cert.new cert.pem",
         ]
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
-from facts.ca import RENEW_DAYS
 from facts.engine.component_state import STAMPS, inputs_digest, through_manager, unit_call
 from facts.ollama import STORE
 from operations.engine.answers import NotYet
@@ -16,6 +15,7 @@ from plan.health import (
     AGAIN_S,
     AUTHORITY_WARN_DAYS,
     CERTIFICATE_FAIL_DAYS,
+    CERTIFICATE_WARN_DAYS,
     DISK_FAIL_MIB,
     DISK_WARN_MIB,
     EVERY_MINUTES,
@@ -112,7 +112,7 @@ def calls(this: This) -> list[Call]:
         ("drop_ins", drop_ins.script(this.member.roles)),
         *models,
         ("certificate", authority, str(AUTHORITY_WARN_DAYS), days),
-        *(("certificate", server, str(RENEW_DAYS), days) for server in servers),
+        *(("certificate", server, str(CERTIFICATE_WARN_DAYS), days) for server in servers),
         ("disks", str(DISK_WARN_MIB), str(DISK_FAIL_MIB), "/var/lib", "/opt"),
         ("vpn", str(KEY_WARN_DAYS), assistant),
         *((("clients", *too_new.split(".")),) if too_new else ()),
@@ -123,9 +123,11 @@ def calls(this: This) -> list[Call]:
 
 def unit_call_of(unit: Unit) -> Call:
     """The call that checks a unit: whether it is active, answers, and was started with the current inputs."""
-    show = unit_call(unit.user, f"show --property=ActiveState,LoadState,UnitFileState {shlex.quote(unit.name)}")
+    properties = "ActiveState,LoadState,UnitFileState,ExecMainStatus"
+    show = unit_call(unit.user, f"show --property={properties} {shlex.quote(unit.name)}")
     state, words = "warning", "runs with other files or another program than the deployment started it with"
     if unit.name == firewall.service().name:
         state, words = "failed", "has other rules in force, or another file of rules, than the deployment loaded"
     kind = "enabled" if unit.enable else "generated"
-    return ("unit", unit.name, kind, show, unit.ready, inputs_digest(unit, through_manager), state, words)
+    final = (str(unit.final[0]), f"is not started again: {unit.final[1]}") if unit.final else ()
+    return ("unit", unit.name, kind, show, unit.ready, inputs_digest(unit, through_manager), state, words, *final)

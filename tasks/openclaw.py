@@ -54,6 +54,11 @@ WARM_TIMER = "/etc/systemd/user/openclaw-warm.timer"
 #: example if the model host is off: the timer tries again.
 SEND_FIRST_MESSAGE = unit_call(ACCOUNT, f"start {Path(WARM_SERVICE).name}")
 SECRET = Secret(TOKEN, ACCOUNT, ACCOUNT)
+#: OpenClaw's exit status when it does not open its state (EX_CONFIG of sysexits(3)), and what a person does.
+CANNOT_OPEN = (
+    78,
+    "OpenClaw cannot open its state. Next: see 'When OpenClaw does not open its state' in docs/openclaw.md",
+)
 
 
 def send_image(this: This) -> None:
@@ -132,6 +137,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
         pids=PIDS if "pids" in controllers else 0,
         memory=f"{MEMORY_GIB}g" if "memory" in controllers else "",
         start_seconds=time_limits.START,
+        cannot_open=CANNOT_OPEN[0],
         own_sites=OWN_SITES,
         foreign=FOREIGN_TO_PODMAN,
         podman=PODMAN,
@@ -222,6 +228,7 @@ def service(house: House, gateway: Member, uid: int) -> Unit:
         ready=f"{from_itself(house, gateway)}/readyz | grep -q '\"ready\":true'",
         ready_seconds=time_limits.STARTED,
         then=SEND_FIRST_MESSAGE,
+        final=CANNOT_OPEN,
         enable=False,
         user=ACCOUNT,
     )

@@ -256,9 +256,22 @@ def start_unit(unit: Unit) -> str:
     log = f"journalctl --no-pager --lines=20 _SYSTEMD_USER_UNIT={name} || true; " if unit.user else ""
     lines.append(f"{unit_call(unit.user, f'{verb} {name}')} || {{ {said} >&2; {log} false; }}")
     if unit.ready:
+        given_up = ""
+        if unit.final:
+            status, step = unit.final
+            shown = unit_call(unit.user, f"show --property=ActiveState,ExecMainStatus {name}")
+            # systemd prints the two in an order of its own.
+            lines.append(
+                f'ended() {{ case "$({shown})" in *=failed*={status} | *={status}*=failed) ;; *) false ;; esac; }}'
+            )
+            given_up = (
+                "if ended; then "
+                f"echo {shlex.quote(f'{unit.name} ended with status {status} and is not started again: {step}')} >&2; "
+                f"{said} >&2; {log} exit 1; fi; "
+            )
         lines.append(
             f"end=$(( $(date +%s) + {unit.ready_seconds} )); "
-            f"until {{ {unit.ready}; }} >/dev/null 2>&1; do "
+            f"until {{ {unit.ready}; }} >/dev/null 2>&1; do {given_up}"
             f'if [ "$(date +%s)" -ge "$end" ]; then '
             f"echo {shlex.quote(f'{unit.name} was not ready within {unit.ready_seconds} s')} >&2; "
             f"{said} >&2; {log} exit 1; fi; sleep 0.3; done"

@@ -161,8 +161,9 @@ class Unit:
     `inputs` are paths on the host. The host keeps their digest in a stamp after the unit has started without an error.
     So when a run was interrupted between writing a file and restarting the unit, the next run restarts it.
     `ready` is a shell command that a run repeats until it succeeds, for at most `ready_seconds`. `then` is a shell
-    command that a run calls once after that; if it fails, the unit still counts as started. `user` is the account whose
-    systemd manager has the unit; "" is the system's. Generated units (Quadlet) cannot be enabled: `enable=False`.
+    command that a run calls once after that; if it fails, the unit still counts as started. `final` is an exit status
+    after which systemd does not start the unit again, and what people can do then. `user` is the account whose systemd
+    manager has the unit; "" is the system's. Generated units (Quadlet) cannot be enabled: `enable=False`.
     """
 
     name: str
@@ -170,6 +171,7 @@ class Unit:
     ready: str = ""
     ready_seconds: int = 60
     then: str = ""
+    final: tuple[int, str] | None = None
     enable: bool = True
     user: str = ""
     #: A shell command, run as `user`, whose output counts as an input. It shows what the unit has put in force, if

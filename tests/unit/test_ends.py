@@ -283,6 +283,22 @@ def test_a_unit_that_does_not_get_ready_is_told() -> None:
     assert "x.service was not ready within 0 s" in said
 
 
+@pytest.mark.parametrize("shown", ["ActiveState=failed\nExecMainStatus=78", "ExecMainStatus=78\nActiveState=failed"])
+def test_a_unit_that_has_given_up_is_told_at_once_and_in_words(shown: str) -> None:
+    unit = Unit("x.service", ready="false", ready_seconds=60, final=(78, "see its page"))
+    shows = f"""systemctl() {{ case $1 in show) printf '{shown}\n' ;; esac; }}"""
+    assert "x.service ended with status 78 and is not started again: see its page" in script(
+        f"{shows}\n{start_unit(unit)}"
+    )
+
+
+@pytest.mark.parametrize("shown", ["ActiveState=active\nExecMainStatus=78", "ActiveState=failed\nExecMainStatus=1"])
+def test_a_unit_that_ends_otherwise_is_waited_for(shown: str) -> None:
+    unit = Unit("x.service", ready="false", ready_seconds=1, final=(78, "see its page"))
+    shows = f"""systemctl() {{ case $1 in show) printf '{shown}\n' ;; esac; }}"""
+    assert "was not ready within 1 s" in script(f"{shows}\n{start_unit(unit)}")
+
+
 def test_rules_that_are_not_there_any_more_are_not_kept() -> None:
     assert "they were taken back already" in script(keep_rules(()))
 

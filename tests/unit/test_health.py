@@ -310,6 +310,18 @@ CASES: list[tuple[Callable[[World], None], str, str, str]] = [
     # OpenClaw answers on loopback, but not at the address of clients.
     (silent(":18789:100.64.0.1 "), "failed", "openclaw.service", SILENT),
     (lambda world: world.write("/image", "4567"), "warning", "openclaw.service", DIFFERS),
+    (
+        unit_says("openclaw.service", ActiveState="failed", ExecMainStatus="78"),
+        "failed",
+        "openclaw.service",
+        f"is not started again: {openclaw.CANNOT_OPEN[1]}",
+    ),
+    (
+        unit_says("openclaw.service", ActiveState="failed", ExecMainStatus="1"),
+        "failed",
+        "openclaw.service",
+        "is failed (loaded)",
+    ),
     # The account's systemd does not answer.
     (
         lambda world: world.remove("/units/openclaw.service"),
@@ -390,7 +402,7 @@ def test_what_is_not_well_is_named(world: World, batch: dict[str, tuple[Callable
 @pytest.mark.parametrize(
     ("authority", "headscale", "gateway"),
     [
-        ((180, "ok"), (30, "ok"), (29, "warning")),
+        ((180, "ok"), (90, "ok"), (89, "warning")),
         ((179, "warning"), (7, "warning"), (6, "failed")),
         ((6, "failed"), (0, "failed"), (-1, "failed")),
     ],

@@ -106,7 +106,14 @@ def test_nothing_phones_home_and_nothing_runs_commands() -> None:
 
 def test_the_names_of_openclaws_own_sites_lead_nowhere_in_the_container() -> None:
     values = {"image": "i", "user_namespace": "u", "port": 1, "forward": "none", "hosts": [], "pids": 1, "memory": ""}
-    network = {"address": "a", "prefix": 1, "router": "r", "foreign": (), "podman": "A=b"}
+    network = {
+        "address": "a",
+        "prefix": 1,
+        "router": "r",
+        "foreign": (),
+        "podman": "A=b",
+        "cannot_open": 78,
+    }
     made = render("openclaw/openclaw.container.j2", **values, **network, start_seconds=1, own_sites=OWN_SITES)
     assert re.findall(r"^AddHost=(.*)$", made, re.MULTILINE) == ["clawhub.ai:127.0.0.1"]
 

@@ -30,8 +30,8 @@ MODULES = {
     "openclaw": "OpenClaw: the cage and its settings",
     "message": "A message from end to end",
 }
-#: The report marks a certificate with fewer days left. A run of the deployment renews it then.
-FEW_DAYS = 30
+#: The report marks a certificate with fewer days left. Every run of the deployment renews it long before that.
+FEW_DAYS = 90
 WORDS: dict[Status, str] = {"fail": "failed", "warn": "warned", "skip": "skipped", "pass": "held"}
 
 

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from plan.health import CERTIFICATE_WARN_DAYS
 from plan.house.house import House, Member
 from tests.verify.ledger import Check
 from tests.verify.printed import certificate_end
 from tests.verify.probing import Probing
 
-#: A run renews a certificate that is valid for fewer than 30 days. Fewer than this: no run has come for a long time.
-FEWEST_DAYS = 14
+#: Every run renews a certificate long before that. Fewer than this: no run has come for a long time.
+FEWEST_DAYS = CERTIFICATE_WARN_DAYS
 #: Every device has the root certificate, so people need time to bring a new one to each.
 FEWEST_ROOT_DAYS = 180
 
@@ -85,7 +86,7 @@ def test_server(server: tuple[Member, str], probing: Probing, check: Check) -> N
         target="itself",
         expected=f"{service}'s certificate: chain to the house's CA, right name, {FEWEST_DAYS} days left",
         observed=("no certificate" if days is None else f"{days} days left") + f"; {' / '.join(seen.splitlines())}",
-        remedy="run the deployment again: it makes a new certificate if this one does not fit or ends within 30 days",
+        remedy="run the deployment again: it makes a new certificate if this one does not fit or ends too soon",
     )
 
 
