@@ -58,7 +58,7 @@ def guarded(want: Want, left_over: bool) -> Generator[StringCommand | FunctionCo
     if not todo.units:
         return
     yield StringCommand(try_rules())
-    yield FunctionCommand(_confirm, (todo.units,), {})
+    yield FunctionCommand(confirmed, (keep_rules(todo.units),), {})
 
 
 def take_back() -> str:
@@ -90,10 +90,10 @@ def end_tracking() -> str:
     return f"nft 'table inet {TRACKING}; delete table inet {TRACKING}'"
 
 
-def try_rules() -> str:
+def try_rules(load: str = f"{LOADER} {TRIED} strict") -> str:
     """A script that starts the timer, which takes the new rules back after ROLLBACK_SECONDS, and then loads them.
 
-    If a step fails, the script undoes all steps.
+    `load` is the command that loads the file TRIED. If a step fails, the script undoes all steps.
     """
     return "\n".join(
         [
@@ -108,7 +108,7 @@ def try_rules() -> str:
             into_place(f"{BEFORE}.new", BEFORE),
             f"systemd-run --quiet --collect --unit={ROLLBACK} --on-active={ROLLBACK_SECONDS} "
             f"--timer-property=AccuracySec=1s sh -c {shlex.quote(take_back())}",
-            f"{LOADER} {TRIED} strict",
+            load,
             f"date -u '+%F %T UTC' > {UNCONFIRMED}; sync -- {UNCONFIRMED}",
             # If the steps took longer than the timer, the host has taken the rules back already, or is about to.
             f"systemctl is-active --quiet {ROLLBACK}.timer",
@@ -130,13 +130,13 @@ def keep_rules(units: tuple[Unit, ...]) -> str:
     )
 
 
-def _confirm(state: State, host: Host, units: tuple[Unit, ...]) -> bool:
-    """Make the rules permanent over a new SSH connection. The connection of the run proves nothing: it would continue
-    to work under any rules."""
+def confirmed(state: State, host: Host, script: str) -> bool:
+    """Run the script that makes the rules permanent over a new SSH connection. The connection of the run proves nothing:
+    it would continue to work under any rules."""
     connector = host.connector_cls(state, host)
     try:
         connector.connect()
-        good, output = connector.run_shell_command(StringCommand(keep_rules(units)), False, False, **as_root(host))
+        good, output = connector.run_shell_command(StringCommand(script), False, False, **as_root(host))
         said = output.stderr
     except (ConnectError, NotRoot) as error:
         good, said = False, str(error)

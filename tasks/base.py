@@ -14,6 +14,7 @@ from facts.base.profile import CONTROL_NAMES
 from facts.engine.component_state import block_text
 from operations.engine.claims import claimed
 from operations.engine.component import component, install_block
+from operations.engine.run import this_run
 from plan.base.memory_and_disks import MODELS, libraries_room
 from plan.base.preflight import NeededPort, check_host, idle_ssh_rows
 from plan.ca import other_house
@@ -26,6 +27,7 @@ from plan.firewall.rules import locked_out, tunnel
 from plan.house.house import House, leads_to
 from plan.house.machine_identity import another_name, foreign_addresses, left_behind, twins
 from plan.other_programs.check import check_beside
+from plan.removal.belongings import left_over
 from plan.verification import OWNERS
 from tasks.engine.connection import through_another
 from tasks.engine.hosts import This, authority_seen, known_profiles
@@ -62,6 +64,7 @@ def check(this: This) -> None:
         warnings += said
     warnings += idle_ssh_rows(this.house, this.member, profile)
     moved = left_behind(name, this.house.coordinator, profile.control_server, left_out())
+    warnings += left_over(this.member, profile.beside.claimed, this_run().command_line.inventory)
     warnings += filter(None, [apt_as_root(this.member, profile.apt_user), moved])
     problems += filter(None, [another_name(name, profile), other_house(this.house, authority_seen(this.house))])
     if profile.ssh_client:
@@ -114,7 +117,7 @@ def deploy(this: This) -> None:
     accounts = tuple(
         Account(name, home, runs_containers=name == "openclaw") for name, home in accounts_of(this.member.roles).items()
     )
-    names = _names(this.house)
+    names = names_of(this.house)
     wanted = Component(
         packages=packages,
         accounts=accounts,
@@ -135,7 +138,7 @@ def deploy(this: This) -> None:
     component(name="Base | Packages, accounts, names", want=lambda: wanted)
 
 
-def _names(house: House) -> Block:
+def names_of(house: House) -> Block:
     """The control server's name in /etc/hosts. Hosts need it before the names of the VPN exist."""
     addresses = house.coordinator.addresses
     return replace(CONTROL_NAMES, lines=tuple(f"{address} {house.headscale_name}" for address in addresses))

@@ -21,7 +21,7 @@ def claimed(places: str, known: Collection[str]) -> Generator[StringCommand, Non
     This is the first change on a host: so everything that is in these places later is known to belong to the house. A
     second run costs no remote command, because the host's profile contains the note.
     """
-    if set(places.split()) <= set(known):
+    if set(places.splitlines()) <= set(known):
         host.noop("the note has all places")
         return
     differs(Change(f"file {CLAIMED}", "written", "the house takes places that it does not list yet"))

@@ -17,6 +17,7 @@ from operations.engine.answers import NotYet, Want, have_of, is_wanted
 from operations.engine.shell import below, into_place
 from operations.engine.upload import upload
 from plan.base.sandboxes import SUBORDINATE_COUNT, SUBORDINATE_FIRST
+from plan.engine.claims import CLAIMED, PACKAGE
 from plan.engine.command_environment import OWN_EXCEPTIONS
 from plan.engine.difference import Difference, difference
 from plan.engine.upload_folder import INCOMING
@@ -89,8 +90,8 @@ def _commands(todo: Difference) -> Generator[StringCommand | FunctionCommand, No
 
 
 def install_packages(names: tuple[str, ...]) -> str:
-    """A script that installs Debian packages without the packages that they recommend. It downloads the package index
-    only when the installation fails with the old one."""
+    """A script that installs Debian packages without the packages that they recommend, and notes them as the house's. It
+    downloads the package index only when the installation fails with the old one."""
     quoted = " ".join(map(shlex.quote, names))
     # If somebody wrote a program's configuration file before the program was installed, the file stays. Without
     # --force-confold dpkg would ask, and nobody could answer.
@@ -99,8 +100,12 @@ def install_packages(names: tuple[str, ...]) -> str:
         "-o DPkg::Options::=--force-confold"
     )
     install = f"{apt} install --yes --no-install-recommends {quoted}"
+    # Before they are there: of what a run that is cut off has installed, the next one would know nothing.
+    lines = " ".join(shlex.quote(f"{PACKAGE}{name}") for name in names)
+    noted = f"(umask 022; {{ cat {CLAIMED} 2>/dev/null; printf '%s\\n' {lines}; }} | sort -u > {CLAIMED}.new)"
     return "\n".join(
         [
+            f"mkdir -p {CLAIMED.rpartition('/')[0]}; {noted}; {into_place(f'{CLAIMED}.new', CLAIMED)}",
             f"{install} >/dev/null 2>&1 && exit",
             # If a host was switched off during an installation, packages are half installed.
             "dpkg --force-confold --configure -a >/dev/null || exit 1",
@@ -228,15 +233,15 @@ before >= 0 && substr(line, before + 1) == begin {
 line == end { count = inside = 0; next }
 inside { kept[++count] = $0; n = split(line, word); last[count] = word[n]; next }
 { print }
-END { leave(); printf "%s", wanted }
+END { leave(); if (!gone) printf "%s", wanted }
 """
 
 
-def install_block(block: Block) -> str:
+def install_block(block: Block, gone: bool = False) -> str:
     """A script that removes the block from its file and writes standard input to the end of the file, with one
-    rename."""
+    rename. With `gone` it only removes the block; standard input has the block's lines all the same."""
     path = shlex.quote(block.path)
-    marks = f"-v begin={shlex.quote(block.begin)} -v end={shlex.quote(block.end)}"
+    marks = f"-v begin={shlex.quote(block.begin)} -v end={shlex.quote(block.end)} -v gone={int(gone)}"
     program = shlex.quote(_WITHOUT_BLOCK)
     return (
         f"set -e; cp -p {path} {path}.new; awk {marks} {program} - {path} > {path}.new; "

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 #: puts anything at these paths.
 CLAIMED = "/var/lib/private-ai/claimed"
 
+#: In CLAIMED, before the name of a Debian package that the house has installed. A removal lists them.
+PACKAGE = "package "
+
 #: The folder of the house's units, and the other folders in which systemd looks. Our unit would hide a unit of the same
 #: name in one of the others.
 UNITS = "/etc/systemd/system"

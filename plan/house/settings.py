@@ -26,5 +26,8 @@ HOST_SETTINGS = frozenset(
     {"lan_addresses", "firewall_shut_off", "tailscale_user", "ollama_model", "ollama_context", "openclaw_users"}
 )
 #: The names that playbooks read with `--data`. They are not settings.
-PLAYBOOK_DATA = frozenset({"message", "device", "hours", "json", "now", "request", "pairings", "show"})
+PLAYBOOK_DATA = frozenset(
+    {"message", "device", "hours", "json", "now", "request", "pairings", "show"}
+    | {"everything", "dead", "role", "host", "data"}
+)
 HOUSE_NAME = "group_data/all.py: house_name"

@@ -25,10 +25,12 @@ from operations.engine.as_root import ask_no_password
 from operations.engine.run import CommandLine, begin_run, this_run
 from plan.engine.as_root import ACCEPTED
 from plan.engine.errors import SettingError
+from plan.removal.request import Request, request
 from tasks.engine.commands import alike
 from tasks.engine.connection import keep_alive
 from tasks.engine.ending import end_at_once
-from tasks.engine.inventory import check_first
+from tasks.engine.house import the_house
+from tasks.engine.inventory import check_first, checked
 from tasks.engine.pyinfra_speed import collect_less, spare
 from tasks.engine.questions import ask_well
 from tasks.engine.unforeseen_errors import in_words
@@ -42,6 +44,8 @@ WHERE = {
     "device_remove.py": "coordinator",
     "token_rotate.py": "gateway",
 }
+#: The playbook whose hosts follow from what it is asked to remove.
+REMOVES = "remove.py"
 #: Playbooks that report which hosts can be reached. pyinfra connects to no host for them, and runs them once.
 ASKING = frozenset({"status.py"})
 
@@ -108,6 +112,9 @@ def begin() -> None:
                 there = [host for host in state.inventory if groups & set(host.groups)]
                 # If there are several gateways, --limit may choose one of them.
                 pyinfra_inside.limit_to(state, [host for host in there if state.is_host_in_limit(host)] or there)
+            elif names == {REMOVES}:
+                reached = asked_removal().reached(the_house())
+                pyinfra_inside.limit_to(state, [state.inventory.get_host(name) for name in reached])
             state.add_callback_handler(Changes())
             if looks_only:
                 # Whatever -y and --fail-percent say: the run looks for changes, every host has to answer, and the run
@@ -127,6 +134,11 @@ def begin() -> None:
             raise PyinfraError(f"playbooks/{LOOKS_ONLY} only looks; nothing was changed. Next: run deploy.py")
 
     pyinfra_inside.before_each_stage(state, before)
+
+
+def asked_removal() -> Request:
+    """What `playbooks/remove.py` is asked to remove. Raises PyinfraError, before any host is reached."""
+    return checked(lambda: request(this_run().command_line.data, the_house()))
 
 
 def _refuse_ways_to_root(given: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from plan.base.preflight import CLOCK_LIMIT_S
 from plan.firewall.rules import service_egress
 from plan.house.house import Member
 from plan.other_programs.drop_ins import in_force, removal, units_of
+from plan.removal.belongings import claims_left_over, command
 from plan.verification import (
     declared,
     is_loopback,
@@ -24,10 +25,7 @@ from tests.verify.ledger import Check, Way
 from tests.verify.printed import fragments
 from tests.verify.probing import Probing
 
-UNITS = {
-    "coordinator": ("headscale",),
-    "model_hosts": ("ollama",),
-}
+UNITS = {"coordinator": ("headscale",), "model_hosts": ("ollama",)}
 EVERYWHERE = ("private-ai-firewall", "private-ai-health.timer", "private-ai-names.path", "tailscaled")
 #: Units of the house that have sockets in addition to those of the access table's rows.
 OURS = frozenset({"headscale.service", "ollama.service", "tailscaled.service", "openclaw.service"})
@@ -92,6 +90,19 @@ def test_drop_ins(member: Member, probing: Probing, check: Check) -> None:
         + "; ".join(
             removal(unit, [path for of, path in found if of == unit]) for unit in sorted({u for u, _ in found})
         ),
+    )
+
+
+def test_roles(member: Member, probing: Probing, check: Check) -> None:
+    """Nothing of a role that the inventory does not give this host goes on there, looked after by nobody."""
+    found = claims_left_over(member.roles, probing.state(member.name).profile.beside.claimed)
+    check(
+        not found,
+        source=member.name,
+        target="itself",
+        expected=f"only what its roles call for: {', '.join(sorted(member.roles))}",
+        observed=", ".join(f"{claim.name}, of the role {claim.role}" for claim in found) or "so",
+        remedy="; ".join(command("", f"role={claim.role}", f"host={member.name}") for claim in found),
     )
 
 

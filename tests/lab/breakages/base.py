@@ -53,6 +53,20 @@ BREAKAGES = (
         ("Base | Packages, accounts, names",),
     ),
     Breakage(
+        "base.role-left-over",
+        "client",
+        "A host goes on with a service of a role that the inventory does not give it any more.",
+        "printf '[Service]\\nExecStart=/usr/bin/sleep infinity\\n' > /etc/systemd/system/ollama.service; "
+        "echo /etc/systemd/system/ollama.service >> /var/lib/private-ai/claimed; "
+        "systemctl daemon-reload; systemctl start ollama",
+        (Caught("host.roles[HOST]", "Ollama"),),
+        by_hand=Repair(
+            "A deployment removes nothing that somebody may still want: it warns, and names the command that does.",
+            "systemctl stop ollama; rm /etc/systemd/system/ollama.service; systemctl daemon-reload; "
+            "sed -i /ollama/d /var/lib/private-ai/claimed",
+        ),
+    ),
+    Breakage(
         "base.secret-readable",
         "gateway",
         "Every account that can enter its folder can read the gateway's token.",
