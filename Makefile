@@ -69,6 +69,9 @@ fuzz: .venv/ready  ## the tests with hostile input, with a hundred times as many
 beside: prepare  ## a house beside a real nginx, ufw and Docker and an older Ollama's models
 	@$(PYTEST) tests/lab/test_neighbours.py
 
+removal: prepare  ## take houses and parts of them away again, and see that hosts are as they were before
+	@$(PYTEST) tests/lab/test_removal.py
+
 lived-in: prepare  ## the quick start on hosts as households have them, five times in each of two topologies
 	@$(PYTEST) tests/lab/test_lived_in.py --households 5 -s
 
@@ -89,4 +92,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help deploy diff verify status chat demo lab down why prepare check lint unit test fuzz beside lived-in interruptions breakages bench lock
+.PHONY: help deploy diff verify status chat demo lab down why prepare check lint unit test fuzz beside removal lived-in interruptions breakages bench lock
