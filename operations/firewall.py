@@ -131,8 +131,8 @@ def keep_rules(units: tuple[Unit, ...]) -> str:
 
 
 def confirmed(state: State, host: Host, script: str) -> bool:
-    """Run the script that makes the rules permanent over a new SSH connection. The connection of the run proves nothing:
-    it would continue to work under any rules."""
+    """Run `script`, which makes the rules permanent, over a new SSH connection. The connection of the run proves
+    nothing: it would continue to work under any rules."""
     connector = host.connector_cls(state, host)
     try:
         connector.connect()

@@ -90,8 +90,8 @@ def _commands(todo: Difference) -> Generator[StringCommand | FunctionCommand, No
 
 
 def install_packages(names: tuple[str, ...]) -> str:
-    """A script that installs Debian packages without the packages that they recommend, and notes them as the house's. It
-    downloads the package index only when the installation fails with the old one."""
+    """A script that notes Debian packages as installed by the house, and installs them without the packages that they
+    recommend. It downloads the package index only when the installation fails with the old one."""
     quoted = " ".join(map(shlex.quote, names))
     # If somebody wrote a program's configuration file before the program was installed, the file stays. Without
     # --force-confold dpkg would ask, and nobody could answer.
