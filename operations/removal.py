@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 
 import click
 from pyinfra import host, inventory, logger
@@ -15,9 +15,11 @@ from facts.removal import MOUNTS
 from operations.devices.nodes import end_at_gateway, tidy_script
 from operations.engine.announced_changes import differs
 from operations.engine.component import install_block
+from operations.engine.run import this_run
 from operations.engine.run_on_host import RemoteError, run_on
 from operations.engine.shell import into_place
 from operations.firewall import BEFORE, ROLLBACK, confirmed, try_rules, undo
+from plan.base.profile import LAST_RUN
 from plan.devices.vpn_nodes import Tidy
 from plan.engine.claims import CLAIMED
 from plan.engine.difference import Change
@@ -88,7 +90,7 @@ def opened(wanted: Leaving, part: PartLeaving) -> Generator[StringCommand | Func
     As with new rules, the host is told to take them back before they change, and a new SSH connection confirms: it
     stops the timer and removes the files. Until then a restart brings the rules back.
     """
-    if not (part or wanted.table):
+    if not wanted:
         host.noop("nothing of it is here")
         return
     differs(Change("firewall, last files and notes", "removed"))
@@ -98,6 +100,15 @@ def opened(wanted: Leaving, part: PartLeaving) -> Generator[StringCommand | Func
         return
     yield StringCommand(try_without())
     yield FunctionCommand(confirmed, ("\n".join([stop_timer(), *_closed(), last, *_notes(wanted)]),), {})
+
+
+@operation()
+def unheld() -> Generator[StringCommand, None, None]:
+    """Own the absence of this run's own note, where the run has held the host (operations/engine/one_run.py)."""
+    if not this_run().holds.held:
+        host.noop("this run holds no host")
+        return
+    yield StringCommand(f"rm -rf {LAST_RUN.rpartition('/')[0]}")
 
 
 def try_without() -> str:
@@ -172,11 +183,16 @@ def ended(account: str) -> str:
     )
 
 
-def gone(part: PartLeaving, wanted: Leaving, names: Block | None = None, authority: Collection[str] = ()) -> str:
+def gone(part: PartLeaving, wanted: Leaving, names: Block | None = None, authority: tuple[str, ...] = ()) -> str:
     """Remove a part's files, then its accounts. Nothing is followed: neither links nor what is mounted."""
     # The note comes after all others.
     paths = [path for path in part.paths if path not in (CLAIMED, *authority)]
     lines = ["set -e", MOUNTS, _NOTHING_MOUNTED]
+    # First what cannot be seen any more when the files have gone.
+    if names:
+        lines.append(f"({install_block(names, gone=True)}) <<'LINES'\n{names.text}LINES")
+    if authority:
+        lines.append(distrusted(*authority))
     if paths:
         quoted = " ".join(map(shlex.quote, paths))
         lines.append(f'for p in {quoted}; do free "$p"; rm -rf --one-file-system -- "$p"; done')
@@ -188,11 +204,6 @@ def gone(part: PartLeaving, wanted: Leaving, names: Block | None = None, authori
             f"if [ -d {folder} ] && [ ! -L {folder} ]; then free {folder} {shlex.join(each.kept)}; "
             f"{find} -exec rm -rf --one-file-system -- {{}} +; fi"
         )
-    if names:
-        lines.append(f"({install_block(names, gone=True)}) <<'LINES'\n{names.text}LINES")
-    if authority:
-        # Also when an earlier run was cut off between the two.
-        lines.append(f"rm -f {shlex.quote(next(iter(authority)))}; update-ca-certificates >/dev/null")
     for name in (*part.accounts, *part.idle):
         if part.part.role == "gateway":
             folder = quadlet(wanted.numbers[name]).rpartition("/")[0]
@@ -204,6 +215,21 @@ def gone(part: PartLeaving, wanted: Leaving, names: Block | None = None, authori
         lines.append("systemctl daemon-reload")
         lines += [f"systemctl reset-failed {shlex.quote(unit)} 2>/dev/null || :" for unit in part.units]
     return "\n".join(lines)
+
+
+def distrusted(certificate: str, link: str) -> str:
+    """Take a certificate out of the system's store. Debian's program leaves the link of one that is gone, and tells
+    programs with stores of their own, such as Java, only of one that its configuration takes away."""
+    folder, _, name = link.rpartition("/")
+    taken_away = shlex.quote(f"!{certificate.rpartition('/')[2]}")
+    return "\n".join(
+        [
+            f"rm -f {shlex.quote(certificate)}; c=$(mktemp -p /run)",
+            f"{{ cat /etc/ca-certificates.conf; echo {taken_away}; }} > $c",
+            "update-ca-certificates --certsconf $c >/dev/null; rm -f $c",
+            f"find {folder} -xdev -maxdepth 1 -type l -lname {shlex.quote(name)} -delete",
+        ]
+    )
 
 
 #: Ends the script where something is mounted in the folder "$1", but at entries of these names: since the run looked.

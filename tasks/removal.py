@@ -16,7 +16,7 @@ from operations.devices.nodes import who_is_who
 from operations.engine.answers import ask
 from operations.engine.barrier import barrier
 from operations.engine.run import this_run
-from operations.removal import cleared, forgotten, opened, out_of_vpn
+from operations.removal import cleared, forgotten, opened, out_of_vpn, unheld
 from plan.engine.errors import SettingError
 from plan.engine.terminal_text import line
 from plan.house.house import House, Member
@@ -51,6 +51,8 @@ def remove(house: House, asked: Request) -> None:
     barrier(name="Other hosts done")
     if mine in plans and mine == coordinator:
         _host(house, plans[mine])
+    if mine in plans and asked.kind != "role":
+        unheld(name="Removal | Note of this run")
     if mine == coordinator or asked.kind == "role":
         _afterwards(house, asked)
 
@@ -79,7 +81,7 @@ def _planned(house: House, member: Member, asked: Request) -> Leaving:
 
 def _tell(plan: Leaving) -> None:
     """Say all that goes and stays. The same with --dry, before a question, and without one."""
-    said = lines(plan) if plan or plan.stays else (f"{plan.host}: nothing of it is there",)
+    said = lines(plan) if plan or plan.stays else (f"{plan.host}: nothing of the house is there",)
     click.echo("\n" + "\n".join(f"    {each}" for each in said), err=True)
 
 

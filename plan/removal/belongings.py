@@ -109,7 +109,7 @@ PARTS = (
         data=(Data("/var/lib/headscale", "users, nodes and keys of the control server", "headscale"),),
     ),
     Part(
-        "CA",
+        "Authority",
         "coordinator",
         data=(
             Data(f"{STATE}/ca", "the house's authority with its key"),
@@ -141,7 +141,7 @@ PARTS = (
         "all",
         units=(FIREWALL_UNIT,),
         files=(RULES, TRIED, LOADER, UNCONFIRMED, TAKEN_BACK, f"{STATE}/firewall.before", STAMP, CLAIMED),
-        folders=(STAMPS, "/run/private-ai"),
+        folders=(STAMPS,),
     ),
 )
 #: Its files are what the rest is removed with, and the host's notes: they go last.

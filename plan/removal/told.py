@@ -16,7 +16,7 @@ def lines(found: Leaving) -> tuple[str, ...]:
 
 
 def _lines(found: Leaving) -> Iterator[str]:
-    yield f"{found.host}: goes"
+    yield f"{found.host}: goes" if found else f"{found.host}: nothing goes"
     for part in found.parts:
         if not part:
             continue
@@ -31,7 +31,7 @@ def _lines(found: Leaving) -> Iterator[str]:
         yield "  the house's lines in /etc/hosts"
     if any(part.accounts and part.part.role == "gateway" for part in found.parts):
         yield f"  {QUADLETS} and what is in it, where nothing is left in it"
-    if any(part.part == LAST for part in found.parts):
+    if found and any(part.part == LAST for part in found.parts):
         yield f"  {', '.join(EMPTY_AT_LAST)}, where nothing is left in them"
     if found.table:
         yield "  table inet private_ai of nftables"

@@ -16,14 +16,14 @@ cd /; find / -xdev \( -path /proc -o -path /sys -o -path /var/log -o -path /var/
   -o -path /var/cache/ldconfig -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/lib/systemd/random-seed \
   -o -path /var/lib/systemd/timers -o -path /root/.ssh -o -path /var/lib/systemd/deb-systemd-helper-enabled \
   -o -path '/tmp/systemd-private-*' -o -path '/var/tmp/systemd-private-*' -o -path '/tmp/.*-unix' \
-  -o -path /var/cache/man -o -path /run \) -prune -o \
+  -o -path /var/cache/man -o -path /run -o -path /etc/ld.so.cache \) -prune -o \
   ! -name 'passwd-' ! -name 'group-' ! -name 'shadow-' ! -name 'gshadow-' ! -name 'subuid-' ! -name 'subgid-' \
   ! -name '*.dpkg-*' -printf '%p|%y %U:%G %m %l' \( -type f -printf ' %s' -o -true \) -printf '\n' | sort
 """
 #: With digests where files are small and somebody's own.
 _DIGESTS = (
-    "find /etc /usr/local /opt /root -xdev -type f ! -name '*-' ! -path '/root/.ssh/*' -exec sha256sum {} + "
-    "| sed 's/^\\([0-9a-f]*\\)  \\(.*\\)/\\2|\\1/' | sort"
+    "find /etc /usr/local /opt /root -xdev -type f ! -name '*-' ! -name ld.so.cache ! -path '/root/.ssh/*' "
+    "-exec sha256sum {} + | sed 's/^\\([0-9a-f]*\\)  \\(.*\\)/\\2|\\1/' | sort"
 )
 _PARTS = {
     "units": "systemctl list-unit-files --no-legend | awk '{ print $1 \"|\" $2 }' | grep -v '^session-' | sort",

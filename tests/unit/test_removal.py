@@ -260,7 +260,7 @@ def test_the_script_removes_what_it_names_and_follows_no_link(tmp_path: Path) ->
     (folder / "rest/link").symlink_to(other)
     (folder / "link").symlink_to(other)
     found = plan(single(), "home")
-    ollama = next(part for part in found.parts if part.part.name == "CA")
+    ollama = next(part for part in found.parts if part.part.name == "Authority")
     part = replace(ollama, paths=(), emptied=(Emptied(str(folder), ("state",)),))
     done = script_runs(gone(part, found))
     assert done.returncode == 0, done.stderr
