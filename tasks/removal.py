@@ -9,6 +9,7 @@ import click
 from pyinfra import host, inventory
 from pyinfra.api.exceptions import ConnectError
 
+from facts.ca import CaCertificate
 from facts.headscale import Headscale
 from facts.removal import RemovalFound
 from facts.tailscale import Tailscale
@@ -27,7 +28,7 @@ from plan.removal.told import lines
 from plan.removal.vpn_node import host_leaving, known_names
 from plan.removal.wrong_host import wrong_host
 from tasks.base import names_of
-from tasks.engine.hosts import authority_seen, profile_of
+from tasks.engine.hosts import profile_of
 from tasks.engine.house import WrongInput
 
 
@@ -73,7 +74,9 @@ def _planned(house: House, member: Member, asked: Request) -> Leaving:
         account="openclaw" if "openclaw" in accounts else "",
         certificate=authority_files(house)[0],
     )
-    problems = wrong_host(house, member, found, profile, authority_seen(house), whole="all" in roles)
+    # A role is removed without the coordinator, which may be another host by now.
+    authority = "" if asked.kind == "role" else ask(inventory.get_host(house.coordinator.name), CaCertificate)
+    problems = wrong_host(house, member, found, profile, authority, whole="all" in roles)
     if problems:
         raise WrongInput("\n    ".join(["nothing was changed:", *map(str, problems)]))
     return leaving(house, member, found, profile, roles, asked.delete)

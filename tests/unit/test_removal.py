@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
-from facts.removal import parse_found
+import tasks.removal
+from facts.ca import CaCertificate
+from facts.removal import RemovalFound, parse_found
 from operations.engine.component import install_block, install_packages
+from operations.engine.run import begin_run
 from operations.removal import ended, gone, stopped, try_without
 from plan.base.profile import Listener
 from plan.devices.vpn_nodes import Minted, node_of
@@ -27,7 +30,8 @@ from plan.removal.request import Request, request
 from plan.removal.told import lines, size
 from plan.removal.vpn_node import host_leaving, known_names
 from plan.removal.wrong_host import wrong_host
-from tests.unit.fakes import PROFILE, deployed
+from tasks.engine.house import WrongInput
+from tests.unit.fakes import PROFILE, Fake, context, deployed
 from tests.unit.houses import pair, single, split
 
 ALL = frozenset({"all", "coordinator", "gateway", "model_hosts"})
@@ -472,3 +476,20 @@ def test_an_answer_of_a_host_is_read() -> None:
     assert found.units == {"ollama.service": "active"} and found.accounts == {"openclaw": 992}
     assert found.claimed == {"/etc/openclaw", "package curl"} and found.names and found.table
     assert found.authorities == ("private-ai-house",) and found.authority == "AAA"
+
+
+def test_a_plan_is_made_with_the_coordinators_own_authority(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = split()
+    gate = house.member("gate")
+    monkeypatch.setattr(tasks.removal, "profile_of", lambda name: PROFILE)
+    found = replace(full(house, gate), authority="AAA")
+    hosts = {
+        "gate": Fake("gate", {RemovalFound: found}),
+        "hub": Fake("hub", {CaCertificate: "BBB\n"}),
+    }
+    with context(hosts["gate"], hosts, executing=False), pytest.raises(WrongInput, match="a host of another house"):
+        tasks.removal._planned(house, gate, Request("host", "gate"))
+    begin_run()
+    hosts["hub"].facts[CaCertificate] = "AAA\n"
+    with context(hosts["gate"], hosts, executing=False):
+        assert tasks.removal._planned(house, gate, Request("host", "gate")).host == "gate"

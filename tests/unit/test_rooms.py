@@ -19,8 +19,7 @@ LAYERS: dict[str, set[str]] = {
     "operations": {"plan", "facts"},
     "tasks": {"plan", "facts", "operations", "artifacts"},
 }
-#: Names besides the components: the house, other programs, the verification's expectations, the removal of all of it, and
-#: the engine.
+#: Names besides the components: the house, other programs, the verification's expectations, the removal, the engine.
 OTHERS = {"house", "other_programs", "verification", "removal", "engine"}
 #: A second module of a task.
 BESIDE_A_TASK = {"ollama_model"}
