@@ -15,6 +15,7 @@ from facts.removal import MOUNTS
 from operations.devices.nodes import end_at_gateway, tidy_script
 from operations.engine.announced_changes import differs
 from operations.engine.component import install_block
+from operations.engine.one_run import hold
 from operations.engine.run import this_run
 from operations.engine.run_on_host import RemoteError, run_on
 from operations.engine.shell import into_place
@@ -108,6 +109,7 @@ def unheld() -> Generator[StringCommand, None, None]:
     if not this_run().holds.held:
         host.noop("this run holds no host")
         return
+    hold()
     yield StringCommand(f"rm -rf {LAST_RUN.rpartition('/')[0]}")
 
 
