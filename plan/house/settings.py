@@ -28,6 +28,6 @@ HOST_SETTINGS = frozenset(
 #: The names that playbooks read with `--data`. They are not settings.
 PLAYBOOK_DATA = frozenset(
     {"message", "device", "hours", "json", "now", "request", "pairings", "show"}
-    | {"everything", "dead", "role", "host", "data"}
+    | {"everything", "dead", "role", "on", "data"}
 )
 HOUSE_NAME = "group_data/all.py: house_name"

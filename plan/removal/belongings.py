@@ -171,7 +171,7 @@ def left_over(member: Member, claimed: Collection[str], inventory: str) -> list[
     return [
         f"host {member.name}: {claim.name} is still there and goes on running, though the inventory does not give the "
         f"host the role {claim.role} any more. To remove it: "
-        f"{command(inventory, f'role={claim.role}', f'host={member.name}')}"
+        f"{command(inventory, f'role={claim.role}', f'on={member.name}')}"
         for claim in claims_left_over(member.roles, claimed)
     ]
 

@@ -11,7 +11,7 @@ from plan.house.access_table import SERVERS
 from plan.house.house import House
 
 Kind = Literal["role", "host", "dead", "house"]
-EXAMPLES = "--data everything=NAME, --data dead=HOST, or --data role=ROLE --data host=HOST"
+EXAMPLES = "--data everything=NAME, --data dead=HOST, or --data role=ROLE --data on=HOST"
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def request(data: Mapping[str, str], house: House) -> Request:
     if fate not in ("keep", "delete"):
         raise SettingError("--data data", fate, "keep or delete", "leave it out to keep what people may want")
     delete = fate == "delete"
-    if asked != ["role"] and "host" in data:
-        raise SettingError("--data host", data["host"], f"nothing with {asked[0]}", f"leave it out, or: {EXAMPLES}")
+    if asked != ["role"] and "on" in data:
+        raise SettingError("--data on", data["on"], f"nothing with {asked[0]}", f"leave it out, or: {EXAMPLES}")
     if asked == ["role"]:
         return _role(data, house, delete)
     if asked == ["dead"]:
@@ -55,13 +55,13 @@ def request(data: Mapping[str, str], house: House) -> Request:
 
 
 def _role(data: Mapping[str, str], house: House, delete: bool) -> Request:
-    role, host = data["role"], data.get("host")
+    role, host = data["role"], data.get("on")
     if role not in SERVERS:
         accepted = f"one of {', '.join(sorted(SERVERS))}"
         raise SettingError("--data role", role, accepted, nearest(role, SERVERS, "see docs/removal.md"))
     names = [member.name for member in house.members]
     if host is None or host not in names:
-        raise SettingError("--data host", host, f"a host: {', '.join(names)}", nearest(host, names, "add its name"))
+        raise SettingError("--data on", host, f"a host: {', '.join(names)}", nearest(host, names, "add its name"))
     if role in house.member(host).roles:
         raise SettingError(
             f"--data role={role} of host {host}",

@@ -95,7 +95,7 @@ def test_wrong_requests_are_refused_and_change_nothing(house: House) -> None:
     for data, words in (
         (("everything=true",), "typed in full"),
         (("everything=home",), "a host other than the coordinator"),
-        (("role=gateway", "host=home"), "a role that the inventory does not give this host any more"),
+        (("role=gateway", "on=home"), "a role that the inventory does not give this host any more"),
         (("dead=laptop",), "a host that does not answer over SSH; this one does"),
         (("dead=nobody",), "a host of the inventory or a node of the VPN"),
         ((), "what to remove"),
@@ -194,7 +194,7 @@ def test_a_role_that_a_host_no_longer_has_is_told_and_goes(parted: House, tmp_pa
     lab = parted.lab
     done = lab.pyinfra(inventory=parted.inventory)
     assert done.returncode == 0, done.stderr[-4000:]
-    command = "playbooks/remove.py --data role=gateway --data host=brain"
+    command = "playbooks/remove.py --data role=gateway --data on=brain"
     assert command in " ".join(done.stderr.split())
     verify = (
         sys.executable,
@@ -209,7 +209,7 @@ def test_a_role_that_a_host_no_longer_has_is_told_and_goes(parted: House, tmp_pa
     assert lab.run(*verify, "-k", "test_roles").returncode == 1
     failed = json.loads((tmp_path / "verification.json").read_text())["checks"]
     assert [each["id"] for each in failed if each["status"] == "fail"] == ["host.roles[brain]"]
-    said = parted.remove("role=gateway", "host=brain", "data=delete")
+    said = parted.remove("role=gateway", "on=brain", "data=delete")
     assert "image localhost/openclaw:" in said and "account openclaw" in said
     left = lab.ssh(
         "brain",

@@ -23,7 +23,9 @@ from plan.devices.vpn_nodes import Minted, node_of
 from plan.engine.claims import ACCOUNTS, CLAIMED, CLAIMS, claim_file
 from plan.engine.errors import SettingError
 from plan.engine.want import Block
+from plan.house.host_data import hides_the_address
 from plan.house.house import House, Member
+from plan.house.settings import PLAYBOOK_DATA
 from plan.removal.belongings import EMPTY_AT_LAST, LAST, PARTS, STAMPS, claims_left_over, left_over, packages_of
 from plan.removal.leaving import QUADLETS, Emptied, Found, Leaving, authority_files, leaving, quadlet
 from plan.removal.request import Request, request
@@ -344,7 +346,7 @@ def test_a_deployment_warns_of_a_role_that_was_left_over() -> None:
     claimed = claim_file({"gateway", "model_hosts"}, ()).splitlines()
     [said] = left_over(gate, claimed, "my inventory.py")
     assert "Ollama is still there" in said
-    assert said.endswith("pyinfra 'my inventory.py' playbooks/remove.py --data role=model_hosts --data host=gate")
+    assert said.endswith("pyinfra 'my inventory.py' playbooks/remove.py --data role=model_hosts --data on=gate")
     assert not left_over(gate, claim_file({"gateway"}, ()).splitlines(), "inventory.py")
 
 
@@ -382,17 +384,17 @@ def test_the_node_of_a_host_goes_and_no_devices() -> None:
         ({}, "what to remove is 'nothing'"),
         ({"everything": "laptop", "dead": "laptop"}, "what to remove is 'everything and dead'"),
         ({"everything": "laptop", "data": "yes"}, "--data data is 'yes'"),
-        ({"everything": "laptop", "host": "laptop"}, "--data host is 'laptop'; accepted: nothing with everything"),
+        ({"everything": "laptop", "on": "laptop"}, "--data on is 'laptop'; accepted: nothing with everything"),
         ({"everything": "true"}, "--data everything is 'true'"),
         ({"everything": ""}, "--data everything is ''"),
         ({"everything": "LAPTOP"}, "did you mean 'laptop'?"),
         ({"everything": "hub"}, "a host other than the coordinator"),
         ({"everything": "gate"}, "this one alone has the role gateway"),
-        ({"role": "clients", "host": "laptop"}, "--data role is 'clients'"),
-        ({"role": "gatewey", "host": "laptop"}, "did you mean 'gateway'?"),
-        ({"role": "gateway"}, "--data host is None"),
-        ({"role": "gateway", "host": "nobody"}, "--data host is 'nobody'"),
-        ({"role": "gateway", "host": "gate"}, "a role that the inventory does not give this host any more"),
+        ({"role": "clients", "on": "laptop"}, "--data role is 'clients'"),
+        ({"role": "gatewey", "on": "laptop"}, "did you mean 'gateway'?"),
+        ({"role": "gateway"}, "--data on is None"),
+        ({"role": "gateway", "on": "nobody"}, "--data on is 'nobody'"),
+        ({"role": "gateway", "on": "gate"}, "a role that the inventory does not give this host any more"),
         ({"dead": "hub"}, "a host other than the coordinator"),
         ({"dead": "laptop", "data": "delete"}, "nothing with dead: nothing is on a host that is gone"),
         ({"dead": "anna-phone"}, "a host; this is a device"),
@@ -414,7 +416,7 @@ def test_a_name_that_is_the_houses_and_a_hosts_is_refused() -> None:
     [
         ({"everything": "laptop"}, Request("host", "laptop"), ("laptop", "hub")),
         ({"everything": "house", "data": "delete"}, Request("house", delete=True), ("brain", "gate", "hub", "laptop")),
-        ({"role": "gateway", "host": "hub"}, Request("role", "hub", "gateway"), ("hub",)),
+        ({"role": "gateway", "on": "hub"}, Request("role", "hub", "gateway"), ("hub",)),
         ({"dead": "gate"}, Request("dead", "gate"), ("hub",)),
         ({"dead": "not-in-the-inventory"}, Request("dead", "not-in-the-inventory"), ("hub",)),
     ],
@@ -493,3 +495,8 @@ def test_a_plan_is_made_with_the_coordinators_own_authority(monkeypatch: pytest.
     hosts["hub"].facts[CaCertificate] = "AAA\n"
     with context(hosts["gate"], hosts, executing=False):
         assert tasks.removal._planned(house, gate, Request("host", "gate")).host == "gate"
+
+
+def test_no_name_of_a_playbooks_data_is_taken_for_a_hosts_address() -> None:
+    # pyinfra adds what is typed to the data of every host, and such a host would be left out of the house.
+    assert not [name for name in PLAYBOOK_DATA if hides_the_address({name: "home"})]

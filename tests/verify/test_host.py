@@ -102,7 +102,7 @@ def test_roles(member: Member, probing: Probing, check: Check) -> None:
         target="itself",
         expected=f"only what its roles call for: {', '.join(sorted(member.roles))}",
         observed=", ".join(f"{claim.name}, of the role {claim.role}" for claim in found) or "so",
-        remedy="; ".join(command("", f"role={claim.role}", f"host={member.name}") for claim in found),
+        remedy="; ".join(command("", f"role={claim.role}", f"on={member.name}") for claim in found),
     )
 
 
