@@ -46,6 +46,10 @@ def arguments() -> argparse.ArgumentParser:
             command.add_argument("--net", help="its subnet number N: 10.N.0.0/24, or `free` (default: LAB_NET, or 77)")
             command.add_argument("--topology", help=" or ".join(TOPOLOGIES) + " (default: TOPOLOGY, or single)")
             command.add_argument("--phone", action="store_true", help="add a person's device that is in no inventory")
+            one_core = "hosts see a processor of one core, so that two labs do not wait for each other's threads"
+            command.add_argument("--one-core", action="store_true", help=one_core)
+            in_memory = "keep the hosts' files in memory, up to 4 GB for a lab"
+            command.add_argument("--in-memory", action="store_true", help=in_memory)
         if name in ("ssh", "reboot"):
             command.add_argument("host")
         if name == "ssh":
@@ -119,6 +123,8 @@ def _wanted(options: argparse.Namespace, there: Lab | None) -> Lab:
         topology or (there.topology if there else DEFAULT_TOPOLOGY),
         phone=options.phone or bool(there and there.phone),
         habits=parse_profile(profile) if profile else there.habits if there else (),
+        one_core=options.one_core or bool(there and there.one_core),
+        in_memory=options.in_memory or bool(there and there.in_memory),
     )
 
 

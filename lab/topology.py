@@ -89,6 +89,11 @@ class Lab:
     phone: bool = False
     #: Names of HABITS; none on fresh hosts.
     habits: tuple[str, ...] = ()
+    #: Whether the processor looks like one core with several threads, so that the model server uses one thread. Its
+    #: programs may still use all of the processor.
+    one_core: bool = False
+    #: Whether the hosts' roots are in memory.
+    in_memory: bool = False
 
     def __post_init__(self) -> None:
         # The name becomes part of paths, of nspawn's machine names and of cgroup names.

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.lab.breakages.shell import listen
-from tests.lab.conftest import REPO, TestLab
+from tests.lab.conftest import REPO, TestLab, beside
 from tests.lab.inventories import GROUPS, write_inventory
 from tests.lab.traces import keys_left, left_over
 
@@ -115,8 +115,8 @@ POWER_CUTS = (1, 3, 9, 14, 18, 8, 6)
 def test_hosts_that_go_off_in_the_middle(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
     if lab.topology != "single":
         pytest.skip("this test needs a new lab, so one topology is enough")
-    for word in ("down", "up"):
-        assert lab.lab(word).returncode == 0
+    for words in (["down"], ["up", *beside()]):
+        assert lab.lab(*words).returncode == 0
     file = inventory(tmp_path, lab, SETTINGS)
     for step in POWER_CUTS:
         done = interrupted(lab, step, "power", file, "deploy.py")

@@ -69,6 +69,19 @@ def test_labs_that_come_at_once_keep_apart_and_down_leaves_nothing_behind() -> N
         assert not any(traces(name, net).values()), traces(name, net)
 
 
+def test_a_lab_beside_another_one_has_one_core_and_its_files_in_memory(single: TestLab) -> None:
+    """As it was brought up: tests that run alone use all cores and the disk."""
+    lab = current_lab(single.name)
+    cores = set(single.ssh("home", "cat /sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings").split())
+    assert (len(cores) == 1) == (lab.one_core or os.cpu_count() == 1)
+    assert single.ssh("home", "stat --file-system --format %T /") == ("tmpfs" if lab.in_memory else on_disk())
+
+
+def on_disk() -> str:
+    here = ["stat", "--file-system", "--format", "%T", str(REPO)]
+    return subprocess.run(here, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_no_host_can_set_the_clock_which_is_the_machines(single: TestLab) -> None:
     """The test only reads the capabilities. Trying it could change the clock of the whole machine."""
     for host in ("home", "laptop", "stranger", "internet"):
