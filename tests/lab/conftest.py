@@ -141,7 +141,7 @@ class TestLab:
         return results
 
     def ssh(self, host: str, command: str, check: bool = True) -> str:
-        done = self.run("lab/ssh", host, command, seconds=120)
+        done = self.run("lab/ssh", host, command, seconds=600)
         assert not check or done.returncode == 0, f"{host}: {command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
