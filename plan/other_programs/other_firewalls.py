@@ -45,8 +45,9 @@ def passed(house: House, member: Member, profile: Profile) -> tuple[list[Setting
     """Problems and warnings about ports whose packets are passed on to containers before the house's firewall sees
     them.
 
-    A port that a row of the access table opens to the whole local network may be passed on. Any other port is a problem before the host's first
-    firewall, and a warning later, so that a container does not stop a run that repairs the house.
+    A port that a row of the access table opens to the whole local network may be passed on. Any other port is a problem
+    before the host's first firewall, and a warning later, so that a container does not stop a run that repairs the
+    house.
     """
     problems, warnings = [], []
     for each in passed_on(profile.beside.chains):
@@ -92,7 +93,7 @@ def passed(house: House, member: Member, profile: Profile) -> tuple[list[Setting
 def _declared(each: Passed, rows: list[Row]) -> bool:
     """Whether this is no problem: a row opens the port to the whole local network, or the packet goes to another port
     of the host, where the house's firewall does see it. No firewall of the host can keep a published port from a part
-    of the network, so a row from `admin` or a role is not enough."""
+    of the network, so a row from `admin` is not enough."""
     return each.redirected or (each.first == each.last and any(row.source == "lan" for row in rows))
 
 
