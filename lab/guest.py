@@ -49,6 +49,25 @@ TimeoutStartSec=30
 ExecStart=/bin/sh -c 'until ip -o address show dev host0 | grep -q "inet6 {v6}/"; do sleep 0.1; done'
 """
 
+# llama.cpp starts one thread for each core. If two labs share two cores, its threads wait for each other most of the
+# time: a prompt of 2,170 tokens took 42 s with two threads, and 22 s with one. Programs that count cores read these
+# files: processors with the same text are threads of one core.
+ONE_CORE_UNIT = """\
+[Unit]
+Description=The processor looks like one core
+DefaultDependencies=no
+Before=sysinit.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+RuntimeDirectory=lab-one-core
+RuntimeDirectoryPreserve=yes
+ExecStart=/bin/sh -ec 'echo 1 > /run/lab-one-core/siblings; \
+  for file in /sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings; do \
+  mount --bind /run/lab-one-core/siblings $file; done'
+"""
+
 WEB_UNIT = """\
 [Unit]
 Description=The lab's internet, answering on 80 and 443 and as a name server
@@ -128,6 +147,9 @@ def guest(lab: Lab, host: Host, machine_id: str, host_key: tuple[str, str], logi
         for unit in units:
             folder = "/etc/systemd/system" if unit.startswith("lab-") else "/usr/lib/systemd/system"
             links[f"{system}/{target}/{unit}"] = f"{folder}/{unit}"
+    if lab.one_core:
+        texts[f"{system}/lab-one-core.service"] = (ONE_CORE_UNIT, 0o644)
+        links[f"{system}/sysinit.target.wants/lab-one-core.service"] = f"/{system}/lab-one-core.service"
     if host == lab.router:
         texts["usr/local/lib/lab-web.py"] = ((FILES / "web.py").read_text(), 0o644)
         texts[f"{system}/lab-web.service"] = (

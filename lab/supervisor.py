@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import FrameType
 
 from lab import cgroups
@@ -20,8 +19,6 @@ from lab.state import LabError, Process, State
 from lab.topology import Host, Lab
 
 REBOOT = 133
-#: A bit for each thread of the same core.
-CORES, SIBLINGS = Path("/sys/devices/system/cpu"), "cpu[0-9]*/topology/thread_siblings"
 
 
 def machine(state: State, host: Host) -> str:
@@ -59,19 +56,7 @@ def nspawn(lab: Lab, state: State, host: Host) -> list[str]:
         "--timezone=off",
         "--link-journal=no",
         "--console=read-only",
-        *(_one_core(state) if lab.one_core else ()),
     )
-
-
-def _one_core(state: State) -> list[str]:
-    """Say on the host that all processors are threads of one core.
-
-    llama.cpp starts one thread for each core. If two labs share two cores, its threads wait for each other most of the
-    time: a prompt of 2,170 tokens took 42 s with two threads, and 22 s with one.
-    """
-    siblings = state.directory / "thread_siblings"
-    siblings.write_text(f"{(1 << (os.cpu_count() or 1)) - 1:x}\n")
-    return [f"--bind-ro={siblings}:{each}" for each in sorted(map(str, CORES.glob(SIBLINGS)))]
 
 
 def main(lab_name: str, host_name: str) -> int:
