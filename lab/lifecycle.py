@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from lab import access, cgroups, limits, lived_in, machine, network, phone, proxy
+from lab import access, cgroups, limits, lived_in, machine, memory, network, phone, proxy
 from lab.guest import guest, write_guest
 from lab.progress import console, stage
 from lab.state import REPOSITORY, LabError, Process, State
@@ -68,8 +68,7 @@ def up(lab: Lab, any_net: bool = False) -> None:
         _refuse_other(lab, state)
         mirrors, packed = prepare(habits=lab.habits)
         state.directory.mkdir(mode=0o700, exist_ok=True)
-        if lab.in_memory:
-            _roots_in_memory(state)
+        memory.hold_roots(lab, state)
         limits.raise_limit()
         with network.one_at_a_time():
             lab = replace(lab, net=network.free_net()) if any_net else lab
@@ -91,21 +90,6 @@ def up(lab: Lab, any_net: bool = False) -> None:
         with stage(f"{', '.join(host.name for host in lab.hosts)} running") as tell:
             _each(lab.hosts, lambda host: wait_running(state, host), tell)
         console.print(f"lab {lab.name} ({lab.topology}) is up: {lab.lan_v4}, {lab.lan_v6}", soft_wrap=True)
-
-
-def _roots_in_memory(state: State) -> None:
-    roots = state.directory / "roots"
-    if str(roots) in network.mounts_below(state.directory):
-        return
-    roots.mkdir(exist_ok=True)
-    # The size is what the hosts see as their disk. Memory is used for what they write, about 1 GB for each server.
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=40G,nr_inodes=0,mode=700", "private-ai-lab", str(roots)],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise LabError(f"no file system in memory for {roots}: {done.stderr.strip()}")
 
 
 def _refuse_other(lab: Lab, state: State) -> None:
