@@ -8,8 +8,11 @@ MESSAGE ?= What is the capital of France?
 # As they were typed: make would expand a dollar in them, and run what stands in $(shell ...).
 override TOPOLOGY := $(value TOPOLOGY)
 override MESSAGE := $(value MESSAGE)
+override TO := $(value TO)
+override FROM := $(value FROM)
+override IDENTITY := $(value IDENTITY)
 override INVENTORY := $(or $(value INVENTORY),$(if $(filter split pair,$(TOPOLOGY)),inventory_$(TOPOLOGY).py,inventory.py))
-export TOPOLOGY INVENTORY MESSAGE
+export TOPOLOGY INVENTORY MESSAGE TO FROM IDENTITY
 
 help:  ## this list
 	@awk '/^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*##/ { split($$0, part, ":.*## "); printf "  %-14s %s\n", part[1], part[2] }' $(MAKEFILE_LIST)
@@ -27,6 +30,15 @@ verify: .venv/ready  ## walk every allowed way and try every forbidden one
 
 status: .venv/ready  ## how every host is, by its own last look, in one table
 	@$(PYINFRA) -y -- "$$INVENTORY" playbooks/status.py
+
+backup: .venv/ready  ## what cannot be made again, encrypted, into the folder backups, or TO=FOLDER
+	@$(PYINFRA) -y $${TO:+--data to="$$TO"} -- "$$INVENTORY" playbooks/backup.py
+
+backup-key: .venv/ready  ## make the pair of keys for backups; IDENTITY=FILE is the private one
+	@$(PYINFRA) -y $${IDENTITY:+--data identity="$$IDENTITY"} -- "$$INVENTORY" playbooks/backup_key.py
+
+backup-check: .venv/ready  ## try the newest backup, or FROM=FOLDER, with the private key in IDENTITY=FILE
+	@$(PYINFRA) -y $${IDENTITY:+--data identity="$$IDENTITY"} $${FROM:+--data from="$$FROM"} -- "$$INVENTORY" playbooks/backup_check.py
 
 chat: .venv/ready  ## send MESSAGE="..." from a client and print the answer
 	@$(PYINFRA) -y --data message="$$MESSAGE" -- "$$INVENTORY" playbooks/chat.py
@@ -92,4 +104,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help deploy diff verify status chat demo lab down why prepare check lint unit test fuzz beside removal lived-in interruptions breakages bench lock
+.PHONY: help deploy diff verify status backup backup-key backup-check chat demo lab down why prepare check lint unit test fuzz beside removal lived-in interruptions breakages bench lock

@@ -5,7 +5,7 @@ done on every host before any step below it begins.
 """
 
 from operations.engine.barrier import barrier
-from tasks import base, ca, devices, drift, firewall, headscale, health, ollama, openclaw, tailscale
+from tasks import backup, base, ca, devices, drift, firewall, headscale, health, ollama, openclaw, tailscale
 from tasks.engine.hosts import this
 from tasks.engine.house import check_reached
 
@@ -42,6 +42,8 @@ barrier(name="Models answer")
 
 if here.has("gateway"):
     openclaw.deploy(here)
+
+backup.deploy(here)
 
 # Health comes here, because it looks at all components above.
 health.deploy(here)

@@ -43,6 +43,10 @@ ollama_model = None
 # None: as much as fits, up to 32768 tokens. Or a number of tokens, 8192 or more. Ollama and OpenClaw both use it.
 ollama_context = None
 
+# The public keys for which `make backup` encrypts: "age1..." or "ssh-ed25519 AAAA...". `make backup-key` makes a pair.
+# Keep the private key off all hosts. If the list is empty, no backups are made. See docs/backup.md.
+backup_recipients = []
+
 # Who may talk to whom. Firewalls, VPN policy, listening addresses and the verification are made from these rows. from:
 # admin (admin_networks), lan (all who can reach the host outside the VPN), or a group of the inventory (clients
 # includes headscale_devices); over the VPN also a person of headscale_users, written "anna@". to: a group or "all".

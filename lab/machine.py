@@ -29,9 +29,9 @@ MACHINE_PACKAGES = (
     "mount",
 )
 
-# What the tests of web pages need in addition: a browser with icons and a certificate store, and readers of PDF and of
-# QR codes. These take about 430 MB, so the demo does not install them.
-BROWSER_PACKAGES = ("chromium", "libnss3-tools", "fonts-noto-color-emoji", "poppler-utils", "zbar-tools")
+# What the tests need in addition: a browser with icons and a certificate store, readers of PDF and of QR codes, and
+# age, which opens backups. These take about 430 MB, so the demo does not install them.
+BROWSER_PACKAGES = ("chromium", "libnss3-tools", "fonts-noto-color-emoji", "poppler-utils", "zbar-tools", "age")
 
 # The packages of a freshly installed server. The deployment must install all others itself, and so the tests show that
 # it does.

@@ -37,13 +37,13 @@ KEY_WARN_DAYS = 14
 DISK_WARN_MIB = 1024
 DISK_FAIL_MIB = 256
 
-HEAD = ("host", "roles", "state", "not well", "looked at", "certificates")
+HEAD = ("host", "roles", "state", "not well", "looked at", "certificates", "backup")
 
 
 @dataclass(frozen=True)
 class Seen:
     """The result of one check of a look. `days`: until the thing expires, -1 when it has expired; None for a thing that
-    does not expire."""
+    does not expire. For a backup: how many days old it is."""
 
     check: str
     state: State
@@ -112,6 +112,8 @@ class Line:
     unchanged_s: int | None
     #: Certificate -> days left.
     certificates: dict[str, int]
+    #: Days since the last backup; None where there was none, and where none is looked for.
+    backup_days: int | None = None
 
 
 def line(member: Member, answer: Answer) -> Line:
@@ -140,6 +142,7 @@ def line(member: Member, answer: Answer) -> Line:
             for each in look.checks
             if each.check.startswith("certificate ") and each.days is not None
         },
+        backup_days=next((each.days for each in look.checks if each.check == "backup"), None),
     )
 
 
@@ -164,4 +167,5 @@ def _row(each: Line) -> tuple[str, ...]:
         plain("\n".join(each.not_well)),
         "" if each.age_s is None else ago(each.age_s),
         f"{min(each.certificates.values())} days" if each.certificates else "",
+        "" if each.backup_days is None else f"{each.backup_days} days old",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from plan.backup.places import ARCHIVES
 from plan.base.profile import Listener
 from plan.firewall.rules import service_egress
 from plan.house.access_table import Row
@@ -214,16 +215,14 @@ def secret_files(member: Member) -> tuple[SecretFile, ...]:
     """All files on a host that have a secret of the house."""
     found = [SecretFile("/var/lib/tailscale/tailscaled.state", "root", "root", "0600")]
     if "coordinator" in member.roles:
-        found.append(SecretFile("/var/lib/private-ai/ca/ca.key", "root", "root", "0600"))
-        found.append(SecretFile("/etc/headscale/tls/key.pem", "headscale", "headscale", "0400"))
-        found += [
-            SecretFile(f"/var/lib/headscale/{name}", "headscale", "headscale", "0600")
-            for name in ("noise_private.key", "derp_server_private.key", "db.sqlite")
-        ]
+        found += [SecretFile("/var/lib/private-ai/ca/ca.key", "root", "root", "0600")]
+        keys = ("noise_private.key", "derp_server_private.key", "db.sqlite")
+        own = {"/etc/headscale/tls/key.pem": "0400", **{f"/var/lib/headscale/{name}": "0600" for name in keys}}
+        found += [SecretFile(path, "headscale", "headscale", mode) for path, mode in own.items()]
     if "gateway" in member.roles:
-        found += [
-            SecretFile(f"/etc/openclaw/{name}", "openclaw", "openclaw", "0400") for name in ("token", "tls/key.pem")
-        ]
+        # While a backup is made, all conversations are in the last one.
+        own = {"/etc/openclaw/token": "0400", "/etc/openclaw/tls/key.pem": "0400", ARCHIVES: "0700"}
+        found += [SecretFile(path, "openclaw", "openclaw", mode) for path, mode in own.items()]
     return tuple(found)
 
 

@@ -39,4 +39,6 @@ else:
         table.add_row(*map(escape, row), style="red" if each.bad else "yellow" if each.state != "ok" else "")
     # If the output goes to a file, the table is wide, so that programs can search its lines.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+    if not the_house().backup_recipients:
+        click.echo("No backups are made: backup_recipients is not set, see docs/backup.md", err=True)
 leave(1 if bad else 0)

@@ -25,7 +25,7 @@ from plan.health import (
     TIMER,
 )
 from plan.other_programs import drop_ins
-from tasks import base, ca, firewall, headscale, ollama, openclaw, tailscale
+from tasks import backup, base, ca, firewall, headscale, ollama, openclaw, tailscale
 from tasks.engine.hosts import This, vpn_of
 from tasks.engine.texts import render
 from tasks.ollama_model import choice_of
@@ -111,6 +111,7 @@ def calls(this: This) -> list[Call]:
         *(unit_call_of(unit) for unit in units if not unit.stopped),
         ("drop_ins", drop_ins.script(this.member.roles)),
         *models,
+        *backup.look(this),
         ("certificate", authority, str(AUTHORITY_WARN_DAYS), days),
         *(("certificate", server, str(CERTIFICATE_WARN_DAYS), days) for server in servers),
         ("disks", str(DISK_WARN_MIB), str(DISK_FAIL_MIB), "/var/lib", "/opt"),

@@ -23,6 +23,7 @@ OWN_FOLDERS = {
     "/etc/headscale": "coordinator",
     "/etc/openclaw": "gateway",
     "/var/lib/openclaw/state": "gateway",
+    "/var/lib/openclaw/backup": "gateway",
     "/var/lib/ollama": "model_hosts",
     "/var/lib/ollama/models": "model_hosts",
 }

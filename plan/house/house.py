@@ -52,6 +52,8 @@ class House:
     devices: tuple[Device, ...]
     node_expiry: str
     artifacts_source: str
+    #: Public keys for which backups are encrypted; none: no backups are made.
+    backup_recipients: tuple[str, ...] = ()
     vpn_v4: str = VPN_V4
     vpn_v6: str = VPN_V6
 

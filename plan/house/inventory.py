@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from plan.backup.recipients import recipients
 from plan.devices.declared import parse_devices
 from plan.engine.as_root import both_ways
 from plan.engine.errors import SettingError, nearest, refuse, shown, tried
@@ -76,6 +77,7 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
         devices=devices,
         node_expiry=tried(problems, "", setting_values.expiry, settings["headscale_node_expiry"]),
         artifacts_source=str(source),
+        backup_recipients=tried(problems, none, recipients, settings["backup_recipients"]),
     )
     refuse(problems)
     return house

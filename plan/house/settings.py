@@ -20,6 +20,7 @@ SETTINGS: dict[str, Any] = {
     "ollama_context": None,
     "openclaw_users": None,
     "lan_addresses": None,
+    "backup_recipients": [],
 }
 #: The settings that may differ from host to host. Each other setting has one value for the whole house.
 HOST_SETTINGS = frozenset(
@@ -29,5 +30,6 @@ HOST_SETTINGS = frozenset(
 PLAYBOOK_DATA = frozenset(
     {"message", "device", "hours", "json", "now", "request", "pairings", "show"}
     | {"everything", "dead", "role", "on", "data"}
+    | {"to", "from", "identity"}
 )
 HOUSE_NAME = "group_data/all.py: house_name"

@@ -9,6 +9,8 @@ import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from plan.backup.places import DONE as BACKED_UP
+from plan.backup.places import WORK as BACKUP
 from plan.engine.claims import CLAIMED, CLAIMS, PACKAGE, UNITS, Claim
 from plan.engine.stamp import PATH as STAMP
 from plan.engine.upload_folder import INCOMING
@@ -133,8 +135,9 @@ PARTS = (
             f"{UNITS}/private-ai-health-notify@.service",
             "/usr/local/sbin/private-ai-health",
             "/usr/local/sbin/private-ai-names",
+            BACKED_UP,
         ),
-        folders=(HEALTH, INCOMING),
+        folders=(HEALTH, INCOMING, BACKUP),
     ),
     Part(
         "Firewall",

@@ -35,19 +35,21 @@ from tasks.engine.pyinfra_speed import collect_less, spare
 from tasks.engine.questions import ask_well
 from tasks.engine.unforeseen_errors import in_words
 
-#: Playbook -> the group on which it runs, whatever --limit says. So a laptop that is off does not stop it. If it needs
-#: other hosts, the playbook connects to them itself.
+#: Playbook -> the groups on whose hosts it runs, whatever --limit says. So a laptop that is off does not stop it. If it
+#: needs other hosts, the playbook connects to them itself.
 WHERE = {
-    "browser_approve.py": "coordinator",
-    "device_add.py": "coordinator",
-    "device_list.py": "coordinator",
-    "device_remove.py": "coordinator",
-    "token_rotate.py": "gateway",
+    "backup.py": ("coordinator", "gateway"),
+    "browser_approve.py": ("coordinator",),
+    "device_add.py": ("coordinator",),
+    "device_list.py": ("coordinator",),
+    "device_remove.py": ("coordinator",),
+    "token_rotate.py": ("gateway",),
 }
 #: The playbook whose hosts follow from what it is asked to remove.
 REMOVES = "remove.py"
-#: Playbooks that report which hosts can be reached. pyinfra connects to no host for them, and runs them once.
-ASKING = frozenset({"status.py"})
+#: Playbooks that report which hosts can be reached, or that need no host. pyinfra connects to no host for them, and
+#: runs them once.
+ASKING = frozenset({"backup_check.py", "backup_key.py", "status.py"})
 
 #: Playbooks that may run while another run changes hosts. They change nothing, or only approve one browser.
 BESIDE = frozenset({"browser_approve.py", "chat.py"})
@@ -107,9 +109,10 @@ def begin() -> None:
     def before(stage: StateStage) -> None:
         if stage == StateStage.Connect:
             _refuse_unknown_limit(state)
-            groups = {WHERE.get(name, "") for name in names}
+            groups = [WHERE.get(name, ()) for name in names]
             if all(groups):
-                there = [host for host in state.inventory if groups & set(host.groups)]
+                roles = {role for each in groups for role in each}
+                there = [host for host in state.inventory if roles & set(host.groups)]
                 # If there are several gateways, --limit may choose one of them.
                 pyinfra_inside.limit_to(state, [host for host in there if state.is_host_in_limit(host)] or there)
             elif names == {REMOVES}:

@@ -55,6 +55,7 @@ COMPONENTS = (
     "devices",
     "ollama",
     "openclaw",
+    "backup",
     "health",
     "drift",
 )

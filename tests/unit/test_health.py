@@ -18,11 +18,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from operations.engine.answers import NotYet
+from plan.backup.places import DONE
+from plan.backup.retention import OLD_DAYS
 from plan.health import Look, look_of
 from plan.house.house import House
 from tasks import health, openclaw
 from tasks.engine.hosts import This
 from tests.unit import houses
+from tests.unit.test_backup import AGE
 from tests.unit.test_preflight import GOOD
 
 #: The folders that are below the made-up root.
@@ -502,6 +505,34 @@ def test_bad_news_is_looked_at_twice(world: World) -> None:
     stub = world.root / "bin/curl"
     stub.write_text(stub.read_text().replace("&& exit 7", '&& : > "$ROOT/silent" && exit 7'))
     assert world.look().state == "ok" and world.started == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state", "says", "days"),
+    [
+        (0, "ok", "is 0 days old", 0),
+        (OLD_DAYS * 86400 + 60, "ok", f"is {OLD_DAYS} days old", OLD_DAYS),
+        ((OLD_DAYS + 1) * 86400 + 60, "warning", f"is {OLD_DAYS + 1} days old. Next: make backup", OLD_DAYS + 1),
+        (-7200, "warning", "was made at a time that has not come yet: see the clock", None),
+        (None, "warning", "was never made. Next: make backup", None),
+    ],
+)
+def test_a_host_knows_how_old_its_newest_backup_is(
+    tmp_path: Path, seconds: int | None, state: str, says: str, days: int | None
+) -> None:
+    house = houses.single(backup_recipients=[AGE])
+    world = World(tmp_path / "root", [call for call in calls(house, "home") if call[0] == "backup"])
+    if seconds is not None:
+        world.write(DONE, f"{int(datetime.now(UTC).timestamp()) - seconds}\n")
+    (seen,) = world.look().checks
+    assert (seen.check, seen.state, seen.says, seen.days) == ("backup", state, says, days)
+
+
+def test_only_hosts_that_are_backed_up_look_for_a_backup() -> None:
+    house = houses.split(backup_recipients=[AGE])
+    looking = {member.name for member in house.members if "backup" in [call[0] for call in calls(house, member.name)]}
+    assert looking == {"hub", "gate"}
+    assert "backup" not in [call[0] for call in calls(houses.split(), "hub")]
 
 
 def test_each_host_looks_at_its_own_part() -> None:

@@ -113,6 +113,7 @@ def test_the_names_of_openclaws_own_sites_lead_nowhere_in_the_container() -> Non
         "foreign": (),
         "podman": "A=b",
         "cannot_open": 78,
+        "archives": ("a", "b"),
     }
     made = render("openclaw/openclaw.container.j2", **values, **network, start_seconds=1, own_sites=OWN_SITES)
     assert re.findall(r"^AddHost=(.*)$", made, re.MULTILINE) == ["clawhub.ai:127.0.0.1"]

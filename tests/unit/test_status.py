@@ -71,7 +71,11 @@ def test_a_line_says_what_is_not_well() -> None:
         "certificate /b has 20 days left",
         "5 min ago",
         "20 days",
+        "",
     )
+    backup = replace(LOOK, checks=(*LOOK.checks, Seen("backup", "warning", "is 31 days old", 31)))
+    found = line(HOUSE.member("home"), Answer(True, backup, 1300))
+    assert found.backup_days == 31 and table_rows([found])[1][-1] == "31 days old"
     assert line(HOUSE.member("home"), Answer(True, replace(LOOK, state="failed"), 1300)).bad
 
 
@@ -93,7 +97,7 @@ def test_a_computer_that_is_off_is_no_failure_and_a_server_is() -> None:
     assert (laptop.state, laptop.bad, home.state, home.bad) == ("not reached", False, "not reached", True)
     unknown = line(HOUSE.member("laptop"), Answer(True, why="it has not looked at itself yet"))
     assert (unknown.state, unknown.bad) == ("unknown", True)
-    assert table_rows([laptop])[1] == ("laptop", "clients", "not reached", "no route", "", "")
+    assert table_rows([laptop])[1] == ("laptop", "clients", "not reached", "no route", "", "", "")
 
 
 def test_how_long_ago() -> None:

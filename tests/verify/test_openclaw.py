@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from plan.backup.places import ARCHIVES, INSIDE
 from plan.house.house import Member
 from plan.ollama.recorded_choice import chosen
 from plan.openclaw.configuration import MEMORY_GIB, OWN_SITES, PIDS, model_servers, openclaw_config
@@ -17,6 +18,7 @@ from tests.verify.probing import Probing
 #: The host's folders that the container may see: path inside -> (path outside, writable).
 MOUNTS = {
     "/home/node/.openclaw": ("/var/lib/openclaw/state", True),
+    INSIDE: (ARCHIVES, True),
     "/etc/openclaw": ("/etc/openclaw", False),
 }
 CAGE = (

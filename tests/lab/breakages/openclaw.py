@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from plan.backup.places import ARCHIVES
 from tests.lab.breakages.breakage import Breakage, Caught, Repair
 from tests.lab.breakages.shell import (
     OPENCLAW_JSON,
@@ -205,6 +206,15 @@ BREAKAGES = (
         (Caught("openclaw.settings[HOST]", "contextWindow"),),
         (),
         REPAIR,
+    ),
+    Breakage(
+        "openclaw.archives-open",
+        "gateway",
+        "Every account can enter the folder into which OpenClaw packs all conversations for a backup.",
+        f"chmod 0755 {ARCHIVES}",
+        (Caught("host.secret_files[HOST]", ARCHIVES),),
+        (),
+        ("OpenClaw | Folders, token",),
     ),
     Breakage(
         "openclaw.impostor",
