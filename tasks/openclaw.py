@@ -15,7 +15,7 @@ from operations.engine.answers import NotYet, ask
 from operations.engine.component import component
 from operations.engine.run import once_a_run
 from operations.openclaw.image import Image, image, loaded
-from plan.backup.places import ARCHIVES, INSIDE
+from plan.backup import places
 from plan.engine.command_environment import FOREIGN_TO_PODMAN, PODMAN
 from plan.engine.want import Component, Directory, File, Secret, Unit
 from plan.house.house import House, Member
@@ -77,7 +77,7 @@ def deploy(this: This) -> None:
             Directory("/etc/openclaw", group=ACCOUNT, mode="0750"),
             Directory(TLS, group=ACCOUNT, mode="0750"),
             Directory("/var/lib/openclaw/state", ACCOUNT, ACCOUNT, "0700"),
-            Directory(ARCHIVES, ACCOUNT, ACCOUNT, "0700"),
+            Directory(places.ARCHIVES, ACCOUNT, ACCOUNT, "0700"),
         ),
         secrets=(SECRET,),
     )
@@ -140,7 +140,7 @@ def _container(this: This, image_name: str, port: int) -> Component:
         memory=f"{MEMORY_GIB}g" if "memory" in controllers else "",
         start_seconds=time_limits.START,
         cannot_open=CANNOT_OPEN[0],
-        archives=(ARCHIVES, INSIDE),
+        archives=(places.ARCHIVES, places.INSIDE),
         own_sites=OWN_SITES,
         foreign=FOREIGN_TO_PODMAN,
         podman=PODMAN,
