@@ -184,7 +184,7 @@ def service_users(house: House, member: Member) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class SecretFile:
-    """A file with a secret, and the owner, group and mode that it must have."""
+    """A file with a secret, or a folder of such files, and the owner, group and mode that it must have."""
 
     path: str
     owner: str
@@ -220,10 +220,16 @@ def secret_files(member: Member) -> tuple[SecretFile, ...]:
         own = {"/etc/headscale/tls/key.pem": "0400", **{f"/var/lib/headscale/{name}": "0600" for name in keys}}
         found += [SecretFile(path, "headscale", "headscale", mode) for path, mode in own.items()]
     if "gateway" in member.roles:
-        # While a backup is made, all conversations are in the last one.
-        own = {"/etc/openclaw/token": "0400", "/etc/openclaw/tls/key.pem": "0400", ARCHIVES: "0700"}
+        own = {"/etc/openclaw/token": "0400", "/etc/openclaw/tls/key.pem": "0400"}
         found += [SecretFile(path, "openclaw", "openclaw", mode) for path, mode in own.items()]
     return tuple(found)
+
+
+def secret_places(member: Member) -> tuple[SecretFile, ...]:
+    """All files on a host that have a secret of the house, and the folders whose files do."""
+    # While a backup is made, all conversations are in this folder.
+    folders = (SecretFile(ARCHIVES, "openclaw", "openclaw", "0700"),) if "gateway" in member.roles else ()
+    return (*secret_files(member), *folders)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from plan.verification import (
     kind,
     rows_at,
     secret_files,
+    secret_places,
     served_at,
     service_of,
     service_users,
@@ -118,6 +119,8 @@ def test_secrets_are_where_their_services_are() -> None:
     assert not paths["gate"] & {"/var/lib/private-ai/ca/ca.key", "/etc/headscale/tls/key.pem"}
     token = next(each for each in secret_files(house.member("gate")) if each.path.endswith("token"))
     assert token.described == "openclaw openclaw 0400"
+    # Of a folder there is no content to look for elsewhere.
+    assert {each.path for each in secret_places(house.member("gate"))} - paths["gate"] == {"/var/lib/openclaw/backup"}
 
 
 def test_service_users_and_what_is_asked() -> None:
