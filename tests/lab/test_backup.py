@@ -223,23 +223,38 @@ def test_wrong_use_is_refused_before_anything_is_done(house: House, tmp_path: Pa
     assert [each.name for each in house.made()] == before and house.left_on_the_host() == ""
 
 
+#: An `age` that says its number and waits. So the run stops after it has fetched the parts of the hosts, where it
+#: encrypts its own.
+WAITING = "#!/bin/sh\necho $$ > {told}.part && mv {told}.part {told} && exec sleep 600\n"
+
+
 @pytest.mark.parametrize("stage", ["plain", "fetched"])
-def test_a_backup_that_is_cut_off_counts_for_nothing_and_the_next_one_cleans_up(house: House, stage: str) -> None:
+def test_a_backup_that_is_cut_off_counts_for_nothing_and_the_next_one_cleans_up(
+    house: House, stage: str, tmp_path: Path
+) -> None:
     before = house.made()
+    told, environment = tmp_path / "told", dict(house.lab.env)
+    if stage == "fetched":
+        (waiting := tmp_path / "age").write_text(WAITING.format(told=told))
+        waiting.chmod(0o755)
+        environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
     command = [".venv/bin/pyinfra", "-y", "--data", f"to={house.folder}", house.inventory, "playbooks/backup.py"]
     running = subprocess.Popen(
-        command, env=house.lab.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 
     def reached() -> bool:
         if stage == "plain":
             return house.lab.ssh("home", f"ls {WORK}/plain/files/headscale 2>/dev/null || true") != ""
-        return any(each.stat().st_size for each in house.folder.glob(".half-*/host-home.age"))
+        return told.exists()
 
     while not reached():
         assert running.poll() is None, "the backup ended before it could be cut off"
+        time.sleep(0.05)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
+    if stage == "fetched":
+        os.kill(int(told.read_text()), signal.SIGKILL)
     assert house.made() == before
     assert [each.name[:6] for each in house.folder.iterdir() if each not in before] == [".half-"]
     # The host ends its script by itself: what is not encrypted is gone then.
