@@ -57,7 +57,7 @@ def test_a_deployed_house_is_well(house: TestLab) -> None:
         assert hosts[host]["state"] == "ok" and hosts[host]["not_well"] == [] and hosts[host]["age_s"] < 900
         assert f"{host} is ok since " in house.ssh(host, f"systemctl status --no-pager {SERVICE}", check=False)
         assert house.ssh(host, f"systemctl is-active {TIMER}") == "active"
-    assert sorted(hosts["home"]["certificates"].values()) == [396, 396, 3649]
+    assert sorted(hosts["home"]["certificates"].values()) == [824, 824, 3649]
 
 
 def test_what_went_wrong_is_named_told_once_and_gone_after_a_deployment(house: TestLab) -> None:

@@ -111,7 +111,7 @@ def test_the_old_rules_return_when_the_host_restarts_before_they_were_confirmed(
     assert done.returncode == 0, done.stdout + done.stderr
     assert rules(single) == old
     done = single.pyinfra("--limit", "laptop", "--dry")
-    assert "which no new SSH connection confirmed" in " ".join(done.stderr.split())
+    assert "and no new SSH connection confirmed them" in " ".join(done.stderr.split())
 
 
 def test_new_rules_that_were_not_even_loaded_do_not_stay(single: TestLab, old: str) -> None:
