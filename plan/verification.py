@@ -211,8 +211,8 @@ def unit_accounts(member: Member) -> dict[str, str]:
     return {unit: "root" if unit == "tailscaled.service" else name for unit, name in program_units(member).items()}
 
 
-def secret_files(member: Member) -> tuple[SecretFile, ...]:
-    """All files on a host that have a secret of the house."""
+def secret_files(member: Member, *, folders: bool = False) -> tuple[SecretFile, ...]:
+    """All files on a host that have a secret of the house. `folders`: also the folders whose files do."""
     found = [SecretFile("/var/lib/tailscale/tailscaled.state", "root", "root", "0600")]
     if "coordinator" in member.roles:
         found += [SecretFile("/var/lib/private-ai/ca/ca.key", "root", "root", "0600")]
@@ -221,15 +221,10 @@ def secret_files(member: Member) -> tuple[SecretFile, ...]:
         found += [SecretFile(path, "headscale", "headscale", mode) for path, mode in own.items()]
     if "gateway" in member.roles:
         own = {"/etc/openclaw/token": "0400", "/etc/openclaw/tls/key.pem": "0400"}
+        # While a backup is made, all conversations are in this folder.
+        own |= {ARCHIVES: "0700"} if folders else {}
         found += [SecretFile(path, "openclaw", "openclaw", mode) for path, mode in own.items()]
     return tuple(found)
-
-
-def secret_places(member: Member) -> tuple[SecretFile, ...]:
-    """All files on a host that have a secret of the house, and the folders whose files do."""
-    # While a backup is made, all conversations are in this folder.
-    folders = (SecretFile(ARCHIVES, "openclaw", "openclaw", "0700"),) if "gateway" in member.roles else ()
-    return (*secret_files(member), *folders)
 
 
 @dataclass(frozen=True)

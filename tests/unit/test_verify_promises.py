@@ -24,7 +24,6 @@ from plan.verification import (
     kind,
     rows_at,
     secret_files,
-    secret_places,
     served_at,
     service_of,
     service_users,
@@ -120,7 +119,9 @@ def test_secrets_are_where_their_services_are() -> None:
     token = next(each for each in secret_files(house.member("gate")) if each.path.endswith("token"))
     assert token.described == "openclaw openclaw 0400"
     # Of a folder there is no content to look for elsewhere.
-    assert {each.path for each in secret_places(house.member("gate"))} - paths["gate"] == {"/var/lib/openclaw/backup"}
+    assert {each.path for each in secret_files(house.member("gate"), folders=True)} - paths["gate"] == {
+        "/var/lib/openclaw/backup"
+    }
 
 
 def test_service_users_and_what_is_asked() -> None:

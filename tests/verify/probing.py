@@ -21,7 +21,7 @@ from plan.house.house import Member
 from plan.verification import (
     open_to_lan,
     program_units,
-    secret_places,
+    secret_files,
     speaker,
 )
 from tests.verify.door import Doors, own_address
@@ -243,7 +243,7 @@ class Probing(Expected):
         return self.remote.network(name, self.asked_of_host(self.house.member(name)), 120)
 
     def _secrets(self, name: str) -> dict[str, Any]:
-        job = {"files": [each.path for each in secret_places(self.house.member(name))]}
+        job = {"files": [each.path for each in secret_files(self.house.member(name), folders=True)]}
         return self._searched(name, "secrets.py", job)
 
     def _programs(self, name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from plan.verification import (
     misplaced,
     missing,
     program_units,
-    secret_places,
+    secret_files,
     unit_accounts,
 )
 from plan.verification import units_of as allowed_units
@@ -269,7 +269,7 @@ def test_updates(member: Member, probing: Probing, check: Check) -> None:
 
 def test_secret_files(member: Member, probing: Probing, check: Check) -> None:
     """Only its service can read a file with a secret, and nobody can guess a token."""
-    wanted = {each.path: each.described for each in secret_places(member)}
+    wanted = {each.path: each.described for each in secret_files(member, folders=True)}
     found = probing.secrets(member.name)
     seen = found["files"]
     bad = [f"{path} is {seen[path] or 'missing'}" for path in wanted if seen[path] != wanted[path]]
