@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from operations.engine.download import new_file
 from operations.engine.run_on_host import RemoteError
 from plan.backup.manifest import ABOUT, CONTROLLER, SUMS, About, Part, file_of
 from plan.engine.errors import SettingError
@@ -63,22 +63,20 @@ def packed(files: Mapping[str, bytes], about: About) -> bytes:
     return data.getvalue()
 
 
-def encrypt(plain: bytes, recipients: Sequence[str], to: Path) -> None:
-    """Write `plain` to a new file, encrypted. It goes to age over standard input. Raises RemoteError, OSError."""
+def encrypt(plain: bytes, recipients: Sequence[str]) -> bytes:
+    """`plain`, encrypted. It goes to age over standard input. Raises RemoteError."""
     command = ["age", "--encrypt", *(word for each in recipients for word in ("--recipient", each))]
     done = subprocess.run(command, input=plain, capture_output=True, check=False)
     if done.returncode:
         raise RemoteError(f"age on this computer: {line(done.stderr.decode(errors='replace').strip())}")
-    with os.fdopen(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(done.stdout)
-        out.flush()
-        os.fsync(out.fileno())
+    return done.stdout
 
 
 def part_of(files: Mapping[str, bytes], about: About, recipients: Sequence[str], half: Path) -> Part:
     """Make the controller's part in the folder `half`. Raises RemoteError, OSError."""
     name = file_of("")
-    encrypt(packed(files, about), recipients, half / name)
-    data = (half / name).read_bytes()
+    data = encrypt(packed(files, about), recipients)
+    with new_file(half / name) as out:
+        out.write(data)
     holds = {path: len(content) for path, content in sorted(files.items())}
     return Part("", (CONTROLLER,), name, len(data), hashlib.sha256(data).hexdigest(), holds, {})

@@ -48,9 +48,14 @@ def whole(folder: Path) -> Iterator[Kept]:
         if each.name.startswith(".") or each.is_symlink() or not each.is_dir():
             continue
         try:
-            yield Kept(each, parse_manifest((each / MANIFEST).read_text(encoding="utf-8")))
+            yield _kept(each)
         except (OSError, ValueError):
             continue
+
+
+def _kept(folder: Path) -> Kept:
+    """The backup in a folder. Raises OSError, ValueError when its manifest cannot be read."""
+    return Kept(folder, parse_manifest((folder / MANIFEST).read_text(encoding="utf-8")))
 
 
 def chosen(given: str, house: str, domain: str) -> Kept:
@@ -62,7 +67,7 @@ def chosen(given: str, house: str, domain: str) -> Kept:
         raise SettingError("--data from", given, accepted, "see `ls` of your folder of backups, or mount the disk")
     if (folder / MANIFEST).exists():
         try:
-            found = [Kept(folder, parse_manifest((folder / MANIFEST).read_text(encoding="utf-8")))]
+            found = [_kept(folder)]
         except (OSError, ValueError) as error:
             raise SettingError("--data from", given, f"{accepted}; {line(error)}", "use another backup") from error
     else:

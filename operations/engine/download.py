@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from paramiko import SSHException
 from pyinfra.api import Host
@@ -16,15 +17,21 @@ from pyinfra.api import Host
 from operations.engine.as_root import as_root
 from operations.engine.pyinfra_inside import command_line_on, transport_of
 from operations.engine.run_on_host import RemoteError
+from operations.engine.upload import PATIENCE, SAID_AGAIN, SAID_FIRST
 from plan.engine.command_environment import BEGIN, MARK, answer
 from plan.engine.terminal_text import line
 
-#: Seconds after which a host that sends nothing is given up.
-PATIENCE = 300
-#: Seconds after which the run says how far it is, at first and then again.
-SAID_FIRST, SAID_AGAIN = 5, 30
 #: Bytes that are taken at once, and that a greeting may have before MARK.
 PIECE, GREETING = 1 << 16, 1 << 20
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file for its owner alone. At the end it is on the disk. Raises OSError, also when it is there already."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        yield out
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def download(host: Host, path: str, size: int, sha256: str, to: Path) -> None:
@@ -33,7 +40,7 @@ def download(host: Host, path: str, size: int, sha256: str, to: Path) -> None:
     digest, done = hashlib.sha256(), 0
     begun = time.monotonic()
     due = begun + SAID_FIRST
-    with os.fdopen(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+    with new_file(to) as out:
         for piece in _pieces(host, f"cat {shlex.quote(path)}"):
             out.write(piece)
             digest.update(piece)
@@ -41,8 +48,6 @@ def download(host: Host, path: str, size: int, sha256: str, to: Path) -> None:
             if time.monotonic() >= due:
                 due = time.monotonic() + SAID_AGAIN
                 host.log(f"{done / 1e6:,.0f} of {size / 1e6:,.0f} MB fetched")
-        out.flush()
-        os.fsync(out.fileno())
     if (done, digest.hexdigest()) != (size, sha256):
         raise RemoteError(f"{host.name}: of {path} {done} bytes arrived, {size} were sent, or they are others")
 

@@ -23,7 +23,7 @@ from plan.engine.terminal_text import line
 from plan.engine.upload_folder import INCOMING
 from plan.engine.want import BEGUN
 
-#: The run gives up if a host has taken no data for so many seconds.
+#: The run gives up if a host has taken no data, or sent none (download.py), for so many seconds.
 PATIENCE = 300
 #: The run reports its progress for the first time after SAID_FIRST seconds, then every SAID_AGAIN seconds.
 SAID_FIRST, SAID_AGAIN = 5, 30

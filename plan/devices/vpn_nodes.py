@@ -271,9 +271,18 @@ def tidy(house: House, found: Standing, keys: Iterable[Key], record: Record, now
     that wait for a designated device."""
     owners = {device.name: device.owner for device in house.devices}
     kept = {name: minted for name, minted in record.items() if owners.get(name) == minted.owner}
-    waiting = {key for minted in kept.values() for key in minted.keys}
-    expire = tuple(sorted(key.id for key in keys if key.id not in waiting and key.live(now)))
-    return Tidy(found.strangers, expire, found.renames, None if kept == record else kept)
+    return Tidy(found.strangers, surplus_keys(keys, kept, now), found.renames, None if kept == record else kept)
+
+
+def device_keys(record: Record) -> set[int]:
+    """The numbers of all keys that were made for devices."""
+    return {key for minted in record.values() for key in minted.keys}
+
+
+def surplus_keys(keys: Iterable[Key], record: Record, now: datetime) -> tuple[int, ...]:
+    """The numbers of keys that could still let somebody in, and were not made for a device of the record."""
+    devices = device_keys(record)
+    return tuple(sorted(key.id for key in keys if key.id not in devices and key.live(now)))
 
 
 def leaving(name: str, nodes: Iterable[VpnNode], keys: Iterable[Key], record: Record, now: datetime) -> Tidy:
