@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from tests.verify.door import Doors, last_hop, own_address, port_of
-from tests.verify.probes.network import OPEN, RESET, connect_all
+from tests.verify.probes.network import OPEN, RESET, connect_all, refused_or_off
 from tests.verify.test_egress import against_rows
 
 #: A line of OpenSSH's output about a jump host -> the machine and the port in it.
@@ -55,13 +57,39 @@ def test_who_comes_is_let_in_until_it_is_closed() -> None:
         ("root", "open", True),
         ("root", "reset", True),
         ("root", "silent", True),
+        # The NAS is off: its address is nobody's.
+        ("root", "unreachable", True),
         ("root", "prohibited", False),
         ("ollama", "prohibited", True),
         ("ollama", "open", False),
         ("ollama", "reset", False),
         ("ollama", "silent", False),
+        ("ollama", "unreachable", False),
     ],
 )
 def test_a_row_to_an_address_is_for_root_alone(user: str, outcome: str, good: bool) -> None:
     wrong = against_rows({"192.0.2.5:2049": outcome}, {"192.0.2.5:2049": "nas"}, user)
     assert wrong == ([] if good else [f"nas: 192.0.2.5:2049 {outcome}"])
+
+
+#: The ICMP error that Linux 6.18 kept when a rule had `reject with icmpx admin-prohibited`, and when nobody on the same
+#: network had the address; over IPv4 and over IPv6.
+REJECTED = "7100000002030d000000000000000000020000000a6300010000000000000000"
+NOBODY = "71000000020301000000000000000000020000000a6300010000000000000000"
+REJECTED_V6 = "0d0000000301010000000000000000000a00000000000000fd99000000000000000000000000000100000000"
+NOBODY_V6 = "710000000301030000000000000000000a00000000000000fd99000000000000000000000000000100000000"
+
+
+@pytest.mark.parametrize(
+    ("family", "kept", "outcome"),
+    [
+        (socket.AF_INET, [REJECTED], "prohibited"),
+        (socket.AF_INET, [NOBODY], "unreachable"),
+        (socket.AF_INET6, [REJECTED_V6], "prohibited"),
+        (socket.AF_INET6, [NOBODY_V6], "unreachable"),
+        (socket.AF_INET, [], "prohibited"),
+        (socket.AF_INET, ["7100"], "prohibited"),
+    ],
+)
+def test_a_machine_that_is_off_is_no_firewall(family: int, kept: list[str], outcome: str) -> None:
+    assert refused_or_off(family, [bytes.fromhex(each) for each in kept]) == outcome

@@ -10,7 +10,7 @@ import pytest
 from plan.house.house import Member
 from tests.verify.expected import target
 from tests.verify.ledger import Check, Way
-from tests.verify.probes.network import DNS_NAME, OPEN, RESET, SILENT
+from tests.verify.probes.network import DNS_NAME, OPEN, PROHIBITED, RESET, SILENT, UNREACHABLE
 from tests.verify.probing import Probing
 
 
@@ -41,10 +41,10 @@ def outside(probing: Probing, mark: str) -> list[str]:
 def against_rows(said: Mapping[str, str], own: Mapping[str, str], user: str) -> list[str]:
     """Errors in the effect of rows to addresses: root is refused, or another account's packets go out.
 
-    `said`: target -> result. `own`: target -> id of its row. Also "silent" and "reset" show that a packet went out: the
-    target is off, or nothing listens on its port.
+    `said`: target -> result. `own`: target -> id of its row. Also "silent", "unreachable" and "reset" show that the
+    rules let a packet out: the target is off, or nothing listens on its port.
     """
-    wrong = ("prohibited",) if user == "root" else (OPEN, RESET, SILENT)
+    wrong = (PROHIBITED,) if user == "root" else (OPEN, RESET, SILENT, UNREACHABLE)
     return [f"{own[at]}: {at} {outcome}" for at, outcome in said.items() if outcome in wrong]
 
 

@@ -47,19 +47,47 @@ BINDING_REQUEST, BINDING_SUCCESS, COOKIE = 0x0001, 0x0101, 0x2112A442
 XOR_MAPPED_ADDRESS, SOFTWARE, FINGERPRINT = 0x0020, 0x8022, 0x8028
 
 OPEN, RESET, SILENT, UNKNOWN_NAME = "open", "reset", "silent", "no such name"
+PROHIBITED, UNREACHABLE = "prohibited", "unreachable"
+
+#: For each family: the socket option that keeps ICMP errors, with its level; and type and code of the ICMP error of a
+#: machine that nobody finds on the network. Python's socket module has no names for the options (linux/in.h,
+#: linux/in6.h).
+KEEP_ICMP = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
+NOT_FOUND: dict[int, tuple[int, int]] = {socket.AF_INET: (3, 1), socket.AF_INET6: (1, 3)}
 
 
 def outcome_of(number: int) -> str:
     """A socket error as one word: `open` (no error), `reset` (the host answers, but nothing listens), `prohibited` (a
-    firewall such as ours refuses), `silent` (no answer), else the error's name in lower case."""
+    firewall such as ours refuses, or nobody has the address), `silent` (no answer), else the error's name in lower
+    case. `refused_or_off` tells the two meanings of `prohibited` apart."""
     words = {
         0: OPEN,
         errno.ECONNREFUSED: RESET,
-        errno.EHOSTUNREACH: "prohibited",
-        errno.EACCES: "prohibited",
+        errno.EHOSTUNREACH: PROHIBITED,
+        errno.EACCES: PROHIBITED,
         errno.ETIMEDOUT: SILENT,
     }
     return words.get(number) or errno.errorcode.get(number, str(number)).lower()
+
+
+def outcome_at(connection: socket.socket, number: int) -> str:
+    """The outcome of a TCP connection that ended with an error. `connection` must keep ICMP errors (KEEP_ICMP)."""
+    outcome = outcome_of(number)
+    if outcome != PROHIBITED:
+        return outcome
+    try:
+        kept = connection.recvmsg(1, 512, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)[1]
+    except OSError:
+        return outcome
+    return refused_or_off(connection.family, [data for _, _, data in kept])
+
+
+def refused_or_off(family: int, kept: list[bytes]) -> str:
+    """`unreachable` when nobody on the network has the address, for example because the machine is off; else
+    `prohibited`. The kernel may use one error number for both, but the ICMP errors that it has kept differ."""
+    # struct sock_extended_err (linux/errqueue.h): error number, origin, ICMP type, ICMP code, ...
+    icmp = [struct.unpack_from("=IBBB", data)[2:] for data in kept if len(data) >= 16]
+    return UNREACHABLE if NOT_FOUND[family] in icmp else PROHIBITED
 
 
 def connect_all(targets: list[tuple[str, int]], seconds: float) -> list[str]:
@@ -87,21 +115,24 @@ def connect_all(targets: list[tuple[str, int]], seconds: float) -> list[str]:
                 window = len(under_way)
                 break
             connection.setblocking(False)
+            connection.setsockopt(*KEEP_ICMP[connection.family], 1)
             number = connection.connect_ex((address, port))
             if number == errno.EINPROGRESS:
                 under_way[following] = connection
                 selector.register(connection, selectors.EVENT_WRITE, following)
                 deadlines.append((time.monotonic() + seconds, following))
             else:
+                outcome = outcome_at(connection, number)
                 connection.close()
                 if number in (errno.EADDRNOTAVAIL, errno.EAGAIN, errno.ENOBUFS) and under_way:
                     break  # no local port is free now: try this target again when other connections have ended
-                outcomes[following] = outcome_of(number)
+                outcomes[following] = outcome
             following += 1
         if not under_way:
             continue
         for key, _ in selector.select(min(0.05, max(0.0, deadlines[0][0] - time.monotonic()))):
-            finish(key.data, outcome_of(under_way[key.data].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)))
+            ended = under_way[key.data]
+            finish(key.data, outcome_at(ended, ended.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)))
         while deadlines and (deadlines[0][1] not in under_way or deadlines[0][0] <= time.monotonic()):
             number = deadlines.popleft()[1]
             if number in under_way:
