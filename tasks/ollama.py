@@ -16,7 +16,7 @@ from plan.verification import is_vpn
 from tasks.engine.hosts import This, vpn_of
 from tasks.engine.programs import program, program_want, running_program
 from tasks.engine.texts import render
-from tasks.ollama_model import choice_of, model_of
+from tasks.ollama_model import choice_of, memory_of, model_of
 
 UNIT = "/etc/systemd/system/ollama.service"
 VPN_SOCKET = "ollama-vpn.socket"
@@ -47,7 +47,7 @@ def deploy(this: This) -> None:
         directories=(Directory("/var/lib/ollama", "ollama", "ollama", "0750"), Directory("/etc/private-ai")),
         files=(
             File(UNIT, unit),
-            File(RECORD, json.dumps(record(choice, files.manifest_sha256), indent=2) + "\n"),
+            File(RECORD, json.dumps(record(choice, files.manifest_sha256, memory_of(this.profile)), indent=2) + "\n"),
         ),
         units=(*_out_of_the_way(this), service(this.house)),
     )

@@ -16,11 +16,13 @@ from facts.ollama import ModelStores, SoundBlobs, Stores
 from operations.engine.answers import ask
 from operations.engine.run import once_a_run
 from plan.base.memory_and_disks import MODELS, model_room
+from plan.base.profile import Profile
 from plan.engine.errors import SettingError
 from plan.engine.terminal_text import line
 from plan.house.house import Member
 from plan.ollama.model_choice import Choice, choose
 from plan.ollama.model_fit import Hardware
+from plan.ollama.recorded_choice import memory_to_count
 from tasks.engine.hosts import profile_of
 from tasks.engine.house import WrongInput
 from tasks.engine.programs import EMPTIED, obtain
@@ -56,13 +58,19 @@ def choice_of(member: Member) -> Choice:
         raise WrongInput(f"host {member.name}: {error} (nothing was changed)") from error
 
 
+def memory_of(profile: Profile) -> tuple[int, int]:
+    """RAM and VRAM, MiB, for which the model of a model host is chosen."""
+    return memory_to_count(profile.machine.model_record, (profile.ram_mib, profile.vram_mib))
+
+
 def _hardware(member: Member) -> Hardware:
     profile = profile_of(member.name)
+    ram_mib, vram_mib = memory_of(profile)
     # The part that an interrupted run has sent counts as free: this run continues it, or deletes it for another model.
     free = profile.machine.disk(MODELS).free_mib / 1024 + _stores_of(member).begun / 2**30
     return Hardware(
-        ram_gib=profile.ram_mib / 1024,
-        vram_gib=profile.vram_mib / 1024,
+        ram_gib=ram_mib / 1024,
+        vram_gib=vram_mib / 1024,
         disk_free_gib=free,
         cpus=profile.cpus,
     )

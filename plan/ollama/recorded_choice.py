@@ -17,6 +17,11 @@ from plan.ollama.model_choice import Choice
 #: The file of the record on the host.
 RECORD = "/etc/private-ai/model.json"
 
+#: A difference in memory up to this share changes nothing. Another kernel, or a setting of it such as `crashkernel`,
+#: takes some more or less memory for itself, and near a limit of the choice a few MiB would mean another context, or
+#: another model of gigabytes. What the choice leaves free for other programs is much more.
+SLACK = 0.03
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -26,16 +31,31 @@ class Chosen:
     manifest_sha256: str
 
 
-def record(choice: Choice, manifest_sha256: str) -> dict[str, Any]:
-    """The record of a choice. The same model and context give the same record; the reason is not in it."""
+def record(choice: Choice, manifest_sha256: str, memory_mib: tuple[int, int]) -> dict[str, Any]:
+    """The record of a choice. `memory_mib`: RAM and VRAM for which it was made. The same model, context and memory give
+    the same record; the reason is not in it."""
     return {
         "model": choice.entry.name,
         "context": choice.context,
         "place": choice.place,
         "need_gib": round(choice.need_gib, 2),
         "budget_gib": round(choice.budget_gib, 2),
+        "ram_mib": memory_mib[0],
+        "vram_mib": memory_mib[1],
         "manifest_sha256": manifest_sha256,
     }
+
+
+def memory_to_count(text: str, now_mib: tuple[int, int]) -> tuple[int, int]:
+    """RAM and VRAM, MiB, for which to choose a model. `text` is the record on the host, "" for none. If the memory is
+    about what it was when the recorded choice was made, it is the memory of the record, so the choice is the same."""
+    try:
+        found = json.loads(text)
+        then = int(found["ram_mib"]), int(found["vram_mib"])
+    except STRANGE:
+        return now_mib
+    alike = all(abs(was - now) <= SLACK * now for was, now in zip(then, now_mib, strict=True))
+    return then if alike else now_mib
 
 
 def recorded_place(text: str) -> str:

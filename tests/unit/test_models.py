@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from plan.engine.errors import SettingError
 from plan.ollama.catalogue import CATALOGUE
 from plan.ollama.model_choice import SMALLEST, Choice, choose, markdown_table, smallest_with_tools
 from plan.ollama.model_fit import COMFORTABLE_CONTEXT, MIN_CONTEXT, Hardware, ram_budget_gib, smallest_ram_gib
+from plan.ollama.recorded_choice import memory_to_count, record
 from plan.openclaw.model_entry import gateway_limits
 
 PAGE = Path(__file__).parents[2] / "docs" / "model-choice.md"
@@ -202,3 +204,48 @@ def test_catalogue_is_sound() -> None:
 
 def test_the_page_shows_what_the_code_chooses() -> None:
     assert markdown_table() in PAGE.read_text(encoding="utf-8")
+
+
+def in_record(ram_mib: int, vram_mib: int = 0) -> str:
+    choice = pick(ram_mib / 1024, vram_mib / 1024)
+    return json.dumps(record(choice, "ab", (ram_mib, vram_mib)))
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        # A machine with 8 GB near a limit: 7.75 GiB has a context of 12288, 7.73 GiB one of 8192.
+        ((7936, 0), (7916, 0)),
+        # One with 32 GB: 31.09 GiB has a model of 22 GiB, 31.07 GiB has another one.
+        ((31836, 0), (31816, 0)),
+        # With `crashkernel=256M`.
+        ((15872, 0), (15616, 0)),
+        ((65536, 24576), (65000, 24564)),
+    ],
+)
+def test_another_kernel_changes_no_model(then: tuple[int, int], now: tuple[int, int]) -> None:
+    for first, second in ((then, now), (now, then)):
+        assert memory_to_count(in_record(*first), second) == first
+    # Without the record, the first two would get another context or another model.
+    if then[0] < 15000 or 31000 < then[0] < 32000:
+        kinds = {(choice.entry.name, choice.context) for choice in (pick(then[0] / 1024), pick(now[0] / 1024))}
+        assert len(kinds) == 2
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ((7936, 0), (15872, 0)),
+        # A container whose limit was lowered, a card that was put in, and one that was taken out.
+        ((8192, 0), (6144, 0)),
+        ((15872, 0), (15872, 12288)),
+        ((15872, 12288), (15872, 0)),
+    ],
+)
+def test_other_hardware_is_counted_as_it_is(then: tuple[int, int], now: tuple[int, int]) -> None:
+    assert memory_to_count(in_record(*then), now) == now
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"model": "qwen2.5:7b"}', '{"ram_mib": "much", "vram_mib": 0}'])
+def test_without_a_record_the_memory_is_that_of_now(text: str) -> None:
+    assert memory_to_count(text, (7936, 0)) == (7936, 0)

@@ -156,8 +156,8 @@ def test_the_record_of_a_choice_comes_back_and_does_not_depend_on_the_moment() -
     small, roomy = Hardware(ram_gib=24, disk_free_gib=20), Hardware(ram_gib=24, disk_free_gib=500)
     first = choose(small, wanted_context=None, named="smollm2:135m", registry_reachable=False)
     second = choose(roomy, wanted_context=None, named="smollm2:135m", registry_reachable=True, present=["smollm2:135m"])
-    assert record(first, "ab") == record(second, "ab")
-    back = chosen(record(first, "ab"))
+    assert record(first, "ab", (24576, 0)) == record(second, "ab", (24576, 0))
+    back = chosen(record(first, "ab", (24576, 0)))
     assert (back.choice.entry, back.choice.context, back.manifest_sha256) == (first.entry, first.context, "ab")
     assert str(first.context) in back.choice.why
 
