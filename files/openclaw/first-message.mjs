@@ -2,9 +2,12 @@
 // only. After that, the gateway has loaded everything that it needs, and the model has read the system prompt, with
 // which every conversation begins. Ends with the status NO_ANSWER if the gateway accepts the message but returns no
 // answer.
-import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { request } from "node:https";
+import { createRequire } from "node:module";
+
+// OpenClaw's own library for WebSockets. That of Node.js cannot be told which certificate to trust.
+const WebSocket = createRequire("/app/")("ws");
 
 // From plan/openclaw/time_limits.py, by openclaw-warm.
 const [READY_SECONDS, ANSWER_SECONDS, SESSION_SECONDS] = process.argv.slice(2).map(Number);
@@ -16,14 +19,14 @@ const CONVERSATION = "agent:main:openai:first-message";
 const config = JSON.parse(readFileSync(process.env.OPENCLAW_CONFIG_PATH, "utf8"));
 const token = readFileSync(config.secrets.providers.token.path, "utf8").trim();
 const gateway = {
-  // No connection is kept open, because the gateway closes connections that are not used for a while.
-  agent: false,
   host: "127.0.0.1",
   port: config.gateway.port,
   // Only the gateway's own certificate is trusted.
   ca: readFileSync(config.gateway.tls.certPath),
   allowPartialTrustChain: true,
   servername: new URL(config.gateway.controlUi.allowedOrigins[0]).hostname,
+  // No connection is kept open, because the gateway closes connections that are not used for a while.
+  agent: false,
 };
 
 function ask(path, options, body) {
@@ -46,13 +49,30 @@ async function ready() {
   return JSON.parse(said).ready === true;
 }
 
-function sessions(verb, ...options) {
-  try {
-    execFileSync("openclaw", ["sessions", verb, CONVERSATION, ...options], { stdio: "pipe", timeout: SESSION_SECONDS * 1000 });
-  } catch (error) {
-    const why = String(error.stderr || error.message);
-    if (!why.includes("Session not found")) console.error(`sessions ${verb} ${CONVERSATION}: ${why}`);
-  }
+// Call one method of the gateway. OpenClaw's command line does the same, but starting it takes several seconds of the
+// processor. On the container's loopback and with the token, neither needs an approved device.
+function call(method, params) {
+  const client = { id: "cli", mode: "cli", version: "first-message", platform: process.platform };
+  const connect = { minProtocol: 4, maxProtocol: 4, client, role: "operator", scopes: ["operator.admin"], auth: { token } };
+  return new Promise((resolve, reject) => {
+    const socket = new WebSocket(`wss://${gateway.host}:${gateway.port}`, gateway);
+    const send = (id, name, values) => socket.send(JSON.stringify({ type: "req", id, method: name, params: values }));
+    const limit = setTimeout(() => socket.emit("error", new Error(`no answer within ${SESSION_SECONDS} s`)), SESSION_SECONDS * 1000);
+    const end = (settle, value) => {
+      clearTimeout(limit);
+      socket.terminate();
+      settle(value);
+    };
+    socket.on("error", (error) => end(reject, error));
+    socket.on("close", (code, reason) => end(reject, new Error(`the gateway closed the connection: ${code} ${reason}`)));
+    socket.on("message", (data) => {
+      const { type, event, id, ok, payload, error } = JSON.parse(data);
+      if (event === "connect.challenge") send("connect", "connect", connect);
+      else if (type === "res" && !ok) end(reject, new Error(`${id}: ${error.message}`));
+      else if (type === "res" && id === "connect") send(method, method, params);
+      else if (type === "res") end(resolve, payload);
+    });
+  });
 }
 
 const end = Date.now() + READY_SECONDS * 1000;
@@ -65,8 +85,10 @@ const headers = {
   "Content-Type": "application/json",
   "x-openclaw-session-key": CONVERSATION,
 };
+// Tell what failed. The message is sent in any case.
+const failed = (error) => console.error(`${CONVERSATION}: ${error.message}`);
 // Delete the conversation of the last start.
-sessions("delete", "--yes");
+await call("sessions.delete", { key: CONVERSATION }).catch(failed);
 const message = { model: "openclaw/default", max_tokens: 8, messages: [{ role: "user", content: "Hello" }] };
 const { status, said } = await ask(
   "/v1/chat/completions",
@@ -79,4 +101,6 @@ if (status !== 200) {
 }
 // The conversation is archived, not deleted: after a deletion, the next conversation would have to wait for the
 // gateway.
-sessions("archive");
+await call("sessions.describe", { key: CONVERSATION })
+  .then(({ session }) => call("sessions.patch", { key: CONVERSATION, expectedSessionId: session.sessionId, archived: true }))
+  .catch(failed);

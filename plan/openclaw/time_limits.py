@@ -48,7 +48,7 @@ START = STARTED + 60
 """systemd's limit for the start of the container."""
 
 SESSION = 60
-"""One call of OpenClaw's command line. A first message needs two."""
+"""One call of a method of the gateway, by the program that sends the first message. It makes three."""
 
 FIRST_ANSWER = MODEL + 60
 """The first message that the gateway sends by itself, and the message of the verification. Each is one request to the
@@ -57,5 +57,5 @@ model, which may have to be loaded first."""
 SILENT_SERVER = 60
 """The message of the verification when a model server does not even list its models. Then the answer would not come."""
 
-FIRST_MESSAGE = STARTED + SESSION + FIRST_ANSWER + SESSION + 60
+FIRST_MESSAGE = STARTED + SESSION + FIRST_ANSWER + 2 * SESSION + 60
 """systemd's limit for the unit that sends the gateway's first message."""

@@ -17,6 +17,7 @@ import pytest
 from lab.state import current_lab
 from lab.topology import FRESH, TOPOLOGIES
 from lab.why import collect
+from tests.conftest import group_of
 from tests.lab.breakages import results
 
 REPO = Path(__file__).parent.parent.parent
@@ -166,17 +167,53 @@ def bring_up(topology: str, profile: str = FRESH) -> TestLab:
     return replace(lab, net=str(current_lab(lab.name).net))
 
 
+class Labs:
+    """The labs of `single` and `split` that this process has brought up, which many files of tests share."""
+
+    def __init__(self) -> None:
+        self._up: dict[str, TestLab] = {}
+
+    def get(self, topology: str) -> TestLab:
+        """The lab of this topology. The first time, it is brought up, and nothing is deployed in it."""
+        if topology not in self._up:
+            self._up[topology] = bring_up(topology)
+        return self._up[topology]
+
+    def down(self) -> None:
+        while self._up:
+            self._up.popitem()[1].lab("down")
+
+
+LABS: pytest.StashKey[Labs] = pytest.StashKey()
+
+
 @pytest.fixture(scope="session")
-def single() -> Iterator[TestLab]:
+def labs(request: pytest.FixtureRequest) -> Iterator[Labs]:
+    found = request.config.stash[LABS] = Labs()
+    yield found
+    found.down()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """Side by side, take a group's labs down after its last test: their services take time from the tests that are
+    left. One process alone may need them again in a later file."""
+    try:
+        yield
+    finally:
+        beside = "PYTEST_XDIST_WORKER" in os.environ
+        ends = nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid)
+        if beside and ends and LABS in item.config.stash:
+            item.config.stash[LABS].down()
+
+
+@pytest.fixture(scope="module")
+def single(labs: Labs) -> TestLab:
     """The lab of topology `single`. tests/lab/test_bare.py runs first, so for it nothing is deployed yet."""
-    lab = bring_up("single")
-    yield lab
-    lab.lab("down")
+    return labs.get("single")
 
 
-@pytest.fixture(scope="session")
-def split() -> Iterator[TestLab]:
+@pytest.fixture(scope="module")
+def split(labs: Labs) -> TestLab:
     """The lab of topology `split`."""
-    lab = bring_up("split")
-    yield lab
-    lab.lab("down")
+    return labs.get("split")

@@ -30,7 +30,7 @@ NESTED = (
     (time_limits.RUN, time_limits.ANSWER),
     (time_limits.MODEL, time_limits.FIRST_ANSWER),
     (time_limits.STARTED, time_limits.START),
-    (time_limits.STARTED + time_limits.FIRST_ANSWER + 2 * time_limits.SESSION, time_limits.FIRST_MESSAGE),
+    (time_limits.STARTED + time_limits.FIRST_ANSWER + 3 * time_limits.SESSION, time_limits.FIRST_MESSAGE),
 )
 
 
