@@ -1,4 +1,5 @@
-"""Tests of the verification: one thing at a time is broken in a deployed house, and the verification must report it.
+"""Tests of the verification: something is broken in a deployed house, and the verification must report it. With
+`--breakages all`, one thing at a time; else the sample, in rounds.
 
 Each cycle has four steps: break, verify, judge, deploy. The next cycle shows whether the deployment has repaired the
 house, because in it no unrelated check may fail. At the end, a whole verification must pass.
@@ -44,7 +45,7 @@ class Bench:
         return {check["id"]: Seen(check["status"], str(check["observed"])) for check in checks}
 
     def make_whole(self) -> None:
-        """Deploy, and check that no check fails. So afterwards only one thing at a time is broken."""
+        """Deploy, and check that no check fails. So afterwards only what a test breaks is broken."""
         self.deploy()
         self.before = self.verify()
         assert not not_whole(self.before), "\n".join(not_whole(self.before))
@@ -72,35 +73,46 @@ def bench(request: pytest.FixtureRequest, benches: dict[str, Bench], tmp_path_fa
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "breakage" not in metafunc.fixturenames:
+    if "made" not in metafunc.fixturenames:
         metafunc.parametrize("bench", HOSTS, indirect=True)
         return
-    every = metafunc.config.getoption("--breakages") == "all"
-    cases = [(at, each) for at in HOSTS for each in BREAKAGES if at == each.sample or (every and at in each.topologies)]
-    ids = [f"{topology}-{each.id}" for topology, each in cases]
-    metafunc.parametrize(("bench", "breakage"), cases, ids=ids, indirect=["bench"])
+    if metafunc.config.getoption("--breakages") == "all":
+        cases = {f"{at}-{each.id}": (at, [each]) for at in HOSTS for each in BREAKAGES if at in each.topologies}
+    else:
+        rounds = sorted({each.sample for each in BREAKAGES if each.sample}, key=lambda each: each.number)
+        cases = {
+            f"{each.topology}-{each.number}": (each.topology, [made for made in BREAKAGES if made.sample == each])
+            for topology in HOSTS
+            for each in rounds
+            if each.topology == topology
+        }
+    metafunc.parametrize(("bench", "made"), cases.values(), ids=cases, indirect=["bench"])
 
 
-def test_a_breakage_is_caught_and_repaired(bench: Bench, breakage: Breakage, request: pytest.FixtureRequest) -> None:
+def test_a_breakage_is_caught_and_repaired(bench: Bench, made: list[Breakage], request: pytest.FixtureRequest) -> None:
     if not bench.sure:
         bench.make_whole()
     bench.sure = False
-    host, begun = breakage.host(bench.topology), time.monotonic()
-    bench.lab.ssh(host, f"set -e\n{breakage.script}")
-    bench.lab.ssh(HOSTS[bench.topology]["client"], f"set -e\n{breakage.heard}")
+    topology, begun = bench.topology, time.monotonic()
+    for each in made:
+        bench.lab.ssh(each.host(topology), f"set -e\n{each.script}")
+    for each in made:
+        bench.lab.ssh(HOSTS[topology]["client"], f"set -e\n{each.heard}")
     after = bench.verify()
-    complaints = judge(breakage, bench.topology, bench.before, after)
-    if breakage.by_hand:
-        bench.lab.ssh(host, f"set -e\n{breakage.by_hand.script}")
+    complaints = judge(made, topology, bench.before, after)
+    for each in made:
+        if each.by_hand:
+            bench.lab.ssh(each.host(topology), f"set -e\n{each.by_hand.script}")
     done = bench.deploy()
-    bench.lab.ssh(host, f"set -e\n{breakage.settled}")
-    for operation in breakage.repaired_by:
-        if operation not in done:
-            complaints.append(f"not repaired: {operation!r} changed nothing; the run changed {dict(done)}")
-    by = [check for check in after if _caught(breakage, bench.topology, check, after)]
+    for each in made:
+        bench.lab.ssh(each.host(topology), f"set -e\n{each.settled}")
+    for operation in sorted({operation for each in made for operation in each.repaired_by} - done.keys()):
+        complaints.append(f"not repaired: {operation!r} changed nothing; the run changed {dict(done)}")
     seconds = time.monotonic() - begun
-    result = Result(bench.topology, breakage, by, seconds, sorted(done.keys() - {STAMP}), complaints)
-    request.node.user_properties.append((PROPERTY, result.as_json()))
+    for each in made:
+        by = [check for check in after if _caught(each, topology, check, after)]
+        result = Result(topology, each, by, seconds, sorted(done.keys() - {STAMP}), complaints)
+        request.node.user_properties.append((PROPERTY, result.as_json()))
     assert not complaints, "\n".join(complaints)
     bench.sure = True
 

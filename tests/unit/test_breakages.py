@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.lab.breakages import BREAKAGES
-from tests.lab.breakages.breakage import HOSTS, Breakage, Caught, Repair, Report, Seen, judge, matches, not_whole
+from tests.lab.breakages.breakage import (
+    HOSTS,
+    Breakage,
+    Caught,
+    Report,
+    Seen,
+    judge,
+    matches,
+    not_whole,
+)
 from tests.lab.breakages.shell import until
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +43,7 @@ CAUGHT: Report = {**GREEN, "firewall.rules[laptop]": Seen("fail", "no such table
 
 
 def judged(after: Report, breakage: Breakage = BROKEN) -> list[str]:
-    return judge(breakage, "single", GREEN, after)
+    return judge([breakage], "single", GREEN, after)
 
 
 def test_a_breakage_that_is_caught_for_the_right_reason_is_fine() -> None:
@@ -84,14 +93,14 @@ def test_no_check_may_vanish() -> None:
 
 def test_what_was_bad_before_catches_nothing_and_is_nobodys_fault() -> None:
     before: Report = {**GREEN, "firewall.rules[laptop]": Seen("fail", "no such table")}
-    (complaint,) = judge(BROKEN, "single", before, before)
+    (complaint,) = judge([BROKEN], "single", before, before)
     assert complaint.startswith("not caught")
 
 
 def test_a_warning_can_be_what_is_demanded() -> None:
     updates = replace(BROKEN, must=(Caught("host.updates[HOST]"),))
     before = {"host.updates[laptop]": Seen("pass", "none")}
-    assert judge(updates, "single", before, {"host.updates[laptop]": Seen("warn", "1 update")}) == []
+    assert judge([updates], "single", before, {"host.updates[laptop]": Seen("warn", "1 update")}) == []
 
 
 def test_patterns_name_hosts_by_their_roles() -> None:
@@ -133,46 +142,33 @@ def test_every_breakage_says_what_it_needs() -> None:
         assert each.repaired_by or each.by_hand, each.id
 
 
+def test_of_several_breakages_each_must_be_caught_and_only_what_one_of_them_explains_may_fail() -> None:
+    open_way = replace(BROKEN, at="coordinator", must=(Caught("egress.closed[HOST-root]"),), may=())
+    both = {**CAUGHT, "egress.closed[home-root]": Seen("fail", "reached")}
+    assert judge([BROKEN, open_way], "single", GREEN, both) == []
+    (complaint,) = judge([BROKEN, open_way], "single", GREEN, CAUGHT)
+    assert complaint.startswith("not caught: egress.closed[HOST-root]")
+    (complaint,) = judge([BROKEN, open_way], "single", GREEN, {**both, "host.updates[home]": Seen("skip", "")})
+    assert complaint.startswith("unrelated: host.updates[home]")
+
+
 def test_the_sample_covers_each_component_and_both_topologies() -> None:
-    sample = [each for each in BREAKAGES if each.sample]
-    assert {each.id.partition(".")[0] for each in sample} == set(COMPONENTS)
-    assert {each.sample for each in sample} == set(HOSTS)
-    assert all(each.sample in each.topologies for each in sample)
+    sample = [(each, each.sample) for each in BREAKAGES if each.sample]
+    assert {each.id.partition(".")[0] for each, _ in sample} == set(COMPONENTS)
+    assert {made.topology for _, made in sample} == set(HOSTS)
+    assert all(made.topology in each.topologies for each, made in sample)
 
 
-def test_the_checks_that_are_named_exist() -> None:
-    known = {
-        f"{file.stem.removeprefix('test_')}.{name}"
-        for file in (ROOT / "tests/verify").glob("test_*.py")
-        for name in re.findall(r"^def test_(\w+)", file.read_text(), re.MULTILINE)
-    }
-    for each in BREAKAGES:
-        for pattern in (*(caught.check for caught in each.must), *each.may):
-            name = pattern.partition("[")[0]
-            assert any(matches(name, check, each, "single") for check in known), f"{each.id}: {pattern}"
-
-
-def test_the_operations_that_repair_exist() -> None:
-    names = set()
-    for file in (ROOT / "tasks").glob("*.py"):
-        names |= set(re.findall(r'name=f?"([^"]+)"', file.read_text()))
-    known = "|".join(re.escape(name).replace(r"\{name\}", ".+") for name in names)
-    for each in BREAKAGES:
-        for operation in each.repaired_by:
-            assert re.fullmatch(known, operation), f"{each.id}: {operation}"
-
-
-def described(breakages: tuple[Breakage, ...] = BREAKAGES) -> str:
-    """The tables of docs/breakages.md."""
-    lines = ["| breakage | what is wrong | has to fail |", "| --- | --- | --- |"]
-    lines += [
-        f"| `{each.id}` | {each.what} | {', '.join(f'`{caught.check}`' for caught in each.must)} |"
-        for each in breakages
+def test_no_breakage_of_a_round_causes_what_another_one_must_cause() -> None:
+    sample = [(each, each.sample) for each in BREAKAGES if each.sample]
+    pairs = [
+        (one, other, at.topology) for one, at in sample for other, beside in sample if at == beside and one != other
     ]
-    lines += ["", "## Exceptions", "", "| breakage | why the deployment does not repair it |", "| --- | --- |"]
-    lines += [f"| `{each.id}` | {each.by_hand.why} |" for each in breakages if isinstance(each.by_hand, Repair)]
-    return "\n".join(lines) + "\n"
-
-
-def test_the_page_lists_every_breakage() -> None:
-    assert described() in (ROOT / "docs/breakages.md").read_text()
+    assert len(pairs) >= 12
+    for one, other, topology in pairs:
+        hosts = HOSTS[topology]
+        names = {"HOST": one.host(topology), "COORDINATOR": hosts["coordinator"], "GATEWAY": hosts["gateway"]}
+        names |= {"MODEL": hosts["model_host"], "CLIENT": hosts["client"]}
+        for caught in one.must:
+            check = "".join(names.get(word, word) for word in re.split(r"\b", caught.check))
+            assert not [each for each in other.expected if matches(each, check, other, topology)], (one.id, other.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.breakage import Breakage, Caught, Repair, Round
 from tests.lab.breakages.shell import listen, until
 
 ADMINISTRATOR = "The administrator decides which other programs run on a host; the deployment ends no foreign program."
@@ -28,7 +28,7 @@ BREAKAGES = (
         listen(8080),
         (Caught("host.owners[HOST]", "8080"),),
         by_hand=Repair(ADMINISTRATOR, "systemctl stop squatter"),
-        sample="single",
+        sample=Round("single", 1),
     ),
     Breakage(
         "base.name-lost",

@@ -19,6 +19,15 @@ HOSTS: Mapping[Topology, Mapping[Role, str]] = {
 
 
 @dataclass(frozen=True)
+class Round:
+    """In `make test`, breakages of different parts are made at the same time, and one verification must report all of
+    them. No other breakage of the round may cause what one of them must cause."""
+
+    topology: Topology
+    number: int
+
+
+@dataclass(frozen=True)
 class Caught:
     """A check that has to fail. What the check observed has to match the regular expression `seen`."""
 
@@ -63,8 +72,13 @@ class Breakage:
     #: Shell text that root runs on that host after the deployment. It waits for what comes back by itself.
     settled: str = ""
     topologies: tuple[Topology, ...] = ("single",)
-    #: `make test` also runs this breakage, in a house of this topology.
-    sample: Topology | None = None
+    #: `make test` also runs this breakage, in this round.
+    sample: Round | None = None
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The patterns of all checks that may fail."""
+        return (*(caught.check for caught in self.must), *self.may)
 
     def host(self, topology: Topology) -> str:
         return HOSTS[topology][self.at]
@@ -96,8 +110,8 @@ def matches(pattern: str, check: str, breakage: Breakage, topology: Topology) ->
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), check) is not None
 
 
-def judge(breakage: Breakage, topology: Topology, before: Report, after: Report) -> list[str]:
-    """What is wrong with a verification of the broken house, in words; an empty list if it is as demanded.
+def judge(made: Sequence[Breakage], topology: Topology, before: Report, after: Report) -> list[str]:
+    """What is wrong with a verification of a house with these breakages, in words; an empty list if it is as demanded.
 
     `before` is the report from before anything was broken. Checks that were bad in it do not count: only checks that
     have become worse count.
@@ -106,7 +120,7 @@ def judge(breakage: Breakage, topology: Topology, before: Report, after: Report)
         check: seen for check, seen in after.items() if seen.bad and (check not in before or not before[check].bad)
     }
     complaints = []
-    for caught in breakage.must:
+    for breakage, caught in [(each, caught) for each in made for caught in each.must]:
         named = [check for check in {**before, **after} if matches(caught.check, check, breakage, topology)]
         failed = [check for check in named if check in worse]
         if not named:
@@ -115,12 +129,11 @@ def judge(breakage: Breakage, topology: Topology, before: Report, after: Report)
             complaints.append(f"not caught: {caught.check} did not fail: {_said(after, named)}")
         elif not any(re.search(caught.seen, after[check].observed) for check in failed):
             complaints.append(f"wrong reason: {caught.check} should observe {caught.seen!r}: {_said(after, failed)}")
-    expected = (*(caught.check for caught in breakage.must), *breakage.may)
     for check in sorted({**before, **after}):
         if check not in after:
             complaints.append(f"unrelated: {check} is not in the report")
             continue
-        if any(matches(pattern, check, breakage, topology) for pattern in expected):
+        if any(matches(pattern, check, each, topology) for each in made for pattern in each.expected):
             continue
         if check in worse:
             complaints.append(f"unrelated: {_said(after, [check])}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.breakage import Breakage, Caught, Repair, Round
 from tests.lab.breakages.shell import OPENCLAW_READY, RESTART_HEADSCALE, RESTART_OPENCLAW
 
 CA = "/var/lib/private-ai/ca"
@@ -56,7 +56,7 @@ BREAKAGES = (
         ),
         CONTROL_UNTRUSTED,
         REPAIR_HEADSCALE,
-        sample="single",
+        sample=Round("single", 1),
     ),
     Breakage(
         "ca.headscale-foreign",

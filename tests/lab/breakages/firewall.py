@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.breakage import Breakage, Caught, Repair, Round
 from tests.lab.breakages.shell import edit
 
 TABLE = "inet private_ai"
@@ -50,7 +50,7 @@ BREAKAGES = (
         (DIFFERENT, V6),
         ("vpn.closed[*-HOST]",),
         REPAIR,
-        sample="single",
+        sample=Round("single", 2),
     ),
     Breakage(
         "firewall.ssh-for-all",

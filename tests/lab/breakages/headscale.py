@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.breakage import Breakage, Caught, Repair, Round
 from tests.lab.breakages.shell import ANSWERS, CONTROL, RESTART_HEADSCALE, edit, edit_json, until
 
 CONFIG, POLICY = "/etc/headscale/config.yaml", "/etc/headscale/policy.json"
@@ -83,7 +83,7 @@ BREAKAGES = (
         AWAY,
         REPAIR,
         topologies=("single", "split"),
-        sample="split",
+        sample=Round("split", 1),
     ),
     Breakage(
         "headscale.policy-emptied",
@@ -95,7 +95,7 @@ BREAKAGES = (
         ("headscale.policy*", "vpn.closed[*]"),
         REPAIR,
         topologies=("single", "split"),
-        sample="single",
+        sample=Round("single", 3),
     ),
     Breakage(
         "headscale.policy-emptied-and-heard",
@@ -146,7 +146,7 @@ BREAKAGES = (
         ),
         ("headscale.policy[GATEWAY]", "vpn.closed[CLIENT-GATEWAY]"),
         REPAIR,
-        sample="single",
+        sample=Round("single", 2),
     ),
     Breakage(
         "headscale.stranger",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages.breakage import Breakage, Caught
+from tests.lab.breakages.breakage import Breakage, Caught, Round
 
 REPAIR = ("Health | Program, timer",)
 
@@ -15,7 +15,7 @@ BREAKAGES = (
         (Caught("host.units[HOST]", "private-ai-health.timer is inactive"),),
         (),
         REPAIR,
-        sample="single",
+        sample=Round("single", 1),
     ),
     Breakage(
         "health.not-at-boot",

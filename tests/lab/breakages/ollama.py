@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.breakage import Breakage, Caught, Repair, Round
 from tests.lab.breakages.shell import RESTART_OLLAMA, STORE, edit, listen
 
 UNIT = "/etc/systemd/system/ollama.service"
@@ -53,7 +53,7 @@ BREAKAGES = (
         (Caught("host.listeners[HOST]", "11434"), Caught("ollama.settings[HOST]", "OLLAMA_HOST|0.0.0.0")),
         ("ollama.context[HOST]", "host.owners[HOST]"),
         (SERVICE,),
-        sample="single",
+        sample=Round("single", 3),
     ),
     Breakage(
         "ollama.cloud-on",
@@ -179,7 +179,7 @@ BREAKAGES = (
         SILENT,
         ("Ollama | Forward from the VPN",),
         topologies=("split",),
-        sample="split",
+        sample=Round("split", 1),
     ),
     Breakage(
         "ollama.way-in-wider",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plan.backup.places import ARCHIVES
-from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.breakage import Breakage, Caught, Repair, Round
 from tests.lab.breakages.shell import (
     OPENCLAW_JSON,
     OPENCLAW_READY,
@@ -83,7 +83,7 @@ BREAKAGES = (
             "to remove it.",
             "rm -r /etc/containers/systemd/users/*/openclaw.container.d",
         ),
-        sample="single",
+        sample=Round("single", 2),
     ),
     Breakage(
         "openclaw.capability",
@@ -93,7 +93,7 @@ BREAKAGES = (
         (Caught(CAGE, "not true:.*no capabilities"),),
         (),
         REPAIR,
-        sample="single",
+        sample=Round("single", 1),
     ),
     Breakage(
         "openclaw.own-site",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.breakage import Breakage, Caught, Repair, Round
 from tests.lab.breakages.shell import edit, until
 
 DEFAULTS = "/etc/default/tailscaled"
@@ -154,7 +154,7 @@ BREAKAGES = (
         (Caught("vpn.names[HOST]"), Caught("message.answered[HOST]")),
         (JOINED.check, "vpn.granted[HOST-*]", "message.*[HOST]"),
         JOIN,
-        sample="single",
+        sample=Round("single", 2),
     ),
     Breakage(
         "tailscale.serves",
