@@ -44,12 +44,17 @@ def wrong_data(
     """Errors for unknown names in `data`, and for values of the wrong type that SSH reads. `settings`: the names of our
     settings. `others`: the names that playbooks use. Names that begin with _ belong to pyinfra."""
     for key in data:
-        name = isinstance(key, str) and re.fullmatch(r"\w{1,60}", key, re.ASCII)
+        name = _is_name(key)
         if name and key in SSH_TYPES:
             yield from _wrong_type(where, key, data[key])
         elif not name or not (key in settings or key in others or key.startswith("_")):
             yield _unknown(where, key, data[key], settings)
     yield from wrong_words(data, where)
+
+
+def _is_name(key: object) -> bool:
+    """Whether this can be the name of a setting."""
+    return isinstance(key, str) and re.fullmatch(r"\w{1,60}", key, re.ASCII) is not None
 
 
 def hides_the_address(data: Mapping[str, Any]) -> bool:
@@ -65,7 +70,7 @@ def meant(key: object) -> str:
 
 
 def _unknown(where: str, key: object, value: object, settings: Collection[str]) -> SettingError:
-    plain = isinstance(key, str) and re.fullmatch(r"\w{1,60}", key, re.ASCII)
+    plain = _is_name(key)
     right = meant(key)
     names = (*settings, *SSH_TYPES, *WAYS)
     if right:

@@ -100,7 +100,7 @@ def ram_budget_gib(ram_gib: float) -> float:
 
 def ram_for_budget_gib(budget_gib: float) -> float:
     """GiB of RAM that a host needs so that a model may use `budget_gib`. The reverse of ram_budget_gib."""
-    return budget_gib + 2.0 if budget_gib < 12 else budget_gib / 0.75
+    return budget_gib + 2.0 if budget_gib <= 12 else budget_gib / 0.75
 
 
 def smallest_ram_gib(catalogue: Sequence[CatalogueEntry] = CATALOGUE) -> float:
@@ -110,8 +110,7 @@ def smallest_ram_gib(catalogue: Sequence[CatalogueEntry] = CATALOGUE) -> float:
 
 def memory_for(entry: CatalogueEntry, context: int) -> str:
     """The smallest memory with which a model gets this context, in words."""
-    in_ram = entry.need_gib(context, "RAM")
-    ram = math.ceil(in_ram + 2.0 if in_ram <= 12 else in_ram / 0.75)
+    ram = math.ceil(ram_for_budget_gib(entry.need_gib(context, "RAM")))
     return f"{ram} GiB RAM or {math.ceil(entry.need_gib(context, 'VRAM') / 0.92)} GiB VRAM"
 
 

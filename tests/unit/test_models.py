@@ -10,7 +10,14 @@ import pytest
 from plan.engine.errors import SettingError
 from plan.ollama.catalogue import CATALOGUE
 from plan.ollama.model_choice import SMALLEST, Choice, choose, markdown_table, smallest_with_tools
-from plan.ollama.model_fit import COMFORTABLE_CONTEXT, MIN_CONTEXT, Hardware, ram_budget_gib, smallest_ram_gib
+from plan.ollama.model_fit import (
+    COMFORTABLE_CONTEXT,
+    MIN_CONTEXT,
+    Hardware,
+    ram_budget_gib,
+    ram_for_budget_gib,
+    smallest_ram_gib,
+)
 from plan.ollama.recorded_choice import memory_to_count, record
 from plan.openclaw.model_entry import gateway_limits
 
@@ -79,6 +86,14 @@ def test_dense_32b_fits_36_gib_when_named() -> None:
 def test_need_by_hand() -> None:
     # 9.3e9 bytes = 8.661 GiB; 160 KiB x 16384 = 2.5 GiB; 0.5 + 0.2 GiB buffers.
     assert pick(16).need_gib == pytest.approx(8.661 + 2.5 + 0.7, abs=0.001)
+
+
+def test_the_ram_that_a_budget_needs_gives_this_budget_and_no_smaller_one_does() -> None:
+    for budget in (0.5, 6.0, 11.9, 12.0, 12.1, 27.0, 96.0):
+        needed = ram_for_budget_gib(budget)
+        assert ram_budget_gib(needed) == pytest.approx(budget)
+        assert ram_budget_gib(needed - 0.1) < budget
+    assert ram_for_budget_gib(12.0) == 14.0
 
 
 def test_more_ram_never_means_less() -> None:
