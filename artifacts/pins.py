@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ class ModelPin:
 
 @dataclass(frozen=True)
 class Pins:
+    """`checked`: when a person last compared the versions with newer ones."""
+
+    checked: date
     programs: dict[str, ProgramPin]
     packages: dict[str, PackagePin]
     models: dict[str, ModelPin]
@@ -83,13 +87,14 @@ def _load(path: Path) -> Pins:
     try:
         data = yaml.safe_load(path.read_text())
         return Pins(
+            checked=date.fromisoformat(str(data["checked"])),
             programs={name: _program(name, entry) for name, entry in data["programs"].items()},
             packages={name: _package(entry) for name, entry in data["packages"].items()},
             models={name: _model(name, entry) for name, entry in data["models"].items()},
             node_version=str(data["node"]["version"]),
             image_suite=str(data["image"]["suite"]),
         )
-    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise PinError(f"{path}: not a pins file ({type(error).__name__}: {error})") from error
 
 

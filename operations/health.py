@@ -12,21 +12,28 @@ from operations.engine.run_on_host import RemoteError, run_on
 from plan.backup.places import DONE
 from plan.engine.stamp import PATH
 from plan.health import FOLDER, SERVICE, Answer, look_of
+from plan.upgrade.versions import INSTALLED, parse_installed
+
+#: The line before the state, in what the script prints.
+STATE = "@@state"
 
 
 def look(target: Host, now: bool) -> Answer:
     """A host's state. With `now`, the host makes a new look first. Cost: one remote command. If it fails, the result
     says why."""
     try:
-        moment, _, state = run_on(target, look_script(now)).partition("\n")
-        return Answer(target.connected, look_of(state), int(moment))
+        moment, *rest = run_on(target, look_script(now)).splitlines()
+        begins = rest.index(STATE)
+        installed = parse_installed(rest[:begins])
+        return Answer(target.connected, look_of("\n".join(rest[begins + 1 :])), int(moment), installed=installed)
     except (RemoteError, ValueError) as error:
         return Answer(target.connected, why=str(error).removeprefix(f"{target.name}: "))
 
 
 def look_script(now: bool, folder: str = FOLDER, changed: Sequence[str] = (STAMPS, PATH, DONE)) -> str:
-    """A script that prints the host's time in seconds since 1970, then its state. If a run has changed something on the
-    host since the last look, or has made a backup, that state is out of date, and the host makes a new look first."""
+    """A script that prints the host's time in seconds since 1970, the house's programs, then its state. If a run has
+    changed something on the host since the last look, or has made a backup, that state is out of date, and the host
+    makes a new look first."""
     state, look = f"{folder}/state.json", f"systemctl start {SERVICE}"
     newer = f"find {' '.join(changed)} -newer {state} 2>/dev/null"
     nothing = "it has not looked at itself yet; next: run the deployment"
@@ -35,6 +42,6 @@ def look_script(now: bool, folder: str = FOLDER, changed: Sequence[str] = (STAMP
             "set -e",
             look if now else f'if test -e {state} && test -n "$({newer})"; then {look}; fi',
             f"test -e {state} || {{ echo {shlex.quote(nothing)} >&2; exit 1; }}",
-            f"date +%s; cat {state}",
+            f"date +%s; {INSTALLED}; echo {STATE}; cat {state}",
         ]
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from plan.engine.terminal_text import plain
 from plan.house.access_table import ROLES
 from plan.house.house import Member
+from plan.upgrade.versions import Installed
 
 State = Literal["ok", "warning", "failed"]
 
@@ -89,12 +90,14 @@ def _days(value: Any) -> int | None:
 
 @dataclass(frozen=True)
 class Answer:
-    """A host's answer: its last look and the host's time `now`, or in `why` the reason why there is no look."""
+    """A host's answer: its last look and the host's time `now`, or in `why` the reason why there is no look.
+    `installed`: the house's programs there."""
 
     reached: bool
     look: Look | None = None
     now: int = 0
     why: str = ""
+    installed: tuple[Installed, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import click
 from pyinfra import host, inventory, state
@@ -15,9 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from artifacts import advisories, pins
 from operations.health import look
 from plan.engine.errors import SettingError
+from plan.engine.terminal_text import plain
 from plan.health import line, table_rows
+from plan.upgrade.advisories import age_line, hole_line
 from tasks.devices import refuse
 from tasks.engine.begin import leave
 from tasks.engine.house import the_house
@@ -25,13 +29,23 @@ from tasks.engine.house import the_house
 now = host.data.get("now", False)
 if not isinstance(now, bool):
     refuse(SettingError("--data now", now, "true or false", "leave it out to see the states of the last looks"))
+known, pinned = advisories.load(), pins.load()
 hosts = [(member, inventory.get_host(member.name)) for member in the_house().members]
 hosts = [(member, target) for member, target in hosts if state.is_host_in_limit(target)]
 with ThreadPoolExecutor(len(hosts)) as pool:
-    lines = list(pool.map(lambda each: line(each[0], look(each[1], now)), hosts))
+    answers = list(pool.map(lambda each: look(each[1], now), hosts))
+lines = [line(member, answer) for (member, _), answer in zip(hosts, answers, strict=True)]
+holes = [
+    hole
+    for (member, _), answer in zip(hosts, answers, strict=True)
+    for each in answer.installed
+    if (hole := hole_line(member.name, each.program, each.version, known, pinned.programs[each.program].version))
+]
+old = age_line(pinned.checked, datetime.now(UTC).date())
 bad = any(each.bad for each in lines)
 if host.data.get("json"):
-    click.echo(json.dumps({"bad": bad, "hosts": [asdict(each) for each in lines]}, indent=2))
+    found = {"bad": bad, "hosts": [asdict(each) for each in lines], "known_holes": holes, "pins": str(pinned.checked)}
+    click.echo(json.dumps(found, indent=2))
 else:
     head, *rows = table_rows(lines)
     table = Table(*(Column(title, overflow="fold") for title in head))
@@ -41,4 +55,6 @@ else:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     if not the_house().backup_recipients:
         click.echo("No backups are made: backup_recipients is not set, see docs/backup.md", err=True)
+for said in filter(None, [*holes, old]):
+    click.echo(plain(said), err=True)
 leave(1 if bad else 0)

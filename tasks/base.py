@@ -29,6 +29,7 @@ from plan.house.machine_identity import another_name, foreign_addresses, left_be
 from plan.other_programs.check import check_beside
 from plan.removal.belongings import left_over
 from plan.verification import OWNERS
+from tasks import upgrade
 from tasks.engine.connection import through_another
 from tasks.engine.hosts import This, authority_seen, known_profiles
 from tasks.engine.house import WrongInput, left_out
@@ -59,6 +60,7 @@ def check(this: This) -> None:
         twins(name, profile, known_profiles()),
         foreign_addresses(this.member, profile),
         check_beside(this.house, this.member, profile),
+        upgrade.check_path(this),
     ):
         problems += found
         warnings += said
@@ -90,6 +92,7 @@ def check(this: This) -> None:
         model_of(this.member)
     if this.has("gateway"):
         program("openclaw", cpu, house)
+    _say(upgrade.check_room(this), [])
 
 
 def _own_boot() -> str:

@@ -23,6 +23,8 @@ from plan.engine.ip_addresses import address
 from plan.engine.stamp import PATH as STAMP
 from plan.engine.want import Block
 from plan.firewall.rules import TAKEN_BACK, TRIED, UNCONFIRMED
+from plan.upgrade.notes import FOLDER, UNIT, as_left, parse_notes
+from plan.upgrade.versions import INSTALLED, parse_installed
 
 #: The house's own lines in /etc/hosts.
 CONTROL_NAMES = Block("/etc/hosts", "names", ())
@@ -73,6 +75,9 @@ s firewall-unconfirmed; f UNCONFIRMED
 s firewall-taken-back; f TAKEN_BACK
 s last-run; f LAST_RUN
 s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 4096 STAMP; echo
+s programs; INSTALLED
+s upgrades; for n in NOTES; do [ -e "$n" ] || continue; f "$n"; u=${n%/note}
+systemctl --quiet is-active "AT_WORK-${u##*/}" && echo at work; done
 """.replace("TRIED", TRIED)
     .replace("$NAMES", CONTROL_NAMES.begin)
     .replace("UNCONFIRMED", UNCONFIRMED)
@@ -80,6 +85,9 @@ s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 409
     .replace("LAST_RUN", LAST_RUN)
     .replace("CAME_BY", CAME_BY)
     .replace("STAMP", STAMP)
+    .replace("INSTALLED", INSTALLED)
+    .replace("NOTES", f"{FOLDER}/*/note")
+    .replace("AT_WORK", UNIT)
     + capabilities.SECTIONS
     + writable_folders.SECTIONS
     + SECTIONS
@@ -128,6 +136,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
         os_release = dict(_assignments(sections["os"]))
         systemd = re.match(r"systemd (\d+)", " ".join(sections["systemd"]))
         gpus, vram_mib = capabilities.cards(sections)
+        upgrades = parse_notes(sections["upgrades"])
         cpu = _line(sections, "machine")
         return Profile(
             hostname=_line(sections, "hostname"),
@@ -164,6 +173,8 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             machine=capabilities.parse_machine(sections),
             storage=writable_folders.parse_storage(sections, capabilities.targets(sections["disk"])),
             beside=parse_beside(sections),
+            installed=as_left(parse_installed(sections["programs"]), upgrades),
+            upgrades=upgrades,
             outgoing=kernel_connections.parse_outgoing(sections),
         )
     except KeyError as error:

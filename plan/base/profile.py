@@ -10,6 +10,8 @@ from plan.base.writable_folders import Storage
 from plan.engine.claims import Login
 from plan.other_programs.drop_ins import DropIn
 from plan.other_programs.nft_listing import Chain
+from plan.upgrade.notes import Note
+from plan.upgrade.versions import Installed
 
 #: A file on each host that only root may read, and that is gone after a restart. It says which run changed something
 #: there last, and whether that run has ended (operations/engine/one_run.py). The run holds a lock on this file.
@@ -108,7 +110,7 @@ class Profile:
     everybody may read it. `control_server`: the addresses at which the host looks for the control server; empty before
     its first deployment. `machine`: what the machine or container can do. `storage`: what can be written there.
     `beside`: what may belong to somebody else. `outgoing`: the kernel's connections to other machines, open now or
-    opened at boot.
+    opened at boot. `installed`: the house's programs as the host starts them. `upgrades`: what upgrades have left.
     """
 
     hostname: str
@@ -146,3 +148,5 @@ class Profile:
     outgoing: tuple[Outgoing, ...] = ()
     control_server: tuple[str, ...] = ()
     last_run: str = ""
+    installed: tuple[Installed, ...] = ()
+    upgrades: tuple[Note, ...] = ()

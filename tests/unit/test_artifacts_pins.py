@@ -74,7 +74,9 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         store.find_program("ollama", "amd64", "guess")
 
 
-@pytest.mark.parametrize("text", ["programs: {}", "[]", "programs: [unclosed", "programs: {headscale: {version: 1}}"])
+@pytest.mark.parametrize(
+    "text", ["programs: {}", "[]", "programs: [unclosed", "programs: {headscale: {version: 1}}", "checked: soon"]
+)
 def test_a_broken_pins_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     (tmp_path / "pins.yaml").write_text(text)
     monkeypatch.setenv("PRIVATE_AI_PINS", str(tmp_path / "pins.yaml"))

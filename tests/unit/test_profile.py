@@ -92,6 +92,8 @@ fd00::10 headscale.house.internal
   "revision": "0123456789ab"
 }
 
+@@ programs
+@@ upgrades
 @@ memory
 MemTotal:       24684092 kB
 MemAvailable:   22007312 kB
