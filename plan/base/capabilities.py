@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from plan.engine.upload_folder import INCOMING
 
+#: Where apt keeps the packages that it has downloaded.
+PACKAGE_FILES = "/var/cache"
 #: The folders that a house fills. They may be on one file system or on several.
-FOLDERS = ("/var/lib", "/opt", "/var/lib/ollama", "/var/lib/openclaw", INCOMING)
+FOLDERS = ("/var/lib", "/opt", "/var/lib/ollama", "/var/lib/openclaw", INCOMING, "/usr", PACKAGE_FILES)
 
 #: Units that start an account's systemd without a login. OpenClaw's container runs in such a systemd.
 MANAGERS = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from plan.base.capabilities import Disk, Machine
+from plan.base.capabilities import PACKAGE_FILES, Disk, Machine
 from plan.base.profile import Profile
+from plan.base.writable_folders import DATA
 from plan.engine.errors import SettingError
 from plan.engine.upload_folder import INCOMING
 from plan.house.house import Member
@@ -28,17 +29,21 @@ DISK_MIB: dict[str, dict[str, int]] = {
     "coordinator": {"/var/lib": 1024, "/opt": 512},
     # The unpacked image (about 1.5 GiB), and its predecessor beside it. Also the archive that was sent, and the copy
     # that Podman makes of it, because Podman reads the archive from a pipe.
-    "gateway": {"/var/lib/openclaw": 4096 + 2 * 512, "/opt": 512},
+    # And the packages that Podman needs: 51 MB that become 203 MB, and apt's lists of packages, 91 MB.
+    "gateway": {"/var/lib/openclaw": 4096 + 2 * 512, "/opt": 512, "/var/lib": 256, "/usr": 256, PACKAGE_FILES: 128},
     # Without the model: the model choice counts that.
     "model_hosts": {"/var/lib": 2048, "/opt": 1024},
     "clients": {"/opt": 256},
 }
 """How much each role writes, and where. In /opt there is also room for the next version of the programs."""
 
+EVERY_MIB = {"/usr": 64, PACKAGE_FILES: 128}
+"""How much each host writes for packages, whatever its roles: some MB, and apt's index of all packages beside the old
+one (45 MB each)."""
+
 PROGRAMS_MIB = 128
 """Room for programs while they arrive. A host gets one program after the other. The largest has 53 MB (Tailscale): it
 lies there twice, as the archive and as the unpacked files. For graphics cards' libraries see libraries_room."""
-
 
 FILES = {"gateway": {"/var/lib/openclaw": 70_000}}
 """How many files a role makes, if they are many: the image has 31,000 files, and its predecessor is there as well."""
@@ -54,7 +59,7 @@ def ram_needed_mib(roles: Collection[str]) -> int:
 
 def disk_needs(roles: Collection[str]) -> dict[str, int]:
     """Folder -> MiB that a first deployment of these roles needs below it."""
-    found: dict[str, int] = {INCOMING: PROGRAMS_MIB}
+    found: dict[str, int] = {INCOMING: PROGRAMS_MIB, **EVERY_MIB}
     for role in set(roles):
         for folder, mib in DISK_MIB.get(role, {}).items():
             found[folder] = found.get(folder, 0) + mib
@@ -79,6 +84,13 @@ def file_shortages(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple
         free = disks[0].free_files
         if free is not None and free < needed:
             yield AND.join(disk.folder for disk in disks), free, needed
+
+
+def more_room(folders: str) -> str:
+    """The next step where a file system of these folders, joined by AND, is too small."""
+    own = [folder for folder in folders.split(AND) if folder in DATA]
+    mount = f", or mount a larger disk or a folder of one at {AND.join(own)}, see docs/model-choice.md" if own else ""
+    return f"free disk space or enlarge the volume{mount}"
 
 
 def _shared(machine: Machine, needs: Mapping[str, int]) -> Iterator[tuple[list[Disk], int]]:
@@ -128,7 +140,7 @@ def model_room(
                     f"host {member.name}: disk at {folders}",
                     f"{free} MiB free",
                     f"{needed} MiB, of which {entry.name} takes {entry.download_gib:.1f} GiB",
-                    f"free disk space or enlarge the volume, or {_smaller(fitting, context)}",
+                    f"{more_room(folders)}, or {_smaller(fitting, context)}",
                 )
             )
     return problems, warnings
@@ -151,7 +163,7 @@ def libraries_room(member: Member, profile: Profile, choice: Choice, sizes: Sequ
             f"host {member.name}: disk at {folders}",
             f"{free} MiB free",
             f"{needed} MiB, of which Ollama with its libraries for graphics cards takes {total} MiB",
-            "free disk space or enlarge the volume",
+            more_room(folders),
         )
         for folders, free, needed in shortages(machine, needs)
         if {"/opt", INCOMING} & set(folders.split(AND))

@@ -7,7 +7,15 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from plan.base.memory_and_disks import NOMINAL, disk_needs, file_needs, file_shortages, ram_needed_mib, shortages
+from plan.base.memory_and_disks import (
+    NOMINAL,
+    disk_needs,
+    file_needs,
+    file_shortages,
+    more_room,
+    ram_needed_mib,
+    shortages,
+)
 from plan.base.profile import Profile
 from plan.base.sandboxes import sandbox_problems
 from plan.base.writable_folders import check_storage
@@ -174,7 +182,7 @@ def idle_ssh_rows(house: House, member: Member, profile: Profile) -> list[str]:
 def _too_small(roles: Collection[str], profile: Profile) -> Iterator[tuple[str, str, str, str]]:
     """File systems without enough room for a first deployment: folders, what is free, what is needed, next step."""
     for folders, free, needed in shortages(profile.machine, disk_needs(roles)):
-        yield folders, f"{free} MiB free", f"{needed} MiB", "free disk space or enlarge the volume"
+        yield folders, f"{free} MiB free", f"{needed} MiB", more_room(folders)
     for folders, free, needed in file_shortages(profile.machine, file_needs(roles)):
         step = "remove files that nobody needs: `du --inodes -x / | sort -n | tail` shows where they are many; or "
         step += "enlarge the volume"

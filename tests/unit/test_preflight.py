@@ -112,17 +112,24 @@ def test_a_good_host_passes_silently() -> None:
         ({"clock_skew_s": -3600.0}, ["clock", "-3600 s"]),
         ({"ram_mib": 1800}, ["RAM", "1800 MiB"]),
         (
-            disks(10_367),
+            disks(11_199),
             [
-                "disk at /var/lib and /opt and /var/lib/openclaw and /var/lib/private-ai/incoming",
-                "10367 MiB free",
-                "10368 MiB",
+                "disk at /var/lib and /opt and /var/lib/openclaw and /var/lib/private-ai/incoming and /usr and "
+                "/var/cache",
+                "11199 MiB free",
+                "11200 MiB",
             ],
         ),
         # There must be space for the largest program and its copy.
         (disks(_var_lib_private_ai_incoming=64), ["/var/lib/private-ai/incoming is", "64 MiB free", "128 MiB"]),
+        # Debian's installer offers small file systems of their own. apt puts packages on them.
+        (disks(_usr=300), ["disk at /usr is", "300 MiB free", "320 MiB", "Next: free disk space or enlarge"]),
+        (disks(_var_cache=100), ["disk at /var/cache is", "100 MiB free", "256 MiB"]),
         (disks(_opt=100), ["disk at /opt is", "100 MiB free", "2048 MiB"]),
-        (disks(_var_lib_openclaw=100), ["disk at /var/lib/openclaw is", "100 MiB free", "5120 MiB"]),
+        (
+            disks(_var_lib_openclaw=100),
+            ["disk at /var/lib/openclaw is", "100 MiB free", "5120 MiB", "a folder of one at /var/lib/openclaw"],
+        ),
         (held("tcp", 443, "nginx", "nginx.service"), ["port 443/tcp", "nginx (nginx.service)", "Headscale"]),
         (held("tcp", 443, "", ""), ["port 443/tcp", "does not name", "no unit"]),
         (held("udp", 3478, "coturn", "coturn.service"), ["port 3478/udp", "coturn"]),
@@ -200,10 +207,10 @@ def test_only_a_gateway_needs_user_namespaces() -> None:
 
 
 def test_a_disk_of_its_own_is_what_counts() -> None:
-    assert check(**disks(3072 + 2048 + 128, _var_lib_openclaw=5120)) == ([], [])
-    # First both folders are on one disk, then on two disks.
-    assert check(("clients",), **disks(256 + 128)) == ([], [])
-    assert check(("clients",), **disks(256, _var_lib_private_ai_incoming=128)) == ([], [])
+    assert check(**disks(3328 + 2048 + 128 + 320 + 256, _var_lib_openclaw=5120)) == ([], [])
+    # First all folders are on one disk, then on several disks.
+    assert check(("clients",), **disks(256 + 128 + 64 + 128)) == ([], [])
+    assert check(("clients",), **disks(256, _var_lib_private_ai_incoming=128, _usr=64, _var_cache=128)) == ([], [])
 
 
 def test_a_second_run_is_not_refused_for_the_disk_the_first_one_took() -> None:

@@ -105,6 +105,8 @@ Filesystem        Avail   Inodes    IFree Mounted on
 /dev/vda       73325220 16777216 15986644 /
 /dev/vda       73325220 16777216 15986644 /
 /dev/vda       73325220 16777216 15986644 /
+/dev/vda       73325220 16777216 15986644 /
+/dev/vda       73325220 16777216 15986644 /
 @@ tun
 there
 @@ gpu
@@ -334,11 +336,14 @@ def test_memory_of_a_container_and_with_a_cache_of_zfs() -> None:
 def test_folders_on_disks_of_their_own() -> None:
     rows = [f"/dev/vda {2 * 1024 * 1024} 9 5 /"] * 2 + [f"/dev/vdb {4 * 1024 * 1024} 0 0 /var/lib/ollama"]
     rows += ["tmpfs 102400 - - /var/lib/openclaw", "tmpfs 65536 - - /var/lib/private-ai"]
+    rows += ["/dev/vdc 307200 9 5 /usr", "/dev/vda 2097152 9 5 /"]
     machine = parse(with_section("disk", "\n".join(rows))).machine
     assert machine.disk("/var/lib/ollama") == Disk("/var/lib/ollama", "/dev/vdb", 4096)
     assert machine.disk("/var/lib/openclaw") == Disk("/var/lib/openclaw", "/var/lib/openclaw", 100)
     assert machine.disk(INCOMING) == Disk(INCOMING, "/var/lib/private-ai", 64)
     assert machine.disk("/opt") == Disk("/opt", "/dev/vda", 2048, 5)
+    assert machine.disk("/usr") == Disk("/usr", "/dev/vdc", 300, 5)
+    assert machine.disk("/var/cache").system == "/dev/vda"
 
 
 def test_names_with_blanks_of_what_is_mounted_and_where() -> None:

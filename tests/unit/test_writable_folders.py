@@ -154,7 +154,7 @@ def test_a_container_lives_on_what_it_is_given() -> None:
 
 def test_what_was_mounted_last_counts() -> None:
     rest = ["/dev/vda 99999999 0 0 /"] * 2
-    rows = "\n".join([*rest, "/dev/vdb 9999 0 0 /var/lib/ollama", *rest])
+    rows = "\n".join([*rest, "/dev/vdb 9999 0 0 /var/lib/ollama", *rest, *rest])
     lines = "/ ext4 rw\n/var/lib/ollama autofs rw\n/var/lib/ollama exfat rw,noexec"
     found = dict(parse(with_section("mounts", lines, with_section("disk", rows))).storage.below)
     assert found["/var/lib/ollama"] == Mount("/var/lib/ollama", "exfat", frozenset({"rw", "noexec"}))
