@@ -52,19 +52,22 @@ def refusal(name: str, data: Mapping[str, Any], status: int, said: str) -> Setti
     """The error when sudo or doas did not run a command as root; None when it did, or when something else failed.
 
     `status` and `said` are the command's exit status and standard error. sudo writes in the host's language, so we
-    look only for its name. That is enough: no command that we run as root mentions sudo or doas itself.
+    look only for its name. That is enough: no command that we run as root mentions sudo or doas itself. Its name is
+    not in the words with which it refuses one command to a user who may run others.
     """
     word = way(data)
     if not status or not word:
         return None
     program = word.removeprefix("_")
     lines = [each.strip() for each in said.splitlines() if re.search(rf"\b{program}\b", each)]
+    # The rest of that text is our whole script.
+    lines += [f"{found[1]} ..." for found in re.finditer(r"^(Sorry, user \S+ is not allowed to execute) '", said, re.M)]
     if not lines:
         return None
     user = str(data.get("ssh_user") or "USER")
     if status == 127:
         step = f"as root on {name}: apt-get install {'opendoas' if word == '_doas' else 'sudo'}; or log in as root"
-    elif any("tty" in each for each in lines):
+    elif any("tty" in each.lower() for each in lines):
         step = f"as root on {name}: echo 'Defaults:{user} !requiretty' > /etc/sudoers.d/{user}-tty"
     else:
         step = f"as root on {name}: {no_password(user, word)}"

@@ -69,13 +69,20 @@ def unbegun(name: str, user: str, said: Iterable[str]) -> SettingError:
     words = " ".join(each.strip() for each in said if each.strip())
     # Debian's cloud images also let the key log in as root, but only run a command that prints which user to log in as.
     other = re.search(r'login as the user "(\w+)" rather than', words)
-    step = (
-        f"'ssh_user': '{other[1]}', '_sudo': True in the host's data in the inventory"
-        if other
-        else f'see what `ssh {user}@HOST true` prints: a command="..." in authorized_keys, ForceCommand in '
-        "sshd_config, a login shell such as nologin or tcsh, or a line of .bashrc that ends the shell or starts "
-        "another program may be why"
-    )
+    if other:
+        step = f"'ssh_user': '{other[1]}', '_sudo': True in the host's data in the inventory"
+    elif "password has expired" in words:
+        # OpenSSH writes these words in English on every host.
+        step = (
+            f"log in once in a terminal, `ssh {user}@HOST`, and set the new password for which it asks. Or as root on "
+            f"the host: chage -d $(date +%F) {user}; chage -M -1 {user}"
+        )
+    else:
+        step = (
+            f'see what `ssh {user}@HOST true` prints: a command="..." in authorized_keys, ForceCommand in sshd_config, '
+            "a login shell such as nologin or tcsh, or a line of .bashrc that ends the shell or starts another program "
+            "may be why"
+        )
     return SettingError(
         f"host {name}: a command over SSH", on_one_line(words) or "not run", "a login that runs sh", step
     )

@@ -79,6 +79,15 @@ REFUSED = [
     ("_sudo", 1, "Guten Tag\nsudo: Ein Passwort ist notwendig\n", "NOPASSWD"),
     ("_sudo", 1, "sudo-rs: interactive authentication is required", "NOPASSWD"),
     ("_sudo", 1, "sudo: sorry, you must have a tty to run sudo", "echo 'Defaults:admin !requiretty'"),
+    # A translation may write it in capitals.
+    ("_sudo", 1, "sudo: kein TTY", "echo 'Defaults:admin !requiretty'"),
+    # A user who may run some commands only, with `!authenticate`.
+    (
+        "_sudo",
+        1,
+        "\nSorry, user admin is not allowed to execute '/usr/bin/sh -c echo one\necho two' as root on home.",
+        "echo 'admin ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/admin",
+    ),
     ("_sudo", 127, "bash: line 1: sudo: command not found", "apt-get install sudo; or log in as root"),
     ("_sudo", 127, "sh: 1: sudo: not found", "apt-get install sudo"),
     ("_doas", 127, "bash: line 1: doas: command not found", "apt-get install opendoas"),
@@ -91,7 +100,7 @@ REFUSED = [
 @pytest.mark.parametrize(("word", "status", "said", "step"), REFUSED)
 def test_a_host_that_refuses_is_understood(word: str, status: int, said: str, step: str) -> None:
     wrong = refusal("home", {word: True, "ssh_user": "admin"}, status, said)
-    assert wrong is not None and step in wrong.next_step and str(wrong.found) in said
+    assert wrong is not None and step in wrong.next_step and str(wrong.found).removesuffix(" ...") in said
 
 
 @pytest.mark.parametrize(

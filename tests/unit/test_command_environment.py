@@ -107,6 +107,12 @@ INSTEAD = [
     (CLOUD, "Please login as the user", "'ssh_user': 'debian', '_sudo': True in the host's data"),
     ("echo 'open terminal failed: not a terminal' >&2; exit 1", "open terminal failed", "a line of .bashrc that ends"),
     ("echo 'This account is currently not available.'; exit 1", "is currently not available", "such as nologin"),
+    # The text of OpenSSH 10.0 when an account's password has expired, as hosters set it for the first login.
+    (
+        "printf '%s\\n' 'WARNING: Your password has expired.' 'Password change required but no TTY available.'; exit 1",
+        "WARNING: Your password has expired.",
+        "chage -d $(date +%F) root",
+    ),
     ("echo Welcome; exit", "Welcome", "prints"),
     ("exit", "is 'not run'", "ForceCommand"),
 ]
