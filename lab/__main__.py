@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-from lab import access, lifecycle, why
+from lab import access, again, lifecycle, why
 from lab.machine import BROWSER_PACKAGES
 from lab.progress import console
 from lab.state import LabError, State, chosen_name, current_lab
@@ -32,6 +32,7 @@ def arguments() -> argparse.ArgumentParser:
         ("status", "show which hosts run"),
         ("ssh", "HOST [COMMAND...]: a shell or a command on a host"),
         ("reboot", "HOST: restart a host and wait for it"),
+        ("reinstall", "HOST: give a host an empty disk, as if the machine had been replaced"),
         ("why", "collect journals, rules and states of all hosts, to see why something failed"),
     ):
         command = commands.add_parser(name, help=text)
@@ -50,7 +51,7 @@ def arguments() -> argparse.ArgumentParser:
             command.add_argument("--one-core", action="store_true", help=one_core)
             in_memory = "keep the hosts' files in memory, up to 4 GB for a lab"
             command.add_argument("--in-memory", action="store_true", help=in_memory)
-        if name in ("ssh", "reboot"):
+        if name in ("ssh", "reboot", "reinstall"):
             command.add_argument("host")
         if name == "ssh":
             command.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -59,7 +60,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> int:
     options = arguments().parse_args()
-    if options.command in ("prepare", "up", "down", "reboot", "why") and os.geteuid() != 0:
+    if options.command in ("prepare", "up", "down", "reboot", "reinstall", "why") and os.geteuid() != 0:
         print(f"python -m lab {options.command} needs root: run it again with sudo", file=sys.stderr)
         return 2
     try:
@@ -96,7 +97,9 @@ def _do(options: argparse.Namespace) -> int:
         case "why":
             return _why(current_lab(options.name))
         case "reboot":
-            lifecycle.reboot(current_lab(options.name), options.host)
+            again.reboot(current_lab(options.name), options.host)
+        case "reinstall":
+            again.reinstall(current_lab(options.name), options.host)
     return 0
 
 

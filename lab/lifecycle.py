@@ -147,7 +147,7 @@ def _supervised(state: State, host: Host) -> bool:
     if "supervisor" in processes and processes["supervisor"].alive():
         return True
     # Without its supervisor, a host would not start again after a reboot. So it is stopped here and started again.
-    _stop(processes.values())
+    stop(processes.values())
     return False
 
 
@@ -210,24 +210,6 @@ def _tail(path: Path, lines: int = 25) -> str:
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
 
-def reboot(lab: Lab, name: str) -> None:
-    """Restart a host with a command on the host, as an administrator would, and wait until it runs again."""
-    state = State.of(lab.name)
-    host = lab.host(name)
-    before = state.processes(name).get("nspawn")
-    if before is None or not before.alive():
-        raise LabError(f"host {name} does not run; `python -m lab up` starts it")
-    with stage(f"reboot of {name}"):
-        access.run_on(name, "sudo systemctl reboot", name=lab.name)
-        access.close_connections(state, name)
-        end = time.monotonic() + STOP_SECONDS
-        while state.processes(name).get("nspawn") == before:
-            if time.monotonic() > end:
-                raise LabError(f"host {name} did not shut down in {STOP_SECONDS} s")
-            time.sleep(0.1)
-        wait_running(state, host)
-
-
 def down(name: str) -> list[str]:
     """Remove a lab, in any state. Returns what could not be removed, one line each."""
     state = State.of(name)
@@ -241,8 +223,8 @@ def down(name: str) -> list[str]:
             # The supervisors end first: they shut down their hosts properly.
             recorded = [state.processes(record.stem) for record in state.directory.glob("*.pids")]
             processes = [process for roles in recorded for process in roles.values()]
-            _stop(roles["supervisor"] for roles in recorded if "supervisor" in roles)
-            _stop(processes)
+            stop(roles["supervisor"] for roles in recorded if "supervisor" in roles)
+            stop(processes)
             cgroups.clear(state.label)
             if not cgroups.any_lab():
                 limits.restore_limit()
@@ -260,7 +242,7 @@ def down(name: str) -> list[str]:
         return left
 
 
-def _stop(processes: Iterable[Process]) -> None:
+def stop(processes: Iterable[Process]) -> None:
     """End processes that the lab has started: first with SIGTERM, and after a while with SIGKILL."""
     wanted = list(processes)
     for process in wanted:
