@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -23,6 +25,8 @@ from plan.engine.terminal_text import line
 
 #: Memory rather than a disk, where there is such a place.
 MEMORY = Path("/dev/shm")
+#: How the names of folders begin that hold what is decrypted.
+PRIVATE = "private-ai-backup-"
 
 
 class BadPart(Exception):
@@ -31,12 +35,33 @@ class BadPart(Exception):
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder that only this user enters, and that is removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="private-ai-backup-", dir=MEMORY if MEMORY.is_dir() else None))
+    """A folder that only this user enters, and that is removed at the end. What runs that were killed have left of such
+    folders is removed as well: they are locked while they are in use."""
+    place = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
+    for each in place.glob(f"{PRIVATE}*"):
+        with contextlib.suppress(OSError), _locked(each):
+            shutil.rmtree(each)
+    folder = Path(tempfile.mkdtemp(prefix=f".{PRIVATE}", dir=place))
     try:
-        yield folder
+        with _locked(folder):
+            # Only now another run may find it.
+            folder = folder.rename(place / folder.name.removeprefix("."))
+            yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder of this user. Raises OSError when another program holds it, or when it is none."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(opened).st_uid != os.getuid():
+            raise PermissionError(f"{folder} is somebody else's")
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(opened)
 
 
 def whole_file(file: Path, part: Part) -> None:
@@ -119,15 +144,24 @@ def compare(folder: Path, about: About, part: Part) -> list[str]:
 
 def _database(file: Path) -> str:
     """Headscale's database, looked at by SQLite. Raises BadPart."""
+    _whole(file, "database of Headscale")
     try:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as opened:
-            said = [row[0] for row in opened.execute("PRAGMA integrity_check")]
             (nodes,) = opened.execute("SELECT count(*) FROM nodes").fetchone()
     except sqlite3.Error as error:
         raise BadPart(f"has a database of Headscale that SQLite does not read: {line(error)}") from error
-    if said != ["ok"]:
-        raise BadPart(f"has a damaged database of Headscale: {line(said[0])}")
     return f"Headscale's database is whole and knows {nodes} nodes"
+
+
+def _whole(file: Path, what: str) -> None:
+    """Raises BadPart unless SQLite finds a database whole."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as opened:
+            said = [row[0] for row in opened.execute("PRAGMA integrity_check")]
+    except sqlite3.Error as error:
+        raise BadPart(f"has a {what} that SQLite does not read: {line(error)}") from error
+    if said != ["ok"]:
+        raise BadPart(f"has a damaged {what}: {line(said[0])}")
 
 
 def _authority(folder: Path, about: About) -> str:
@@ -145,10 +179,17 @@ def _authority(folder: Path, about: About) -> str:
 
 
 def _state(file: Path) -> str:
-    """OpenClaw's own archive, read to its end: gzip has a checksum. Raises BadPart."""
+    """OpenClaw's own archive, read to its end (gzip has a checksum), and its databases. Raises BadPart."""
+    names = []
     try:
-        with tarfile.open(file, "r:gz") as tar:
-            names = [entry.name for entry in tar]
+        with tarfile.open(file, "r:gz") as tar, private_folder() as work:
+            for entry in tar:
+                names.append(entry.name)
+                data = tar.extractfile(entry) if entry.isfile() and entry.name.endswith(".sqlite") else None
+                if data is not None:
+                    with (work / "one.sqlite").open("wb") as out:
+                        shutil.copyfileobj(data, out)
+                    _whole(work / "one.sqlite", f"database of OpenClaw ({line(entry.name.rpartition('/')[2])})")
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BadPart(f"has an archive of OpenClaw that cannot be read: {line(error)}") from error
     if not any(name.endswith("openclaw.sqlite") for name in names):

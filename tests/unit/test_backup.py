@@ -359,6 +359,15 @@ def append(path: str) -> Callable[[Path], None]:
     return change
 
 
+def openclaws_database(folder: Path) -> None:
+    with tarfile.open(folder / "openclaw/state.tar.gz", "w:gz") as tar:
+        # The header is right, and what it announces is not there.
+        content = (folder / "headscale/db.sqlite").read_bytes()[:8192] + b"\xff" * 4096
+        entry = tarfile.TarInfo("payload/state/openclaw.sqlite")
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+
+
 #: What was damaged before the digests were made, so that only the look at the thing itself tells; and the words.
 UNSEEN: list[tuple[Callable[[Path], None], str]] = [
     (damaged_page, "a damaged database of Headscale|a database of Headscale that SQLite does not read"),
@@ -368,6 +377,7 @@ UNSEEN: list[tuple[Callable[[Path], None], str]] = [
     (cut("ca/ca.crt", 100), "an authority that cannot be read"),
     (cut("openclaw/state.tar.gz", 60), "an archive of OpenClaw that cannot be read"),
     (cut("openclaw/state.tar.gz", 0), "an archive of OpenClaw that cannot be read"),
+    (openclaws_database, "database of OpenClaw .openclaw.sqlite."),
     (lambda folder: (folder / "openclaw/token").unlink(), "lacks openclaw/token"),
     (cut("deployed.json", 5), "other versions of programs"),
 ]
