@@ -11,8 +11,9 @@ override MESSAGE := $(value MESSAGE)
 override TO := $(value TO)
 override FROM := $(value FROM)
 override IDENTITY := $(value IDENTITY)
+override ROLE := $(value ROLE)
 override INVENTORY := $(or $(value INVENTORY),$(if $(filter split pair,$(TOPOLOGY)),inventory_$(TOPOLOGY).py,inventory.py))
-export TOPOLOGY INVENTORY MESSAGE TO FROM IDENTITY
+export TOPOLOGY INVENTORY MESSAGE TO FROM IDENTITY ROLE
 
 help:  ## this list
 	@awk '/^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*##/ { split($$0, part, ":.*## "); printf "  %-14s %s\n", part[1], part[2] }' $(MAKEFILE_LIST)
@@ -39,6 +40,12 @@ backup-key: .venv/ready  ## make the pair of keys for backups; IDENTITY=FILE is 
 
 backup-check: .venv/ready  ## try the newest backup, or FROM=FOLDER, with the private key in IDENTITY=FILE
 	@$(PYINFRA) -y $${IDENTITY:+--data identity="$$IDENTITY"} $${FROM:+--data from="$$FROM"} -- "$$INVENTORY" playbooks/backup_check.py
+
+restore: .venv/ready  ## the newest backup, or FROM=FOLDER, onto bare hosts; ROLE=coordinator or gateway for one of the two
+	@$(PYINFRA) $${IDENTITY:+--data identity="$$IDENTITY"} $${FROM:+--data from="$$FROM"} $${ROLE:+--data role="$$ROLE"} -- "$$INVENTORY" playbooks/restore.py
+
+rehearse: prepare  ## restore the newest backup, or FROM=FOLDER, into virtual hosts, verify it there, send a message
+	@$(PYINFRA) -y $${IDENTITY:+--data identity="$$IDENTITY"} $${FROM:+--data from="$$FROM"} -- "$$INVENTORY" playbooks/rehearse.py
 
 chat: .venv/ready  ## send MESSAGE="..." from a client and print the answer
 	@$(PYINFRA) -y --data message="$$MESSAGE" -- "$$INVENTORY" playbooks/chat.py
@@ -84,6 +91,10 @@ beside: prepare  ## a house beside a real nginx, ufw and Docker and an older Oll
 removal: prepare  ## take houses and parts of them away again, and see that hosts are as they were before
 	@$(PYTEST) tests/lab/test_removal.py
 
+restores: prepare  ## lose hosts of houses in several ways, and see that they come back from their backups
+	@lab/prepare --browser
+	@$(PYTEST) tests/lab/test_restores.py -s
+
 lived-in: prepare  ## the quick start on hosts as households have them, five times in each of two topologies
 	@$(PYTEST) tests/lab/test_lived_in.py --households 5 -s
 
@@ -104,4 +115,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help deploy diff verify status backup backup-key backup-check chat demo lab down why prepare check lint unit test fuzz beside removal lived-in interruptions breakages bench lock
+.PHONY: help deploy diff verify status backup backup-key backup-check restore rehearse chat demo lab down why prepare check lint unit test fuzz beside removal restores lived-in interruptions breakages bench lock

@@ -29,6 +29,9 @@ barrier(name="Authority made")
 ca.deploy_trust(here)
 if here.has("coordinator"):
     headscale.deploy(here)
+    if here.profile.restored:
+        # An older database has nodes that were removed since. They go before anything else starts.
+        devices.deploy(here)
 barrier(name="Control server ready")
 
 tailscale.deploy(here)
@@ -44,6 +47,7 @@ if here.has("gateway"):
     openclaw.deploy(here)
 
 backup.deploy(here)
+backup.end_restore(here)
 
 # Health comes here, because it looks at all components above.
 health.deploy(here)

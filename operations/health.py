@@ -10,6 +10,7 @@ from pyinfra.api import Host
 from facts.engine.component_state import STAMPS
 from operations.engine.run_on_host import RemoteError, run_on
 from plan.backup.places import DONE
+from plan.backup.restoring import RESTORED
 from plan.engine.stamp import PATH
 from plan.health import FOLDER, SERVICE, Answer, look_of
 from plan.upgrade.versions import INSTALLED, parse_installed
@@ -30,17 +31,19 @@ def look(target: Host, now: bool) -> Answer:
         return Answer(target.connected, why=str(error).removeprefix(f"{target.name}: "))
 
 
-def look_script(now: bool, folder: str = FOLDER, changed: Sequence[str] = (STAMPS, PATH, DONE)) -> str:
+def look_script(now: bool, folder: str = FOLDER, changed: Sequence[str] = (STAMPS, PATH, DONE, RESTORED)) -> str:
     """A script that prints the host's time in seconds since 1970, the house's programs, then its state. If a run has
     changed something on the host since the last look, or has made a backup, that state is out of date, and the host
     makes a new look first."""
     state, look = f"{folder}/state.json", f"systemctl start {SERVICE}"
     newer = f"find {' '.join(changed)} -newer {state} 2>/dev/null"
     nothing = "it has not looked at itself yet; next: run the deployment"
+    waits = "a restore waits for its end; next: make deploy, or the restore again if it was cut off"
     return "\n".join(
         [
             "set -e",
             look if now else f'if test -e {state} && test -n "$({newer})"; then {look}; fi',
+            f"if ! test -e {state} && test -e {RESTORED}; then echo {shlex.quote(waits)} >&2; exit 1; fi",
             f"test -e {state} || {{ echo {shlex.quote(nothing)} >&2; exit 1; }}",
             f"date +%s; {INSTALLED}; echo {STATE}; cat {state}",
         ]

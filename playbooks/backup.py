@@ -9,9 +9,10 @@ from facts.ca import CaCertificate
 from operations.backup.make import backup_of, begun, finished, part_made
 from operations.engine.answers import ask
 from operations.engine.barrier import barrier
+from plan.backup.restoring import ROLES
 from plan.engine.errors import SettingError
 from plan.engine.stamp import PATH
-from tasks.backup import ROLES, deploy
+from tasks.backup import deploy
 from tasks.devices import refuse
 from tasks.drift import revision
 from tasks.engine.hosts import this

@@ -4,14 +4,11 @@ Run: pyinfra -y inventory.py playbooks/backup_check.py [--data identity=FILE] [-
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
 from operations.backup.check import BadPart, compare, decrypt, private_folder, unpack, whole_file
-from operations.backup.controller import identity_file, need_age
-from operations.backup.folder import DEFAULT, chosen
-from operations.engine.run import this_run
+from operations.backup.wanted import chosen_backup
 from plan.backup.manifest import missing_parts
 from plan.engine.errors import SettingError
 from plan.engine.terminal_text import plain
@@ -20,16 +17,11 @@ from tasks.devices import refuse
 from tasks.engine.begin import leave
 from tasks.engine.house import the_house
 
-house, data = the_house(), this_run().command_line.data
-identity = Path(data.get("identity") or identity_file(house.name)).expanduser()
 try:
-    need_age()
-    if not identity.is_file():
-        accepted = "the file with the private key that `make backup-key` made"
-        raise SettingError("--data identity", str(identity), accepted, "add --data identity=FILE")
-    backup = chosen(data.get("from") or str(DEFAULT), house.name, house.domain)
+    given = chosen_backup(the_house())
 except SettingError as error:
     refuse(error)
+backup, identity = given.kept, given.identity
 about = backup.manifest.about
 click.echo(
     plain(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from plan.house.machine_identity import another_name, foreign_addresses, left_be
 from plan.other_programs.check import check_beside
 from plan.removal.belongings import left_over
 from plan.verification import OWNERS
-from tasks import upgrade
+from tasks import backup, upgrade
 from tasks.engine.connection import through_another
 from tasks.engine.hosts import This, authority_seen, known_profiles
 from tasks.engine.house import WrongInput, left_out
@@ -49,6 +49,29 @@ NAMES_PATH = "private-ai-names.path"
 
 def check(this: This) -> None:
     """Find everything that is wrong with a host, before the run has changed anything on any host."""
+    check_machine(this, [backup.check_whole(this)])
+    cpu, house = this.profile.cpu, this.house
+    program("tailscale", cpu, house)
+    if this.has("coordinator"):
+        program("headscale", cpu, house)
+    if this.has("model_hosts"):
+        choice = choice_of(this.member)
+        problems, warnings = room_for(this.member, choice)
+        told = f"host {this.member.name}: {choice.warning}"
+        _say(problems, [*warnings, told] if choice.warning else warnings)
+        host.log(f"{choice.why} {choice.next_larger}")
+        files = program("ollama", cpu, house, gpu=choice.place == "VRAM").files
+        if choice.place == "VRAM" and MODELS not in this.profile.beside.claimed:
+            _say(libraries_room(this.member, this.profile, choice, [file.size for file in files]), [])
+        model_of(this.member)
+    if this.has("gateway"):
+        program("openclaw", cpu, house)
+    _say(upgrade.check_room(this), [])
+
+
+def check_machine(this: This, more: Iterable[SettingError | None] = ()) -> None:
+    """The part of `check` that needs no program and no model: the machine, its networks, other people's programs.
+    `more`: further problems of this host."""
     needed = tuple(
         NeededPort(row.protocol, row.port, OWNERS[row.id], row.why)
         for row in this.house.access
@@ -68,7 +91,7 @@ def check(this: This) -> None:
     moved = left_behind(name, this.house.coordinator, profile.control_server, left_out())
     warnings += left_over(this.member, profile.beside.claimed, this_run().command_line.inventory)
     warnings += filter(None, [apt_as_root(this.member, profile.apt_user), moved])
-    problems += filter(None, [another_name(name, profile), other_house(this.house, authority_seen(this.house))])
+    problems += filter(None, [*more, another_name(name, profile), other_house(this.house, authority_seen(this.house))])
     if profile.ssh_client:
         networks = [network for _, network in profile.addresses]
         jumps = through_another(host.connector)
@@ -76,23 +99,6 @@ def check(this: This) -> None:
         problems += filter(None, [locked])
         warnings += filter(None, [tunnel(this.member, profile.ssh_client, profile.machine.boot == _own_boot())])
     _say(problems, warnings)
-    cpu, house = this.profile.cpu, this.house
-    program("tailscale", cpu, house)
-    if this.has("coordinator"):
-        program("headscale", cpu, house)
-    if this.has("model_hosts"):
-        choice = choice_of(this.member)
-        problems, warnings = room_for(this.member, choice)
-        told = f"host {this.member.name}: {choice.warning}"
-        _say(problems, [*warnings, told] if choice.warning else warnings)
-        host.log(f"{choice.why} {choice.next_larger}")
-        files = program("ollama", cpu, house, gpu=choice.place == "VRAM").files
-        if choice.place == "VRAM" and MODELS not in profile.beside.claimed:
-            _say(libraries_room(this.member, profile, choice, [file.size for file in files]), [])
-        model_of(this.member)
-    if this.has("gateway"):
-        program("openclaw", cpu, house)
-    _say(upgrade.check_room(this), [])
 
 
 def _own_boot() -> str:

@@ -43,7 +43,7 @@ from tasks.engine.texts import render, static
 from tasks.ollama_model import choice_of
 
 CONFIG = "/etc/openclaw/openclaw.json"
-TOKEN = "/etc/openclaw/token"
+TOKEN = places.TOKEN
 TLS = "/etc/openclaw/tls"
 #: The program that sends the first message, and its units. The user manager of every account reads these units; a
 #: condition in them allows only OpenClaw's account.
@@ -76,7 +76,7 @@ def deploy(this: This) -> None:
         directories=(
             Directory("/etc/openclaw", group=ACCOUNT, mode="0750"),
             Directory(TLS, group=ACCOUNT, mode="0750"),
-            Directory("/var/lib/openclaw/state", ACCOUNT, ACCOUNT, "0700"),
+            Directory(places.STATE, ACCOUNT, ACCOUNT, "0700"),
             Directory(places.ARCHIVES, ACCOUNT, ACCOUNT, "0700"),
         ),
         secrets=(SECRET,),

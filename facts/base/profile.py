@@ -17,6 +17,7 @@ from typing_extensions import override
 from facts.base import capabilities, writable_folders
 from facts.other_programs import kernel_connections
 from facts.other_programs.found_places import SECTIONS, parse_beside
+from plan.backup.restoring import RESTORED
 from plan.base.profile import LAST_RUN, Listener, Profile
 from plan.engine.errors import AGAIN, STRANGE, shown
 from plan.engine.ip_addresses import address
@@ -74,6 +75,7 @@ s firewall-tried; [ -e TRIED ] && echo yes
 s firewall-unconfirmed; f UNCONFIRMED
 s firewall-taken-back; f TAKEN_BACK
 s last-run; f LAST_RUN
+s restored; f RESTORED
 s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 4096 STAMP; echo
 s programs; INSTALLED
 s upgrades; for n in NOTES; do [ -e "$n" ] || continue; f "$n"; u=${n%/note}
@@ -83,6 +85,7 @@ systemctl --quiet is-active "AT_WORK-${u##*/}" && echo at work; done
     .replace("UNCONFIRMED", UNCONFIRMED)
     .replace("TAKEN_BACK", TAKEN_BACK)
     .replace("LAST_RUN", LAST_RUN)
+    .replace("RESTORED", RESTORED)
     .replace("CAME_BY", CAME_BY)
     .replace("STAMP", STAMP)
     .replace("INSTALLED", INSTALLED)
@@ -169,6 +172,7 @@ def parse_profile(output: list[str], *, sent: float, received: float) -> Profile
             firewall_unconfirmed=" ".join(sections["firewall-unconfirmed"]),
             firewall_taken_back=" ".join(sections["firewall-taken-back"]),
             last_run="\n".join(sections["last-run"]),
+            restored="\n".join(sections["restored"]),
             stamp="\n".join(sections["stamp"]),
             machine=capabilities.parse_machine(sections),
             storage=writable_folders.parse_storage(sections, capabilities.targets(sections["disk"])),

@@ -12,7 +12,7 @@ from facts.ca import CA_FOLDER
 from facts.engine.component_state import looking, through_manager
 from operations.engine.shell import REMOVE, into_place
 from plan.backup.manifest import ABOUT, SUMS
-from plan.backup.places import ARCHIVES, DONE, ENCRYPTED, INSIDE, WORK
+from plan.backup.places import ARCHIVES, DONE, ENCRYPTED, HEADSCALE, HEADSCALE_KEYS, INSIDE, WORK
 from plan.devices.vpn_nodes import RECORD
 from plan.engine.errors import STRANGE
 from plan.engine.stamp import PATH as STAMP
@@ -20,8 +20,6 @@ from plan.openclaw.configuration import ACCOUNT
 
 #: Health's: a program that an administrator has put there, and what changes its rights.
 HOOKS = ("/etc/private-ai/health-notify", "/etc/systemd/system/private-ai-health-notify@.service.d")
-HEADSCALE = "/var/lib/headscale"
-HEADSCALE_KEYS = ("noise_private.key", "derp_server_private.key")
 
 
 @dataclass(frozen=True)

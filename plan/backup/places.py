@@ -9,3 +9,8 @@ ENCRYPTED = f"{WORK}/part.age"
 ARCHIVES, INSIDE = "/var/lib/openclaw/backup", "/home/node/backup"
 #: On coordinator and gateways: when the host was last part of a whole backup, in seconds since 1970.
 DONE = "/var/lib/private-ai/backed-up"
+#: What a house cannot make again: Headscale's database and keys, OpenClaw's state and token.
+HEADSCALE, HEADSCALE_KEYS = "/var/lib/headscale", ("noise_private.key", "derp_server_private.key")
+STATE, TOKEN = "/var/lib/openclaw/state", "/etc/openclaw/token"
+#: Where a restore gathers what it puts into these places, for root alone. It is removed at the end.
+STAGE = "/var/lib/private-ai/restore"

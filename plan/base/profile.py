@@ -106,11 +106,12 @@ class Profile:
     `firewall_unconfirmed` is the time since when they are in force, `firewall_taken_back` the time when they were taken
     back, both as the host wrote it.
 
-    `last_run`: the content of LAST_RUN. `stamp`: the text of the stamp (plan/engine/stamp.py), if root wrote it and
-    everybody may read it. `control_server`: the addresses at which the host looks for the control server; empty before
-    its first deployment. `machine`: what the machine or container can do. `storage`: what can be written there.
-    `beside`: what may belong to somebody else. `outgoing`: the kernel's connections to other machines, open now or
-    opened at boot. `installed`: the house's programs as the host starts them. `upgrades`: what upgrades have left.
+    `last_run`: the content of LAST_RUN. `restored`: the note of a restore (plan/backup/restoring.py). `stamp`: the text
+    of the stamp (plan/engine/stamp.py), if root wrote it and everybody may read it. `control_server`: the addresses at
+    which the host looks for the control server; empty before its first deployment. `machine`: what the machine or
+    container can do. `storage`: what can be written there. `beside`: what may belong to somebody else. `outgoing`: the
+    kernel's connections to other machines, open now or opened at boot. `installed`: the house's programs as the host
+    starts them. `upgrades`: what upgrades have left.
     """
 
     hostname: str
@@ -150,3 +151,4 @@ class Profile:
     last_run: str = ""
     installed: tuple[Installed, ...] = ()
     upgrades: tuple[Note, ...] = ()
+    restored: str = ""

@@ -84,7 +84,7 @@ def _dead(data: Mapping[str, str], house: House, fate: bool) -> Request:
             "--data dead",
             host,
             "a host other than the coordinator, which knows the nodes",
-            "a coordinator that is dead is restored on another host, see docs/removal.md#the-coordinator",
+            "a coordinator that is dead is restored on another host, see docs/restore.md",
         )
     device = next((each for each in house.devices if each.name == host), None)
     if device:

@@ -23,6 +23,7 @@ from operations.engine import one_run, pyinfra_inside
 from operations.engine.answers import forget, something_changes
 from operations.engine.as_root import ask_no_password
 from operations.engine.run import CommandLine, begin_run, this_run
+from plan.backup.restoring import asked_roles
 from plan.engine.as_root import ACCEPTED
 from plan.engine.errors import SettingError
 from plan.removal.request import Request, request
@@ -47,9 +48,11 @@ WHERE = {
 }
 #: The playbook whose hosts follow from what it is asked to remove.
 REMOVES = "remove.py"
+#: The playbook that runs on the hosts of the roles that it is asked for.
+RESTORES = "restore.py"
 #: Playbooks that report which hosts can be reached, or that need no host. pyinfra connects to no host for them, and
 #: runs them once.
-ASKING = frozenset({"backup_check.py", "backup_key.py", "status.py"})
+ASKING = frozenset({"backup_check.py", "backup_key.py", "rehearse.py", "status.py"})
 
 #: Playbooks that may run while another run changes hosts. They change nothing, or only approve one browser.
 BESIDE = frozenset({"browser_approve.py", "chat.py"})
@@ -109,7 +112,7 @@ def begin() -> None:
     def before(stage: StateStage) -> None:
         if stage == StateStage.Connect:
             _refuse_unknown_limit(state)
-            groups = [WHERE.get(name, ()) for name in names]
+            groups = [_restored() if name == RESTORES else WHERE.get(name, ()) for name in names]
             if all(groups):
                 roles = {role for each in groups for role in each}
                 there = [host for host in state.inventory if roles & set(host.groups)]
@@ -142,6 +145,11 @@ def begin() -> None:
 def asked_removal() -> Request:
     """What `playbooks/remove.py` is asked to remove. Raises PyinfraError, before any host is reached."""
     return checked(lambda: request(this_run().command_line.data, the_house()))
+
+
+def _restored() -> tuple[str, ...]:
+    """The roles that `playbooks/restore.py` is asked to restore. Raises PyinfraError, before any host is reached."""
+    return checked(lambda: asked_roles(this_run().command_line.data))
 
 
 def _refuse_ways_to_root(given: Mapping[str, Any]) -> None:

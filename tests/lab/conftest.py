@@ -59,7 +59,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     house. The breakages come last."""
     here = Path(__file__).parent
     bare = tuple(here / f"test_{name}.py" for name in ("bare", "other_programs"))
-    late = tuple(here / f"test_{name}.py" for name in ("backup", "moved", "diff", "health", "devices", "breakages"))
+    late = tuple(
+        here / f"test_{name}.py" for name in ("backup", "restore", "moved", "diff", "health", "devices", "breakages")
+    )
     items.sort(key=lambda item: late.index(item.path) + 1 if item.path in late else -(item.path in bare))
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from operations.engine.answers import NotYet
 from plan.backup.places import DONE
+from plan.backup.restoring import RESTORED
 from plan.backup.retention import OLD_DAYS
 from plan.health import Look, look_of
 from plan.house.house import House
@@ -27,6 +29,7 @@ from tasks.engine.hosts import This
 from tests.unit import houses
 from tests.unit.test_backup import AGE
 from tests.unit.test_preflight import GOOD
+from tests.unit.test_restore import NOTE as RESTORED_NOTE
 
 #: The folders that are below the made-up root.
 FOLDERS = ("/etc/", "/usr/local/", "/var/lib/", "/run/")
@@ -257,7 +260,7 @@ def test_a_client_that_does_not_find_the_house_s_names_says_why(tmp_path: Path) 
 
 def test_a_host_on_which_all_is_well_says_so(world: World) -> None:
     look = world.look()
-    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 16
+    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 17
     assert abs(look.time - datetime.now(UTC).timestamp()) < 60 and look.since == look.time
     days = {each.check: each.days for each in look.checks if each.days is not None}
     assert days.pop("VPN") > 100_000
@@ -448,7 +451,7 @@ def test_the_worst_counts_and_all_is_told(world: World) -> None:
     assert look.state == "failed"
     assert bad(look).keys() == {"ollama.service", "clock", "reboot"}
     said = (world.root / "var/lib/private-ai/health/state.txt").read_text().splitlines()
-    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 16 checks")
+    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 17 checks")
     assert said[1:] == [
         "failed: ollama.service is failed (loaded)",
         "warning: clock is not synchronised",
@@ -556,3 +559,20 @@ def test_before_the_account_is_made_the_gateway_s_look_is_not_known(monkeypatch:
     assert calls(houses.split(), "hub")
     with pytest.raises(NotYet):
         calls(houses.split(), "gate")
+
+
+@pytest.mark.parametrize(
+    ("text", "state", "says"),
+    [
+        (None, "ok", "is not under way"),
+        (RESTORED_NOTE.text, "warning", "waits for a deployment. Next: make deploy"),
+        (replace(RESTORED_NOTE, phase="files").text, "failed", "was cut off. Next: run it again"),
+        ("{", "failed", "was cut off. Next: run it again"),
+    ],
+)
+def test_a_host_knows_of_a_restore_that_is_not_done(tmp_path: Path, text: str | None, state: str, says: str) -> None:
+    world = World(tmp_path / "root", [call for call in calls(houses.single(), "home") if call[0] == "restored"])
+    if text is not None:
+        world.write(RESTORED, text)
+    (seen,) = world.look().checks
+    assert (seen.check, seen.state) == ("restore", state) and seen.says.startswith(says)

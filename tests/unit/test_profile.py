@@ -87,6 +87,7 @@ fd00::10 headscale.house.internal
 @@ firewall-unconfirmed
 @@ firewall-taken-back
 @@ last-run
+@@ restored
 @@ stamp
 {
   "revision": "0123456789ab"
@@ -160,6 +161,7 @@ RICHER = {
     "firewall-unconfirmed": "2026-11-24 12:00:00 UTC",
     "firewall-taken-back": "2026-11-24 11:00:45 UTC",
     "last-run": "anna@notebook from 10.77.0.1 since 2026-11-24 10:00:00 UTC\nit ended at 2026-11-24 10:01:00 UTC",
+    "restored": '{"phase": "deploy"}',
     "routes": "default proto static\n\tnexthop via 192.0.2.1 dev eth0 weight 1\ndefault dev wg0 scope link",
     "addresses": "7: veth0@if6    inet 192.0.2.2/24 scope global veth0\n"
     "9: ppp0    inet 198.51.100.7 peer 198.51.100.1/32 scope global ppp0",
@@ -253,6 +255,7 @@ def test_richer_host() -> None:
     assert profile.firewall_unconfirmed == "2026-11-24 12:00:00 UTC"
     assert profile.firewall_taken_back == "2026-11-24 11:00:45 UTC"
     assert profile.last_run == RICHER["last-run"]
+    assert profile.restored == RICHER["restored"]
     assert profile.default_routes == (("eth0", "192.0.2.1"), ("wg0", ""))
     assert profile.addresses == (("veth0", "192.0.2.2/24"), ("ppp0", "198.51.100.7/32"))
     assert profile.apt_mirrors == (

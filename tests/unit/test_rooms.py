@@ -19,9 +19,9 @@ LAYERS: dict[str, set[str]] = {
     "operations": {"plan", "facts"},
     "tasks": {"plan", "facts", "operations", "artifacts"},
 }
-#: Names besides the components: the house, other programs, the verification's expectations, the removal, upgrades, the
-#: engine.
-OTHERS = {"house", "other_programs", "verification", "removal", "upgrade", "engine"}
+#: Names besides the components: the house, other programs, the verification's expectations, the removal, restores,
+#: upgrades, the engine.
+OTHERS = {"house", "other_programs", "verification", "removal", "restore", "upgrade", "engine"}
 #: A second module of a task.
 BESIDE_A_TASK = {"ollama_model"}
 #: The number of lines of a module, at most. Tests are not counted. A probe is always one file, because it is sent to a

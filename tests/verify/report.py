@@ -28,6 +28,7 @@ MODULES = {
     "ca": "Certificates",
     "ollama": "Ollama: model files and settings",
     "openclaw": "OpenClaw: the cage and its settings",
+    "restore": "Restores that have not ended",
     "message": "A message from end to end",
 }
 #: The report marks a certificate with fewer days left. Every run of the deployment renews it long before that.

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+from datetime import UTC, datetime
+
+from plan.backup.restoring import RESTORED, Restored
 from tests.lab.breakages.breakage import Breakage, Caught, Repair, Round
 from tests.lab.breakages.shell import listen, until
 
 ADMINISTRATOR = "The administrator decides which other programs run on a host; the deployment ends no foreign program."
+
+#: The note of a restore. Its house does not matter here.
+WAITING = Restored("deploy", "house", datetime(2026, 1, 1, tzinfo=UTC), "0" * 64, ("coordinator", "gateway"))
 
 #: Checks that may fail too if a client cannot find its control server.
 WITHOUT_CONTROL = (
@@ -65,6 +72,14 @@ BREAKAGES = (
             "systemctl stop ollama; rm /etc/systemd/system/ollama.service; systemctl daemon-reload; "
             "sed -i /ollama/d /var/lib/private-ai/claimed",
         ),
+    ),
+    Breakage(
+        "base.restore-not-ended",
+        "coordinator",
+        "A host was restored from a backup, and no deployment has followed, which removes what was removed since.",
+        f"printf %s {shlex.quote(WAITING.text)} > {RESTORED}",
+        (Caught("restore.ended[HOST]", "a restore waits for a deployment"),),
+        repaired_by=("Backup | End of a restore",),
     ),
     Breakage(
         "base.secret-readable",
