@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from plan.base.profile import Profile
 from plan.engine.errors import SettingError
 from plan.house.house import House
 
@@ -14,6 +17,19 @@ NEXT = "set it back. A deployed house cannot have another one, see docs/ca.md"
 def authority_name(house: House) -> str:
     """The name that people see for a house's authority."""
     return f"Private AI {house.name} CA"
+
+
+def begins_anew(house: House, authority: str, others: Mapping[str, Profile]) -> str | None:
+    """The warning when the coordinator has no authority (PEM, "" for none) and hosts of the house have been deployed:
+    their coordinator was lost. `others`: hosts of this run, by name. A stamp says that a deployment has ended there."""
+    known = sorted(name for name, seen in others.items() if name != house.coordinator.name and seen.stamp)
+    if authority or not known:
+        return None
+    return (
+        f"{house.coordinator.name} has no authority, and {', '.join(known)} belonged to a house. This run begins a new "
+        "house: every device and browser has to join again. If you have a backup, end this run before it changes "
+        "anything, and restore it first: docs/restore.md"
+    )
 
 
 def other_house(house: House, authority: str) -> SettingError | None:

@@ -17,7 +17,7 @@ from operations.engine.component import component, install_block
 from operations.engine.run import this_run
 from plan.base.memory_and_disks import MODELS, libraries_room
 from plan.base.preflight import NeededPort, check_host, idle_ssh_rows
-from plan.ca import other_house
+from plan.ca import begins_anew, other_house
 from plan.engine.claims import UNITS, accounts_of, claim_file
 from plan.engine.errors import SettingError
 from plan.engine.upload_folder import INCOMING
@@ -31,7 +31,7 @@ from plan.removal.belongings import left_over
 from plan.verification import OWNERS
 from tasks import backup, upgrade
 from tasks.engine.connection import through_another
-from tasks.engine.hosts import This, authority_seen, known_profiles
+from tasks.engine.hosts import This, authority_seen, known_profiles, profile_of
 from tasks.engine.house import WrongInput, left_out
 from tasks.engine.programs import program
 from tasks.engine.texts import render
@@ -51,6 +51,10 @@ def check(this: This) -> None:
     """Find everything that is wrong with a host, before the run has changed anything on any host."""
     check_machine(this, [backup.check_whole(this)])
     cpu, house = this.profile.cpu, this.house
+    if this.has("coordinator") and not (authority := authority_seen(house)):
+        away = left_out()
+        seen = {each.name: profile_of(each.name) for each in house.members if each.name not in away}
+        _say([], list(filter(None, [begins_anew(house, authority, seen)])))
     program("tailscale", cpu, house)
     if this.has("coordinator"):
         program("headscale", cpu, house)

@@ -40,9 +40,11 @@ from plan.backup.restoring import (
     targets,
     unfit,
 )
+from plan.ca import begins_anew
 from plan.engine.errors import SettingError
 from plan.house.house import House
 from tests.unit import houses
+from tests.unit.fakes import PROFILE
 
 NOW = datetime(2026, 11, 28, 21, 20, tzinfo=UTC)
 ABOUT = About("house", "house.internal", NOW, "a" * 64, "0123456789ab+")
@@ -307,3 +309,12 @@ def test_what_a_killed_run_has_left_in_memory_is_removed_and_what_is_in_use_is_n
         with check.private_folder() as second:
             assert first.is_dir() and second.is_dir()
     assert [each.name for each in tmp_path.iterdir()] == ["private-ai-other"]
+
+
+def test_a_deployment_that_begins_a_new_house_warns_where_there_was_one() -> None:
+    house, stamped = houses.single(), replace(PROFILE, stamp="{}")
+    said = begins_anew(house, "", {"home": PROFILE, "laptop": stamped})
+    assert said is not None and said.startswith("home has no authority, and laptop belonged to a house")
+    # A first deployment that was cut off has left no stamp.
+    assert begins_anew(house, "", {"home": stamped, "laptop": PROFILE}) is None
+    assert begins_anew(house, "-----BEGIN", {"home": PROFILE, "laptop": stamped}) is None
