@@ -132,9 +132,8 @@ def stop_timer() -> str:
 
 def _closed() -> list[str]:
     """The unit, without an error when its table has gone before it."""
-    known = f'[ "$(systemctl show --property=LoadState --value {FIREWALL_UNIT})" != not-found ]'
     return [
-        f"if {known}; then systemctl disable --quiet {FIREWALL_UNIT}",
+        f"if {_known(FIREWALL_UNIT)}; then systemctl disable --quiet {FIREWALL_UNIT}",
         f"nft 'table inet {TABLE} {{ }}'; systemctl stop {FIREWALL_UNIT}; fi",
         f"nft 'table inet {TABLE}; delete table inet {TABLE}'",
         f"rm -f {UNCONFIRMED} {BEFORE} {BEFORE}.new {TRIED}",
@@ -160,11 +159,14 @@ def stopped(part: PartLeaving) -> str:
     lines = ["set -e"]
     units = part.units if part.part != LAST else ()
     for unit in units:
-        name = shlex.quote(unit)
-        known = f'[ "$(systemctl show --property=LoadState --value {name})" = not-found ]'
-        lines.append(f"{known} || systemctl disable --now --quiet {name}")
+        lines.append(f"if {_known(unit)}; then systemctl disable --now --quiet {shlex.quote(unit)}; fi")
     lines += [ended(name) for name in (*part.accounts, *part.idle)]
     return "\n".join(lines)
+
+
+def _known(unit: str) -> str:
+    """A test that succeeds when systemd knows a unit: of another one it would not say that it is off."""
+    return f'[ "$(systemctl show --property=LoadState --value {shlex.quote(unit)})" != not-found ]'
 
 
 def ended(account: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from plan.backup.places import ARCHIVES, DONE, ENCRYPTED, HEADSCALE, HEADSCALE_K
 from plan.devices.vpn_nodes import RECORD
 from plan.engine.errors import STRANGE
 from plan.engine.stamp import PATH as STAMP
+from plan.engine.stamp import Stamp, parse_stamp
 from plan.openclaw.configuration import ACCOUNT
 
 #: Health's: a program that an administrator has put there, and what changes its rights.
@@ -107,7 +107,7 @@ def _gateway(token: str) -> list[str]:
 def parse_made(text: str) -> Made:
     """What make_script printed. Raises ValueError when it is not understood."""
     holds: dict[str, int] = {}
-    programs: dict[str, str] | None = None
+    stamp: Stamp | None = None
     part: tuple[int, str] | None = None
     try:
         for line in text.splitlines():
@@ -116,15 +116,15 @@ def parse_made(text: str) -> Made:
                 size, _, path = rest.partition(" ")
                 holds[path] = int(size)
             elif word == "stamp":
-                programs = {str(name): str(version) for name, version in json.loads(rest)["programs"].items()}
+                stamp = parse_stamp(rest)
             elif word == "part":
                 form = re.fullmatch(r"(\d+) ([0-9a-f]{64})", rest)
                 part = (int(form[1]), form[2]) if form else None
     except STRANGE as error:
         raise ValueError(f"the answer is not understood: {error!r}") from error
-    if part is None or programs is None or ABOUT not in holds:
-        raise ValueError("the answer was cut short")
-    return Made(*part, holds, programs)
+    if part is None or stamp is None or ABOUT not in holds:
+        raise ValueError("the answer was cut short, or the host's stamp is not understood")
+    return Made(*part, holds, stamp.what.programs)
 
 
 def done_script() -> str:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import shlex
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +16,7 @@ from pyinfra.api import Host
 from operations.engine.as_root import as_root
 from operations.engine.pyinfra_inside import command_line_on, transport_of
 from operations.engine.run_on_host import RemoteError
-from operations.engine.upload import PATIENCE, SAID_AGAIN, SAID_FIRST
+from operations.engine.upload import PATIENCE, Progress
 from plan.engine.command_environment import BEGIN, MARK, answer
 from plan.engine.terminal_text import line
 
@@ -38,16 +37,13 @@ def download(host: Host, path: str, size: int, sha256: str, to: Path) -> None:
     """Write the host's file `path` to `to`, a new file for its owner alone. Raises RemoteError unless it has arrived as
     it was; OSError when it cannot be written."""
     digest, done = hashlib.sha256(), 0
-    begun = time.monotonic()
-    due = begun + SAID_FIRST
+    progress = Progress(host, "fetched", 0, size)
     with new_file(to) as out:
         for piece in _pieces(host, f"cat {shlex.quote(path)}"):
             out.write(piece)
             digest.update(piece)
             done += len(piece)
-            if time.monotonic() >= due:
-                due = time.monotonic() + SAID_AGAIN
-                host.log(f"{done / 1e6:,.0f} of {size / 1e6:,.0f} MB fetched")
+            progress.at(done)
     if (done, digest.hexdigest()) != (size, sha256):
         raise RemoteError(f"{host.name}: of {path} {done} bytes arrived, {size} were sent, or they are others")
 

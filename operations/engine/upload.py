@@ -104,7 +104,7 @@ def send(host: Host, local: Path, name: str, sha256: str, folder: str = INCOMING
             channel.exec_command(command)
             done = _has(channel)
             file.seek(done)
-            progress = _Progress(host, done, size)
+            progress = Progress(host, "sent", done, size)
             # One packet at a time: of a longer text, paramiko copies the whole rest for each packet.
             while piece := file.read(channel.out_max_packet_size - 64):
                 channel.sendall(piece)
@@ -140,11 +140,12 @@ def _has(channel: Any) -> int:
     raise EOFError("it ended")
 
 
-class _Progress:
-    """Reports from time to time how far an upload is. The upload begins at byte `first` of `size` bytes."""
+class Progress:
+    """Reports from time to time how far a file is, as "sent" or "fetched" (`verb`). It begins at byte `first` of `size`
+    bytes."""
 
-    def __init__(self, host: Host, first: int, size: int) -> None:
-        self.host, self.first, self.size = host, first, size
+    def __init__(self, host: Host, verb: str, first: int, size: int) -> None:
+        self.host, self.verb, self.first, self.size = host, verb, first, size
         self.begun = time.monotonic()
         self.due = self.begun + SAID_FIRST
 
@@ -156,7 +157,7 @@ class _Progress:
         self.due = now + SAID_AGAIN
         speed = (done - self.first) / (now - self.begun)
         self.host.log(
-            f"{done / 1e6:,.0f} of {self.size / 1e6:,.0f} MB sent, {speed / 1e6:.1f} MB/s, "
+            f"{done / 1e6:,.0f} of {self.size / 1e6:,.0f} MB {self.verb}, {speed / 1e6:.1f} MB/s, "
             f"{(self.size - done) / speed:.0f} s left"
         )
 

@@ -20,7 +20,7 @@ import paramiko
 import pytest
 
 from operations.engine import upload
-from operations.engine.upload import UploadError, receive, send, uploaded
+from operations.engine.upload import Progress, UploadError, receive, send, uploaded
 
 ROOT = Path(__file__).parent.parent.parent
 CONTENT = os.urandom(3_000_000)
@@ -245,3 +245,16 @@ def test_a_long_upload_says_how_far_it_is(
     monkeypatch.setattr(upload, "SAID_FIRST", 0)
     assert send(host, local, "model", SHA256, str(incoming))
     assert len(host.said) == 1 and " of 3 MB sent, " in host.said[0] and host.said[0].endswith(" s left")
+
+
+@pytest.mark.parametrize("verb", ["sent", "fetched"])
+def test_a_long_transfer_says_how_fast_it_is_and_how_long_it_takes(verb: str) -> None:
+    said: list[str] = []
+    progress = Progress(SimpleNamespace(log=said.append), verb, 0, 4_000_000)  # type: ignore[arg-type]
+    progress.at(1_000_000)
+    assert said == [], "it has only begun"
+    progress.begun -= 2 * upload.SAID_FIRST
+    progress.due -= 2 * upload.SAID_FIRST
+    progress.at(1_000_000)
+    progress.at(2_000_000)
+    assert said == [f"1 of 4 MB {verb}, 0.1 MB/s, 30 s left"]
