@@ -1,7 +1,7 @@
 """Settings of the whole house. Every setting has a default.
 
-You can also write ollama_model, ollama_context and firewall_shut_off into a host's data in the inventory. For that
-host, the inventory overrides this file.
+You can also write ollama_model, ollama_context, backup_folder, backup_folder_mounted and firewall_shut_off into a
+host's data in the inventory. For that host, the inventory overrides this file.
 """
 
 # A short name for this house. It appears in the names of the CA and the relay.
@@ -46,6 +46,15 @@ ollama_context = None
 # The public keys for which `make backup` encrypts: "age1..." or "ssh-ed25519 AAAA...". `make backup-key` makes a pair.
 # Keep the private key off all hosts. If the list is empty, no backups are made. See docs/backup.md.
 backup_recipients = []
+
+# How often coordinator and gateways make a backup by themselves and keep it: "6 hours", "12 hours", "1 day", "1 week"
+# or "1 month"; "" for never. `make backup` fetches what they keep.
+backup_every = ""
+
+# Where they keep it. None: in a folder of the house. Or a folder that is there, such as that of a mounted disk; with
+# backup_folder_mounted = True a host makes no backup while the disk is not mounted. Both may be in a host's data.
+backup_folder = None
+backup_folder_mounted = False
 
 # Who may talk to whom. Firewalls, VPN policy, listening addresses and the verification are made from these rows. from:
 # admin (admin_networks), lan (all who can reach the host outside the VPN), or a group of the inventory (clients

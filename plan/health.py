@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from plan.backup.retention import OLD_DAYS
 from plan.engine.terminal_text import plain
 from plan.house.access_table import ROLES
 from plan.house.house import Member
@@ -117,6 +119,8 @@ class Line:
     certificates: dict[str, int]
     #: Days since the last backup; None where there was none, and where none is looked for.
     backup_days: int | None = None
+    #: Days since the host made its last own backup; None where there was none, and where it makes none.
+    own_backup_days: int | None = None
 
 
 def line(member: Member, answer: Answer) -> Line:
@@ -145,8 +149,13 @@ def line(member: Member, answer: Answer) -> Line:
             for each in look.checks
             if each.check.startswith("certificate ") and each.days is not None
         },
-        backup_days=next((each.days for each in look.checks if each.check == "backup"), None),
+        backup_days=_age(look, "backup"),
+        own_backup_days=_age(look, "own backup"),
     )
+
+
+def _age(look: Look, check: str) -> int | None:
+    return next((each.days for each in look.checks if each.check == check), None)
 
 
 def ago(seconds: int) -> str:
@@ -155,6 +164,18 @@ def ago(seconds: int) -> str:
         if abs(seconds) >= 2 * size:
             return f"{seconds // size} {unit} ago"
     return f"{seconds} s ago"
+
+
+def backup_here(made: datetime | None, now: datetime) -> tuple[str, bool]:
+    """In words, how old the newest backup in this computer's folder is, and whether that is a warning."""
+    where = "in the folder backups of this computer"
+    if made is None:
+        return f"There is no backup {where}. Next: make backup. Those made with TO=FOLDER are not looked for", True
+    age = now - made
+    if age < -timedelta(hours=1):
+        return f"The newest backup {where} is of a time that has not come yet: see the clocks", True
+    said = f"The newest backup {where} was made {ago(max(0, int(age.total_seconds())))}"
+    return (f"{said}. Next: make backup", True) if age.days > OLD_DAYS else (said, False)
 
 
 def table_rows(lines: Iterable[Line]) -> list[tuple[str, ...]]:
@@ -170,5 +191,9 @@ def _row(each: Line) -> tuple[str, ...]:
         plain("\n".join(each.not_well)),
         "" if each.age_s is None else ago(each.age_s),
         f"{min(each.certificates.values())} days" if each.certificates else "",
-        "" if each.backup_days is None else f"{each.backup_days} days old",
+        "\n".join(
+            f"{what}{days} days old"
+            for what, days in (("", each.backup_days), ("own: ", each.own_backup_days))
+            if days is not None
+        ),
     )

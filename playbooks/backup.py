@@ -6,13 +6,13 @@ Run: pyinfra -y inventory.py playbooks/backup.py [--data to=FOLDER]
 from pyinfra import host, inventory
 
 from facts.ca import CaCertificate
+from operations.backup.kept import fetched
 from operations.backup.make import backup_of, begun, finished, part_made
 from operations.engine.answers import ask
 from operations.engine.barrier import barrier
-from plan.backup.restoring import ROLES
 from plan.engine.errors import SettingError
 from plan.engine.stamp import PATH
-from tasks.backup import deploy
+from tasks.backup import deploy, roles_of
 from tasks.devices import refuse
 from tasks.drift import revision
 from tasks.engine.hosts import this
@@ -32,8 +32,10 @@ barrier(name="Backup | Checked")
 if here.has("coordinator"):
     begun(name="Backup | Begin", backup=backup)
 barrier(name="Backup | Begun")
-roles = tuple(role for role in ROLES if here.has(role))
-part_made(name="Backup | Parts of the hosts", backup=backup, roles=roles, token=TOKEN)
+part_made(name="Backup | Parts of the hosts", backup=backup, roles=roles_of(here), token=TOKEN)
 barrier(name="Backup | All parts are here")
 if here.has("coordinator"):
     finished(name="Backup | End", backup=backup)
+barrier(name="Backup | Whole")
+if house.backup_every:
+    fetched(name="Backup | Own ones of the hosts", backup=backup, folder=here.member.backup_folder)

@@ -17,10 +17,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from artifacts import advisories, pins
+from operations.backup.folder import newest_here
 from operations.health import look
 from plan.engine.errors import SettingError
 from plan.engine.terminal_text import plain
-from plan.health import line, table_rows
+from plan.health import backup_here, line, table_rows
 from plan.upgrade.advisories import age_line, hole_line
 from tasks.devices import refuse
 from tasks.engine.begin import leave
@@ -43,9 +44,12 @@ holes = [
 ]
 old = age_line(pinned.checked, datetime.now(UTC).date())
 bad = any(each.bad for each in lines)
+house = the_house()
+here = newest_here(house.name, house.domain)
 if host.data.get("json"):
+    made = {"backup_here": here.isoformat() if here else None} if house.backup_recipients else {}
     found = {"bad": bad, "hosts": [asdict(each) for each in lines], "known_holes": holes, "pins": str(pinned.checked)}
-    click.echo(json.dumps(found, indent=2))
+    click.echo(json.dumps(found | made, indent=2))
 else:
     head, *rows = table_rows(lines)
     table = Table(*(Column(title, overflow="fold") for title in head))
@@ -53,7 +57,10 @@ else:
         table.add_row(*map(escape, row), style="red" if each.bad else "yellow" if each.state != "ok" else "")
     # If the output goes to a file, the table is wide, so that programs can search its lines.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-    if not the_house().backup_recipients:
+    if house.backup_recipients:
+        said, warns = backup_here(here, datetime.now(UTC))
+        click.echo(click.style(said, fg="yellow" if warns else None), err=warns)
+    else:
         click.echo("No backups are made: backup_recipients is not set, see docs/backup.md", err=True)
 for said in filter(None, [*holes, old]):
     click.echo(plain(said), err=True)

@@ -103,6 +103,8 @@ def calls(this: This) -> list[Call]:
             raise NotYet("the gateway's account is made first")
         units.append(openclaw.service(house, this.member, number))
         certificates.append(f"{openclaw.TLS}/cert.pem")
+    if backup.makes_its_own(this):
+        units.append(backup.timer())
     authority, *servers = certificates
     # Servers cannot resolve names of the VPN.
     assistant = "" if this.member.is_server else house.vpn_name(house.gateway_of(this.member.user))

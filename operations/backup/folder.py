@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from plan.backup.manifest import MANIFEST, About, Manifest, folder_name, parse_manifest
@@ -85,6 +86,14 @@ def chosen(given: str, house: str, domain: str) -> Kept:
         )
         raise SettingError(f"--data from {given}", why, accepted, "name another folder: --data from=FOLDER")
     return max(own, key=lambda each: each.manifest.about.made)
+
+
+def newest_here(house: str, domain: str) -> datetime | None:
+    """When the newest backup of this house in the default folder was made; None where there is none."""
+    try:
+        return chosen(str(DEFAULT), house, domain).manifest.about.made
+    except SettingError:
+        return None
 
 
 def same_house(kept: Iterator[Kept], about: About) -> list[Kept]:

@@ -61,9 +61,8 @@ def make_script(roles: Sequence[str], recipients: Sequence[str], token: str) -> 
 
 def _own(path: str, account: str) -> str:
     """Ends the script unless this is a file of the account's: it may have put a link to another file there."""
-    wrong = shlex.quote(f"{path} is not a file of {account}. {REMOVE}")
     is_one = f'test -f {path} && test ! -L {path} && test "$(stat -c %U {path})" = {account}'
-    return f"{is_one} || {{ echo {wrong} >&2; exit 1; }}"
+    return f"{is_one} || {{ echo {shlex.quote(f'{path} is not a file of {account}. {REMOVE}')} >&2; exit 1; }}"
 
 
 def _coordinator() -> list[str]:
@@ -76,7 +75,8 @@ def _coordinator() -> list[str]:
         # new lies in another file.
         f"sqlite3 {database} '.timeout 10000' '.backup headscale/db.sqlite'",
         'said=$(sqlite3 headscale/db.sqlite "PRAGMA integrity_check; SELECT count(*) >= 0 FROM nodes" | tr "\\n" " ")',
-        'if [ "$said" != "ok 1 " ]; then echo "the copy of Headscale\'s database is damaged: $said" >&2; exit 1; fi',
+        'if [ "$said" != "ok 1 " ]; then',
+        """echo "the copy of Headscale's database is damaged: $said" >&2; exit 1; fi""",
         "rm -f headscale/db.sqlite-*",
         *(f"cat {HEADSCALE}/{name} >headscale/{name}" for name in HEADSCALE_KEYS),
         f"cat {CA_FOLDER}/ca.key >ca/ca.key; cat {CA_FOLDER}/ca.crt >ca/ca.crt",

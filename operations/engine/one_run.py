@@ -33,6 +33,8 @@ PAUSE, PATIENCE = 15, 180
 #: For so many seconds a run waits for another run that is just ending.
 ENDING = 2
 #: The holder's lines begin with these words, because a shell may print a greeting before them.
+#: Written by a host that makes a backup by itself, which holds the lock of LAST_RUN meanwhile.
+OWN_BACKUP = f"{LAST_RUN.rpartition('/')[0]}/own-backup"
 HELD, BUSY, CHANGED = "@@ held", "@@ busy ", "@@ changed "
 
 
@@ -91,7 +93,8 @@ def holder(who: str, before: str | None) -> str:
         "set -e; umask 077",
         f"mkdir -p {folder}; exec 9<>{LAST_RUN}",
         # Only the first line is read. The second line says when a run ended, and a run that has ended holds no host.
-        f'flock -w {ENDING} 9 || {{ read -r last <{LAST_RUN} || :; echo "{BUSY}$last"; exit 1; }}',
+        f"flock -w {ENDING} 9 || {{ {{ read -r last <{OWN_BACKUP} || read -r last <{LAST_RUN} || :; }} 2>/dev/null",
+        f'echo "{BUSY}$last"; exit 1; }}',
         f"last=$(cat {LAST_RUN})",
         unchanged,
         f"from=$({CAME_BY})",

@@ -68,17 +68,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A whole backup. `recipients`: the public keys for which it is encrypted."""
+    """A whole backup. `recipients`: the public keys for which it is encrypted. `alone`: the host that has made it by
+    itself, of itself alone; "" for a backup of the whole house."""
 
     about: About
     recipients: tuple[str, ...]
     parts: tuple[Part, ...]
+    alone: str = ""
 
     @property
     def text(self) -> str:
         """The file's content."""
         raw = {**_about(self.about), "recipients": list(self.recipients), "parts": list(map(asdict, self.parts))}
-        return json.dumps(raw, indent=2) + "\n"
+        return json.dumps(raw | ({"alone": self.alone} if self.alone else {}), indent=2) + "\n"
 
 
 def _about(about: About) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def parse_manifest(text: str) -> Manifest:
         parts = tuple(_part(each) for each in raw["parts"])
         if not parts or len({part.file for part in parts}) < len(parts):
             raise ValueError("it has no parts, or one twice")
-        return Manifest(parse_about(text), tuple(map(str, raw["recipients"])), parts)
+        return Manifest(parse_about(text), tuple(map(str, raw["recipients"])), parts, str(raw.get("alone", "")))
     except STRANGE as error:
         raise ValueError(f"the manifest is not understood: {error!r}") from error
 
@@ -143,9 +145,10 @@ def missing(part: Part) -> list[str]:
 
 
 def missing_parts(manifest: Manifest) -> list[str]:
-    """In words, what of a house is in no part of a backup."""
+    """In words, what of a house is in no part of a backup. One that a host has made alone needs its own part only."""
     there = {role for part in manifest.parts for role in part.roles}
-    lacking = [f"there is no part of a {role}" for role in NEEDED if role not in there]
+    needed = () if manifest.alone else NEEDED
+    lacking = [f"there is no part of a {role}" for role in needed if role not in there]
     return lacking + [f"{part.file} lacks {path}" for part in manifest.parts for path in missing(part)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from plan.backup.places import KEPT
 from plan.devices.declared import Device
 from plan.engine.ip_addresses import VPN_V4, VPN_V6, is_address
 from plan.house.access_table import ROLES, SERVERS, Row
@@ -28,6 +29,9 @@ class Member:
     openclaw_users: tuple[str, ...] = ()
     #: Whether the addresses come from lan_addresses; otherwise they come from ssh_hostname.
     lan_given: bool = True
+    #: Where the host keeps the backups that it makes by itself, and whether that has to be another disk.
+    backup_folder: str = KEPT
+    backup_folder_mounted: bool = False
 
     @property
     def is_server(self) -> bool:
@@ -54,6 +58,8 @@ class House:
     artifacts_source: str
     #: Public keys for which backups are encrypted; none: no backups are made.
     backup_recipients: tuple[str, ...] = ()
+    #: How often hosts make backups by themselves, a key of plan.backup.schedule.INTERVALS; "": never.
+    backup_every: str = ""
     vpn_v4: str = VPN_V4
     vpn_v6: str = VPN_V6
 

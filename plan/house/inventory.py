@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from plan.backup import schedule
+from plan.backup.places import KEPT
 from plan.backup.recipients import recipients
 from plan.devices.declared import parse_devices
 from plan.engine.as_root import both_ways
@@ -78,6 +80,7 @@ def build_house(entries: Sequence[HostEntry], groups: Sequence[str]) -> House:
         node_expiry=tried(problems, "", setting_values.expiry, settings["headscale_node_expiry"]),
         artifacts_source=str(source),
         backup_recipients=tried(problems, none, recipients, settings["backup_recipients"]),
+        backup_every=tried(problems, "", schedule.every, settings["backup_every"], settings["backup_recipients"]),
     )
     refuse(problems)
     return house
@@ -210,5 +213,8 @@ def _member(entry: HostEntry, users: tuple[str, ...], gateways: Mapping[str, tup
     shut = tried(problems, shut, setting_values.ports, f"host {entry.name}: firewall_shut_off", listed)
     said = "ssh_hostname" if given is None else "lan_addresses"
     lan = tried(problems, lan, setting_values.lan_addresses, where, addresses, said)
+    kept = entry.data.get("backup_folder"), entry.data.get("backup_folder_mounted", False)
+    place = tried(problems, (KEPT, False), schedule.folder, where, *kept)
     refuse(problems)
-    return Member(entry.name, roles, lan, str(user), shut, gateways.get(entry.name, ()), given is not None)
+    people = gateways.get(entry.name, ())
+    return Member(entry.name, roles, lan, str(user), shut, people, given is not None, *place)

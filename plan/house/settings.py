@@ -21,10 +21,14 @@ SETTINGS: dict[str, Any] = {
     "openclaw_users": None,
     "lan_addresses": None,
     "backup_recipients": [],
+    "backup_every": "",
+    "backup_folder": None,
+    "backup_folder_mounted": False,
 }
 #: The settings that may differ from host to host. Each other setting has one value for the whole house.
 HOST_SETTINGS = frozenset(
     {"lan_addresses", "firewall_shut_off", "tailscale_user", "ollama_model", "ollama_context", "openclaw_users"}
+    | {"backup_folder", "backup_folder_mounted"}
 )
 #: The names that playbooks read with `--data`. They are not settings.
 PLAYBOOK_DATA = frozenset(

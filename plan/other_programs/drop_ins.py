@@ -9,6 +9,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from plan.backup.places import SERVICE as BACKUP_SERVICE
+from plan.backup.places import TIMER as BACKUP_TIMER
 from plan.engine.claims import claims_of
 from plan.engine.errors import SettingError
 from plan.house.house import Member
@@ -47,7 +49,8 @@ SYSTEM_UNITS = {
         "private-ai-names.service",
         "tailscaled.service",
     ),
-    "coordinator": ("headscale.service",),
+    "coordinator": ("headscale.service", BACKUP_SERVICE, BACKUP_TIMER),
+    "gateway": (BACKUP_SERVICE, BACKUP_TIMER),
     "model_hosts": ("ollama.service", "ollama-vpn.service", "ollama-vpn.socket"),
 }
 USER_UNITS = {"gateway": ("openclaw.service", "openclaw-warm.service", "openclaw-warm.timer")}
@@ -91,7 +94,8 @@ def script(roles: Collection[str]) -> str:
             for name in names if role == "all" or role in roles else ():
                 lines.append(f"beside {name} {shlex.quote(' '.join(folders))} {shlex.join(_names(name))}")
                 lines.append(f"before {name} {shlex.quote(' '.join(above))}")
-    return "\n".join(lines)
+    # A unit of two roles is looked at once.
+    return "\n".join(dict.fromkeys(lines))
 
 
 def _names(unit: str) -> list[str]:

@@ -10,6 +10,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from plan.backup.places import DONE as BACKED_UP
+from plan.backup.places import KEPT, KEPT_AT, PROGRAM_SETTINGS
+from plan.backup.places import PROGRAM as BACKUP_PROGRAM
+from plan.backup.places import SERVICE as BACKUP_SERVICE
+from plan.backup.places import TIMER as BACKUP_TIMER
 from plan.backup.places import WORK as BACKUP
 from plan.engine.claims import CLAIMED, CLAIMS, PACKAGE, UNITS, Claim
 from plan.engine.stamp import PATH as STAMP
@@ -130,14 +134,25 @@ PARTS = (
     Part(
         "Base, CA, health",
         "all",
-        units=(HEALTH_TIMER, HEALTH_SERVICE, "private-ai-names.path", "private-ai-names.service"),
+        units=(
+            BACKUP_TIMER,
+            BACKUP_SERVICE,
+            HEALTH_TIMER,
+            HEALTH_SERVICE,
+            "private-ai-names.path",
+            "private-ai-names.service",
+        ),
         files=(
             f"{UNITS}/private-ai-health-notify@.service",
             "/usr/local/sbin/private-ai-health",
             "/usr/local/sbin/private-ai-names",
             BACKED_UP,
+            KEPT_AT,
+            BACKUP_PROGRAM,
+            PROGRAM_SETTINGS,
         ),
         folders=(HEALTH, INCOMING, BACKUP),
+        data=(Data(KEPT, "encrypted backups that the host has made"),),
     ),
     Part(
         "Firewall",

@@ -12,17 +12,19 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import tarfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from plan.backup.places import ARCHIVES, DONE, WORK
+from plan.backup.places import ARCHIVES, DONE, KEPT, SERVICE, TIMER, WORK
 from plan.backup.retention import NEWEST
+from plan.backup.schedule import ON
 from tests.lab.conftest import TestLab
 from tests.lab.inventories import GROUPS, write_inventory
 
@@ -35,6 +37,7 @@ class House:
     inventory: str
     key: Path
     folder: Path
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def playbook(self, name: str, *data: str) -> subprocess.CompletedProcess[str]:
         words = [word for each in data for word in ("--data", each)]
@@ -48,10 +51,22 @@ class House:
 
     def made(self) -> list[Path]:
         """The whole backups, oldest first."""
-        return sorted(each for each in self.folder.iterdir() if not each.name.startswith("."))
+        return sorted(each for each in self.folder.iterdir() if not each.name.startswith((".", ON)))
 
     def left_on_the_host(self) -> str:
         return self.lab.ssh("home", f"find {WORK} {ARCHIVES} -mindepth 1")
+
+    def kept(self, folder: str = KEPT) -> list[str]:
+        """The backups that the host has made by itself, oldest first."""
+        return self.lab.ssh("home", f"ls -A {folder}/{ON}home").split()
+
+    def verified(self, reports: Path) -> tuple[int, str]:
+        """The exit status of the check of kept backups, and what it has observed."""
+        words = ("--inventory", self.inventory, "--reports", str(reports), "-k", "test_kept")
+        done = self.lab.run(sys.executable, "-m", "pytest", "tests/verify", *words)
+        (check,) = json.loads((reports / "verification.json").read_text())["checks"]
+        assert check["id"] == "backup.kept[home]"
+        return done.returncode, check["observed"]
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +87,8 @@ def house(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     again, content = none.playbook("backup_key", f"identity={key}"), key.read_text()
     assert again.returncode == 1 and "none is overwritten" in again.stderr and key.read_text() == content
     (line,) = [each for each in done.stdout.splitlines() if "backup_recipients = " in each]
-    settings = {"backup_recipients": json.loads(line.partition(" = ")[2])}
-    found = House(single, write_inventory(base, GROUPS["single"], settings), key, base / "backups")
+    settings = {"backup_recipients": json.loads(line.partition(" = ")[2]), "backup_every": "1 month"}
+    found = House(single, write_inventory(base, GROUPS["single"], settings), key, base / "backups", settings)
     single.deploy(inventory=found.inventory)
     yield found
     single.deploy()
@@ -296,3 +311,84 @@ def test_old_backups_make_room_and_the_newest_stays(house: House) -> None:
         and done.stderr.count("removed, since newer ones are there") > 1
     )
     assert house.check().returncode == 0
+
+
+def test_a_host_makes_its_own_backups_without_a_person(house: House, tmp_path: Path) -> None:
+    lab = house.lab
+    assert lab.ssh("home", f"systemctl is-enabled {TIMER}; systemctl is-active {TIMER}") == "enabled\nactive"
+    assert lab.ssh("laptop", f"systemctl cat {TIMER}", check=False) == ""
+    status, observed = house.verified(tmp_path)
+    assert status == 0 and "none is kept yet" in observed
+    started = lab.ssh("home", "systemctl show -P ExecMainStartTimestamp headscale")
+    begun = time.monotonic()
+    lab.ssh("home", f"systemctl start {SERVICE}")
+    print(f"{time.monotonic() - begun:.1f} s")
+    (name,) = house.kept()
+    shown = lab.ssh("home", f"cd {KEPT}/{ON}home; stat -c '%n %U %a' . {name} {name}/*; head -n 1 {name}/host-home.age")
+    assert shown.splitlines() == [
+        ". root 700",
+        f"{name} root 700",
+        f"{name}/host-home.age root 600",
+        f"{name}/manifest.json root 600",
+        "age-encryption.org/v1",
+    ]
+    assert house.left_on_the_host() == ""
+    assert lab.ssh("home", "systemctl show -P ExecMainStartTimestamp headscale") == started
+    journal = lab.ssh("home", f"journalctl --quiet --output=cat --unit={SERVICE}")
+    assert name in journal and lab.ssh("home", "cat /etc/openclaw/token") not in journal
+    # Nothing differs from what was deployed, and all is well.
+    assert lab.deploy(inventory=house.inventory)["totals"]["success"] == 0
+    said = house.playbook("status")
+    assert "own: 0 days old" in said.stdout
+    # Those of this test lie in another folder.
+    assert "in the folder backups of this computer" in " ".join((said.stdout + said.stderr).split())
+    status, observed = house.verified(tmp_path)
+    assert status == 0 and f"{name} is whole" in observed
+
+    # Fetched once, and as good as others.
+    assert not (house.folder / f"{ON}home").exists()
+    for _ in range(2):
+        done = house.backup()
+        assert done.returncode == 0, done.stderr[-4000:]
+    fetched = house.folder / f"{ON}home" / name
+    assert [each.name for each in fetched.parent.iterdir()] == [name] and "fetched from home" not in done.stderr
+    good = house.check(fetched)
+    assert good.returncode == 0 and "Headscale's database is whole" in good.stdout, good.stdout + good.stderr
+
+
+def test_a_backup_goes_to_a_disk_that_has_to_be_mounted(house: House, tmp_path: Path) -> None:
+    lab, disk = house.lab, "/mnt/backups"
+    settings = {**house.settings, "backup_folder": disk, "backup_folder_mounted": True}
+    elsewhere = replace(house, inventory=write_inventory(tmp_path, GROUPS["single"], settings))
+    lab.deploy(inventory=elsewhere.inventory)
+    try:
+        for make, words in (
+            ("", "is not there. Next: mount the disk"),
+            (f"mkdir {disk}; ", "no other disk is mounted"),
+        ):
+            failed = lab.ssh("home", f"{make}systemctl start {SERVICE} 2>&1; systemctl stop {SERVICE}", check=False)
+            assert "failed" in failed
+            assert words in lab.ssh("home", f"journalctl --quiet --output=cat --lines=20 --unit={SERVICE}")
+        assert "own backup was not made at the last try" in " ".join(
+            lab.ssh("home", "systemctl start private-ai-health; cat /var/lib/private-ai/health/state.txt").split()
+        )
+        assert house.left_on_the_host() == "" and lab.ssh("home", f"ls -A {disk}") == ""
+        lab.ssh("home", f"mount -t tmpfs -o mode=0755 tmpfs {disk}; systemctl reset-failed {SERVICE}")
+        lab.ssh("home", f"systemctl start {SERVICE}")
+        assert len(house.kept(disk)) == 1 and len(house.kept()) == 1
+        status, observed = elsewhere.verified(tmp_path)
+        assert status == 0 and house.kept(disk)[0] in observed
+        # What is not encrypted is noticed.
+        lab.ssh("home", f"for f in {disk}/{ON}home/*/host-home.age; do echo plain >$f; done")
+        status, observed = elsewhere.verified(tmp_path)
+        assert status == 1 and "is not encrypted with age" in observed
+    finally:
+        lab.ssh("home", f"umount {disk}; rm -rf {disk}; systemctl reset-failed {SERVICE}", check=False)
+
+
+def test_no_timer_is_left_when_hosts_make_none_any_more(house: House, tmp_path: Path) -> None:
+    settings = {"backup_recipients": house.settings["backup_recipients"]}
+    house.lab.deploy(inventory=write_inventory(tmp_path, GROUPS["single"], settings))
+    shown = house.lab.ssh("home", f"systemctl is-enabled {TIMER}; systemctl is-active {TIMER}", check=False)
+    assert shown == "disabled\ninactive"
+    assert len(house.kept()) == 1, "what was made stays"

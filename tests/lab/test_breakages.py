@@ -20,6 +20,13 @@ from tests.lab.breakages import BREAKAGES
 from tests.lab.breakages.breakage import HOSTS, Breakage, Report, Seen, Topology, judge, matches, not_whole
 from tests.lab.breakages.results import PROPERTY, Result
 from tests.lab.conftest import STAMP, TestLab
+from tests.lab.inventories import GROUPS, write_inventory
+
+#: The house makes backups, too, for a key of age's own documentation, whose private one nobody here has.
+SETTINGS = {
+    "backup_recipients": ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"],
+    "backup_every": "1 month",
+}
 
 
 @dataclass
@@ -28,6 +35,7 @@ class Bench:
 
     lab: TestLab
     topology: Topology
+    inventory: str
     reports: Path
     #: The report from before anything was broken.
     before: Report = field(default_factory=dict)
@@ -38,7 +46,7 @@ class Bench:
         """Run the verification. Returns check id -> result. If the verification does not finish, the test fails."""
         file = self.reports / "verification.json"
         file.unlink(missing_ok=True)
-        command = (sys.executable, "-m", "pytest", "tests/verify", "--inventory", self.lab.inventory)
+        command = (sys.executable, "-m", "pytest", "tests/verify", "--inventory", self.inventory)
         done = self.lab.run(*command, "--reports", str(self.reports))
         assert done.returncode in (0, 1) and file.is_file(), done.stdout[-6000:] + done.stderr[-2000:]
         checks = json.loads(file.read_text())["checks"]
@@ -53,7 +61,7 @@ class Bench:
 
     def deploy(self) -> Mapping[str, list[str]]:
         """Deploy. Returns operation -> hosts, for the operations that changed something."""
-        operations = self.lab.deploy()["operations"]
+        operations = self.lab.deploy(inventory=self.inventory)["operations"]
         return {each["name"]: each["success"] for each in operations if each["success"]}
 
 
@@ -68,7 +76,8 @@ def bench(request: pytest.FixtureRequest, benches: dict[str, Bench], tmp_path_fa
     topology: Topology = request.param
     if topology not in benches:
         lab: TestLab = request.getfixturevalue(topology)
-        benches[topology] = Bench(lab, topology, tmp_path_factory.mktemp("reports"))
+        file = write_inventory(tmp_path_factory.mktemp("house"), GROUPS[topology], SETTINGS)
+        benches[topology] = Bench(lab, topology, file, tmp_path_factory.mktemp("reports"))
     return benches[topology]
 
 

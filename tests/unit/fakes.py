@@ -37,7 +37,7 @@ from plan.engine.want import Component, Have
 from plan.house.house import House
 from plan.ollama.model_choice import Choice, choose
 from plan.ollama.model_fit import Hardware
-from tasks import base, ca, devices, firewall, headscale, ollama, openclaw, tailscale
+from tasks import backup, base, ca, devices, firewall, headscale, ollama, openclaw, tailscale
 from tasks.engine.hosts import This
 from tasks.ollama_model import ModelFiles
 
@@ -194,7 +194,7 @@ def deployed(house: House) -> dict[str, Fake]:
     users = {name: number for number, name in enumerate(house.users, 1)}
     hosts[house.coordinator.name].facts |= {CaCertificate: "PEM\n", Headscale: HeadscaleState(True, users, (), (), {})}
     stage(("", ca.deploy_trust), ("", tailscale.deploy), ("coordinator", devices.deploy))
-    stage(("model_hosts", ollama.deploy), ("gateway", openclaw.deploy))
+    stage(("model_hosts", ollama.deploy), ("gateway", openclaw.deploy), ("", backup.deploy))
     return hosts
 
 
@@ -221,7 +221,19 @@ def _tasks(here: Fake) -> Iterator[None]:
         return lambda name, **arguments: here.do(operation, **arguments)
 
     with ExitStack() as stack:
-        for module in (base, firewall, ca, headscale, tailscale, devices, ollama, openclaw, certificates, image):
+        for module in (
+            backup,
+            base,
+            firewall,
+            ca,
+            headscale,
+            tailscale,
+            devices,
+            ollama,
+            openclaw,
+            certificates,
+            image,
+        ):
             found: dict[str, Any] = {
                 name: carried_out(carriers.get(name) or getattr(module, name))
                 for name in operations

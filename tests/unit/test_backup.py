@@ -7,7 +7,9 @@ import io
 import json
 import os
 import sqlite3
+import subprocess
 import tarfile
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -21,10 +23,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from facts.ca import CA_FOLDER
 from operations.backup.check import BadPart, compare, unpack, whole_file
 from operations.backup.controller import files_of, packed
 from operations.backup.folder import HALF, begin, chosen, finish, target, thin_out, whole
-from operations.backup.on_host import make_script, parse_made
+from operations.backup.on_host import _coordinator, make_script, parse_made
 from operations.engine.download import _behind_mark
 from plan.backup.manifest import (
     ABOUT,
@@ -186,6 +189,72 @@ def test_nothing_secret_is_an_argument_of_a_hosts_script() -> None:
     # What a role does not have is not looked for.
     assert "openclaw" not in make_script(("coordinator",), (AGE,), "/etc/openclaw/token")
     assert "sqlite3" not in make_script(("gateway",), (AGE,), "/etc/openclaw/token")
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Callable[[], subprocess.CompletedProcess[str]]:
+    """What a coordinator's script does with the files of a made-up root, whose `sqlite3` says what it is told."""
+    key, certificate = authority(tmp_path)
+    for path, content in (
+        *(("headscale/noise_private.key", "noise"), ("headscale/derp_server_private.key", "relay")),
+        *(("headscale/db.sqlite", ""), ("ca/ca.key", key), ("ca/ca.crt", certificate), ("bin/said", "ok\n1\n")),
+        (
+            "bin/sqlite3",
+            '#!/bin/sh\ncase $* in *backup*) touch headscale/db.sqlite ;; *) cat "$(dirname "$0")/said"; esac\n',
+        ),
+    ):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content)
+    (tmp_path / "bin/sqlite3").chmod(0o755)
+    script = "\n".join(["set -e", *_coordinator()]).replace("= headscale ", '= "$(id -un)" ')
+    script = script.replace("/var/lib/headscale", f"{tmp_path}/headscale").replace(CA_FOLDER, f"{tmp_path}/ca")
+
+    def run() -> subprocess.CompletedProcess[str]:
+        work = Path(tempfile.mkdtemp(dir=tmp_path))
+        environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+        return subprocess.run(
+            ["sh", "-c", script], cwd=work, env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def authority(folder: Path) -> tuple[str, str]:
+    """A key and a certificate for it (PEM), made with openssl."""
+    name = ["-subj", "/CN=test", "-keyout", str(folder / "key"), "-out", str(folder / "crt")]
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *name]
+    subprocess.run(made, check=True, capture_output=True)
+    return (folder / "key").read_text(), (folder / "crt").read_text()
+
+
+def test_a_hosts_own_files_are_copied(coordinator: Callable[[], subprocess.CompletedProcess[str]]) -> None:
+    done = coordinator()
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_damaged_database_is_no_backup(
+    coordinator: Callable[[], subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "bin/said").write_text("row 1 missing from index\n1\n")
+    done = coordinator()
+    assert done.returncode and "the copy of Headscale's database is damaged: row 1 missing from index" in done.stderr
+
+
+def test_a_key_of_another_authority_is_no_backup(
+    coordinator: Callable[[], subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "ca/ca.key").write_text(authority(tmp_path)[0])
+    done = coordinator()
+    assert done.returncode and "the key of the authority is not that of its certificate" in done.stderr
+
+
+def test_a_link_in_the_place_of_an_accounts_file_is_not_followed(
+    coordinator: Callable[[], subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "headscale/noise_private.key").unlink()
+    (tmp_path / "headscale/noise_private.key").symlink_to("/etc/hostname")
+    done = coordinator()
+    assert done.returncode and "noise_private.key is not a file of headscale. Next: see what it is" in done.stderr
 
 
 # The folder on the controller.

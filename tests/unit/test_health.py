@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from facts.engine.component_state import STAMPS
 from operations.engine.answers import NotYet
-from plan.backup.places import DONE
+from plan.backup.places import DONE, KEPT_AT, SERVICE, TIMER
 from plan.backup.restoring import RESTORED
 from plan.backup.retention import OLD_DAYS
 from plan.health import Look, look_of
@@ -529,6 +530,41 @@ def test_a_host_knows_how_old_its_newest_backup_is(
         world.write(DONE, f"{int(datetime.now(UTC).timestamp()) - seconds}\n")
     (seen,) = world.look().checks
     assert (seen.check, seen.state, seen.says, seen.days) == ("backup", state, says, days)
+
+
+@pytest.mark.parametrize(
+    ("made", "begun", "result", "state", "says", "days"),
+    [
+        (3600, 9000, "success", "ok", "is 0 days old", 0),
+        (172_800 + 60, 900_000, "success", "warning", "is missing for 2 days. Next: journalctl", 2),
+        # The newest is not old yet, but the last try failed.
+        (3600, 9000, "exit-code", "warning", "was not made at the last try: exit-code. Next: journalctl", None),
+        # The timer was started, and its time has not come.
+        (None, 9000, "success", "ok", "is made for the first time when its timer says so", None),
+        (None, 172_800 + 60, "success", "warning", "is missing for 2 days. Next: journalctl", 2),
+    ],
+)
+def test_a_host_knows_how_old_its_own_newest_backup_is(
+    tmp_path: Path, made: int | None, begun: int, result: str, state: str, says: str, days: int | None
+) -> None:
+    house = houses.single(backup_recipients=[AGE], backup_every="1 day")
+    world = World(tmp_path / "root", [call for call in calls(house, "home") if call[0] == "kept"])
+    now = int(datetime.now(UTC).timestamp())
+    world.write(f"/units/{SERVICE}", f"{result}\n")
+    world.write(f"{STAMPS}/{TIMER}", "")
+    os.utime(world.root / f"{STAMPS}/{TIMER}".lstrip("/"), (now - begun,) * 2)
+    if made is not None:
+        world.write(KEPT_AT, f"{now - made}\n")
+    (seen,) = world.look().checks
+    assert (seen.check, seen.state, seen.days) == ("own backup", state, days) and seen.says.startswith(says)
+
+
+def test_only_hosts_that_make_their_own_look_for_it_and_for_its_timer() -> None:
+    house = houses.split(backup_recipients=[AGE], backup_every="1 day")
+    looking = {each.name: [call[1] for call in calls(house, each.name) if call[0] == "unit"] for each in house.members}
+    assert {name for name, units in looking.items() if TIMER in units} == {"hub", "gate"}
+    assert "kept" in [call[0] for call in calls(house, "gate")]
+    assert "kept" not in [call[0] for call in calls(houses.split(backup_recipients=[AGE]), "gate")]
 
 
 def test_only_hosts_that_are_backed_up_look_for_a_backup() -> None:

@@ -17,7 +17,7 @@ import pytest
 from pyinfra.api.exceptions import PyinfraError
 
 from operations.engine import one_run
-from operations.engine.one_run import BUSY, CHANGED, HELD, BusyError, holder
+from operations.engine.one_run import BUSY, CHANGED, HELD, OWN_BACKUP, BusyError, holder
 from operations.engine.run import this_run
 from operations.engine.run_on_host import ConnectionLost
 from plan.base.profile import LAST_RUN
@@ -64,6 +64,30 @@ def test_a_second_run_is_refused_and_told_who_is_at_work(tmp_path: Path, monkeyp
     assert gone(first) == 0
     third, said = host.comes("ben@pc")
     assert said == HELD and gone(third) == 0
+
+
+def test_a_host_that_makes_a_backup_by_itself_is_not_changed_meanwhile(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.file.parent.mkdir()
+    told = host.file.parent / Path(OWN_BACKUP).name
+    command = [
+        "flock",
+        "--close",
+        str(host.file),
+        "sh",
+        "-c",
+        f"echo the backup of this host itself >{told}; read -r _",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as backup:
+        while not told.exists():
+            pass
+        refused, said = host.comes("ben@pc", before="")
+        assert said == f"{BUSY}the backup of this host itself" and gone(refused) == 1
+        backup.communicate(b"\n")
+    told.unlink()
+    # It leaves the note of runs as it was, so a run that was planned before goes on.
+    first, said = host.comes("ben@pc", before="")
+    assert said == HELD and gone(first) == 0
 
 
 def test_options_of_roots_own_shell_are_not_for_what_holds_a_host(

@@ -35,6 +35,7 @@ from plan.removal.wrong_host import wrong_host
 from tasks.engine.house import WrongInput
 from tests.unit.fakes import PROFILE, Fake, context, deployed
 from tests.unit.houses import pair, single, split
+from tests.unit.test_backup import AGE
 
 ALL = frozenset({"all", "coordinator", "gateway", "model_hosts"})
 #: OpenClaw's is the one that the fakes' hosts have.
@@ -92,7 +93,12 @@ def covered(path: str, paths: Iterable[str]) -> bool:
     return any(path == each or path.startswith(f"{each}/") for each in paths)
 
 
-@pytest.mark.parametrize("house", [single(), split(), pair()], ids=["single", "split", "pair"])
+BACKED_UP = {"backup_recipients": [AGE], "backup_every": "1 day"}
+
+
+@pytest.mark.parametrize(
+    "house", [single(), single(**BACKED_UP), split(**BACKED_UP), pair()], ids=["single", "backed up", "split", "pair"]
+)
 def test_all_that_a_deployment_wants_on_a_host_goes_with_it(house: House) -> None:
     for name, host in deployed(house).items():
         found = plan(house, name, delete=True)
@@ -136,6 +142,7 @@ def test_what_people_may_want_stays_with_the_accounts_whose_it_is_and_is_still_t
         "/var/lib/headscale",
         "/var/lib/private-ai/ca",
         "/var/lib/private-ai/devices.json",
+        "/var/lib/private-ai/backups",
     }
     assert set(stays) == {*kept, CLAIMED}
     assert not any(covered(path, goes(found)) for path in stays)

@@ -76,6 +76,9 @@ def test_a_line_says_what_is_not_well() -> None:
     backup = replace(LOOK, checks=(*LOOK.checks, Seen("backup", "warning", "is 31 days old", 31)))
     found = line(HOUSE.member("home"), Answer(True, backup, 1300))
     assert found.backup_days == 31 and table_rows([found])[1][-1] == "31 days old"
+    both = replace(backup, checks=(*backup.checks, Seen("own backup", "ok", "is 0 days old", 0)))
+    found = line(HOUSE.member("home"), Answer(True, both, 1300))
+    assert table_rows([found])[1][-1] == "31 days old\nown: 0 days old"
     assert line(HOUSE.member("home"), Answer(True, replace(LOOK, state="failed"), 1300)).bad
 
 

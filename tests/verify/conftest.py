@@ -129,6 +129,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for member in members
             if member.name in found.scope
         ],
+        "backed_up": [
+            (member.name, member)
+            for member in house.members
+            if member.name in found.scope and member.roles & {"coordinator", "gateway"}
+        ],
         "pair": pairs,
         "service_user": users,
         "granted_pair": [(label, pair) for label, pair in pairs if open_over_vpn(house, *pair)],

@@ -11,7 +11,9 @@ from typing import Any
 
 from facts.base.profile import SCRIPT as PROFILE
 from facts.base.profile import parse_profile
-from facts.engine.component_state import through_manager
+from facts.engine.component_state import STAMPS, through_manager
+from plan.backup.places import ARCHIVES, KEPT_AT, SERVICE, TIMER, WORK
+from plan.backup.schedule import ON
 from plan.base.profile import Listener, Profile
 from plan.devices.vpn_nodes import RECORD as DEVICES
 from plan.devices.vpn_nodes import node_of
@@ -126,6 +128,8 @@ def script(house: House, member: Member) -> str:
         # Clients have no service accounts.
         or "true",
     }
+    if member.roles & {"coordinator", "gateway"}:
+        parts["backups"] = _backups(house, member)
     if "coordinator" in member.roles:
         parts["nodes"] = NODES
         parts["keys"] = "headscale preauthkeys list -o json"
@@ -187,6 +191,28 @@ def _debug(what: str) -> str:
 def _environment(unit: str) -> str:
     # The environment with which the process was started. A file may have changed since.
     return f"tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value {unit})/environ"
+
+
+def _backups(house: House, member: Member) -> str:
+    """What a host has of backups: a word in each line, and what it says. Private keys are looked for where people put
+    them, in small files, for some seconds at most; their text is not printed."""
+    folder = f"{member.backup_folder}/{ON}{member.name}"
+    places = f"/root /home /etc /srv /var/lib/private-ai {member.backup_folder}"
+    shown = f"systemctl show -p Id,ActiveState,UnitFileState {TIMER} {SERVICE}"
+    key = 'find "$@" -xdev -type f -size -64 -exec grep -lsE "^AGE-SECRET-KEY-1" {} +'
+    return "; ".join(
+        [
+            f"find {WORK} {ARCHIVES} -mindepth 1 2>/dev/null | sed 's/^/left /'",
+            f"{shown} | tr '\\n' ' ' | sed 's/^/units /'; echo",
+            f"timeout 15 sh -c '{key}' - {places} 2>/dev/null | sed 's/^/key /'",
+            f"cat {KEPT_AT} 2>/dev/null | sed 's/^/made /'; stat -c 'begun %Y' {STAMPS}/{TIMER} 2>/dev/null",
+            f"cd {folder} 2>/dev/null && newest=$(ls -d {house.name}-*T*Z 2>/dev/null | tail -n 1)",
+            'test -n "$newest" && cd "$newest" && echo "newest $newest"',
+            f"head -n 1 host-{member.name}.age | tr -cd '[:print:]' | cut -c 1-80 | sed 's/^/begins /'",
+            f"sha256sum <host-{member.name}.age | sed 's/^/sha256 /'",
+            "tr -d '\\n' <manifest.json | sed 's/^/manifest /'; echo",
+        ]
+    )
 
 
 def _certificate(house: House, name: str, port: int) -> str:

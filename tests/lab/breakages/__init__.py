@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages import base, ca, firewall, headscale, health, ollama, openclaw, tailscale
+from tests.lab.breakages import backup, base, ca, firewall, headscale, health, ollama, openclaw, tailscale
 from tests.lab.breakages.breakage import Breakage
 
 BREAKAGES: tuple[Breakage, ...] = (
@@ -13,5 +13,6 @@ BREAKAGES: tuple[Breakage, ...] = (
     *tailscale.BREAKAGES,
     *ollama.BREAKAGES,
     *openclaw.BREAKAGES,
+    *backup.BREAKAGES,
     *health.BREAKAGES,
 )

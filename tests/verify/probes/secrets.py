@@ -26,6 +26,7 @@ from pathlib import Path
 #: Complete join keys of Headscale 0.29 (Headscale itself prints them with stars), and private keys as text.
 KINDS = {
     "a join key": rb"hskey-auth-[A-Za-z0-9_-]{12}-[A-Za-z0-9_-]{32,}",
+    "a private key for backups": rb"AGE-SECRET-KEY-1[A-Z0-9]{58}",
     "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40,}",
 }
 #: Folders that are not searched: Debian's programs (/usr) have no secrets of ours; /proc has its own search.
