@@ -96,5 +96,27 @@ def differences(
     return [*found, *(f"package {name} has gone" for name in sorted(gone))]
 
 
+def counted(before: Objects, now: Objects, packages: Collection[str] = ()) -> tuple[int, int]:
+    """How many objects a host has that it had not before, and how many of others have changed or gone: files, units,
+    accounts, sockets, tables. `packages` are paths that packages have brought meanwhile."""
+    was = {*before.files, *(f"{name}: {line}" for name, lines in before.parts.items() for line in lines)}
+    has = {*now.files, *(f"{name}: {line}" for name, lines in now.parts.items() for line in lines)}
+    # The lines of accounts are among the parts.
+    kept = before.files.keys() - _ACCOUNT_FILES - set(packages)
+    changed = [path for path in kept if now.files.get(path) != before.files[path]]
+    gone = [line for line in was - has if line not in before.files]
+    return len(has - was - set(packages)), len(changed) + len(gone)
+
+
+def brought(lab: TestLab, host: str, before: Objects) -> list[str]:
+    """Paths of the packages that were installed since a host was recorded."""
+    new = recorded(lab, host).packages - before.packages
+    if not new:
+        return []
+    # Folders in /usr are links to others by now.
+    own = lab.ssh(host, f"dpkg -L {' '.join(sorted(new))}").splitlines()
+    return [*own, *(f"/usr{path}" for path in own)]
+
+
 def within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")

@@ -19,10 +19,14 @@ from typing import Any
 
 import pytest
 
+from operations.backup.check import whole_file
+from plan.backup.manifest import MANIFEST, missing_parts, parse_manifest
+from plan.backup.places import ARCHIVES, SERVICE, WORK
+from plan.backup.schedule import ON
 from tests.lab.breakages.shell import listen
 from tests.lab.conftest import REPO, TestLab, beside
 from tests.lab.inventories import GROUPS, write_inventory
-from tests.lab.traces import keys_left, left_over
+from tests.lab.traces import OURS, keys_left, left_over
 
 SETTINGS = {
     "headscale_users": ["people", "anna"],
@@ -184,3 +188,48 @@ def test_a_device_s_key(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path)
     done = lab.run(program, "-y", file, "playbooks/device_remove.py", "--data", "device=anna-phone")
     assert done.returncode == 0, done.stderr[-3000:]
     assert keys_left(lab) == []
+
+
+#: A key of age's own documentation.
+BACKED_UP = {
+    "backup_recipients": ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"],
+    "backup_every": "1 month",
+    **SETTINGS,
+}
+
+
+def test_a_backup(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
+    file = inventory(tmp_path, lab, BACKED_UP)
+    lab.deploy(inventory=file)
+    own = {role: names[0] for role, names in GROUPS[lab.topology].items() if role in ("coordinator", "gateway")}
+    for host in set(own.values()):
+        lab.ssh(host, f"systemctl start {SERVICE}")
+    (folder := tmp_path / "backups").mkdir()
+    arguments = ("--data", f"to={folder}", file, "playbooks/backup.py")
+    cut["backup"] = walk(lab, IN_THE_MIDDLE[lab.topology], tmp_path, *arguments)
+    assert len(cut["backup"]) >= 6, cut["backup"]
+    kept = [folder, *(folder / f"{ON}{host}" for host in set(own.values()))]
+    for place in kept:
+        names = [each.name for each in place.iterdir() if not each.name.startswith(ON)]
+        assert names and not [name for name in names if name.startswith(".")], names
+        # All that has the name of a backup is whole.
+        for name in names:
+            manifest = parse_manifest((place / name / MANIFEST).read_text())
+            assert missing_parts(manifest) == []
+            for part in manifest.parts:
+                whole_file(place / name / part.file, part)
+    for host in lab.hosts:
+        assert lab.ssh(host, f"find {WORK} {ARCHIVES} -mindepth 1 2>/dev/null || true") == ""
+    whole(lab, file, tmp_path)
+
+
+def test_the_removal_of_the_house(lab: TestLab, cut: dict[str, list[str]], tmp_path: Path) -> None:
+    file = inventory(tmp_path, lab, SETTINGS)
+    lab.deploy(inventory=file)
+    data = ("--data", "everything=house", "--data", "data=delete")
+    cut["removal"] = walk(lab, IN_THE_MIDDLE[lab.topology], tmp_path, *data, file, "playbooks/remove.py")
+    assert len(cut["removal"]) >= 10, cut["removal"]
+    for host in lab.hosts:
+        assert lab.ssh(host, OURS) == "", host
+    again = lab.run(str(Path(sys.executable).parent / "pyinfra"), "-y", *data, file, "playbooks/remove.py")
+    assert again.returncode == 0 and again.stderr.count("nothing of the house is there") == len(lab.hosts)

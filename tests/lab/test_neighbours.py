@@ -20,6 +20,7 @@ from lab.topology import Lab
 from tests.lab import neighbours
 from tests.lab.conftest import REPO, STAMP, TestLab
 from tests.lab.inventories import GROUPS, write_inventory
+from tests.lab.objects import Objects, brought, counted, differences, recorded
 from tests.lab.test_bare import refused
 
 NGINX = "printf 'server {{ listen {0}; listen [::]:{0}; return 200 nginx; }}\\n' > /etc/nginx/sites-enabled/default; "
@@ -42,11 +43,12 @@ ROWS = [
 @dataclass(frozen=True)
 class Street:
     """A lab with other programs: the inventory with rows for them, host -> their tables before the house was deployed,
-    and the log of the deployment."""
+    and all that they had; the log of the deployment."""
 
     lab: TestLab
     inventory: str
     before: dict[str, str]
+    objects: dict[str, Objects]
     said: str
 
 
@@ -91,9 +93,10 @@ def street(single: TestLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         # Until here nft was not installed, so the run has read the rules as on a host that has only iptables.
         single.ssh(host, f"! command -v nft && {neighbours.install('nftables')}")
     before = {host: neighbours.tables(single, host) for host in single.hosts}
+    objects = {host: recorded(single, host) for host in single.hosts}
     done = single.pyinfra("-vv", inventory=file)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
-    yield Street(single, file, before, done.stderr)
+    yield Street(single, file, before, objects, done.stderr)
 
 
 def fetched(lab: TestLab, source: str, address: str, port: int) -> str:
@@ -168,3 +171,26 @@ def test_a_port_that_is_published_later_is_warned_of(street: Street) -> None:
         assert done.returncode == 0 and "port 9000/tcp is passed on to" in " ".join(done.stderr.split())
     finally:
         street.lab.ssh("home", "docker rm --force late >/dev/null")
+
+
+#: What a running Docker and other programs write by themselves, and what is only there since the host was restarted.
+BY_ITSELF = ("/var/lib/docker/", "/var/lib/containerd/", "/var/lib/nginx/", "/var/spool/")
+
+
+def test_the_house_goes_and_the_neighbours_stay(street: Street) -> None:
+    lab = street.lab
+    told = {
+        host: counted(before, recorded(lab, host), brought(lab, host, before))
+        for host, before in street.objects.items()
+    }
+    program = str(Path(sys.executable).parent / "pyinfra")
+    data = ("--data", "everything=house", "--data", "data=delete")
+    done = lab.run(program, "-y", street.inventory, "playbooks/remove.py", *data)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    neighbours_answer(lab)
+    for host in lab.hosts:
+        before, packages = street.objects[host], brought(lab, host, street.objects[host])
+        after = recorded(lab, host)
+        print(f"{host}: new objects, changed ones of others: {told[host]} -> {counted(before, after, packages)}")
+        found = differences(before, after, (), packages)
+        assert not [each for each in found if not each.startswith(BY_ITSELF)], "\n".join(found)

@@ -21,7 +21,7 @@ from tasks.base import GATEWAY_PACKAGES, PACKAGES
 from tests.lab import neighbours
 from tests.lab.conftest import TestLab
 from tests.lab.inventories import GROUPS, write_inventory
-from tests.lab.objects import Objects, differences, recorded, within
+from tests.lab.objects import Objects, brought, counted, differences, recorded, within
 from tests.lab.test_lockout import on_laptop, wait_for
 
 #: What stays of a house whose data is kept, and the accounts whose it is.
@@ -64,12 +64,7 @@ class House:
 
     def brought(self, host: str) -> list[str]:
         """Paths of the packages that were installed since the host was recorded."""
-        new = recorded(self.lab, host).packages - self.before[host].packages
-        if not new:
-            return []
-        # Folders in /usr are links to others by now.
-        own = self.lab.ssh(host, f"dpkg -L {' '.join(sorted(new))}").splitlines()
-        return [*own, *(f"/usr{path}" for path in own)]
+        return brought(self.lab, host, self.before[host])
 
 
 def named(said: str) -> list[str]:
@@ -128,7 +123,10 @@ def test_a_client_goes_and_is_as_it_was(house: House) -> None:
     said = house.remove("everything=laptop")
     assert re.search(rf"{HEALTH_HOOK} \(.*\): it is not the deployment's", said)
     after = recorded(lab, "laptop")
-    wrong = differences(house.before["laptop"], after, [HEALTH_HOOK], house.brought("laptop"))
+    packages = house.brought("laptop")
+    for now in (house.deployed["laptop"], after):
+        print("laptop: new objects, changed ones of others:", counted(house.before["laptop"], now, packages))
+    wrong = differences(house.before["laptop"], after, [HEALTH_HOOK], packages)
     assert not wrong, "\n".join(wrong)
     paths = named(dry)
     vanished = house.deployed["laptop"].files.keys() - after.files.keys()
@@ -180,7 +178,10 @@ def test_what_was_kept_is_taken_again_by_a_deployment_and_goes_when_somebody_say
     without_a_new_connection(house)
     house.remove("everything=house", "data=delete")
     for host in lab.hosts:
-        wrong = differences(house.before[host], recorded(lab, host), (), house.brought(host))
+        after, packages = recorded(lab, host), house.brought(host)
+        for now in (house.deployed[host], after):
+            print(f"{host}: new objects, changed ones of others:", counted(house.before[host], now, packages))
+        wrong = differences(house.before[host], after, (), packages)
         assert not wrong, f"{host}:\n" + "\n".join(wrong)
     assert house.remove("everything=house").count("nothing of the house is there") == 2
 

@@ -21,6 +21,20 @@ for folder in /var/lib/ollama /var/lib/openclaw; do
   test ! -d $folder || find $folder -maxdepth 1 -name '.private-ai-*' -print
 done
 """
+#: A script that prints whatever of a house is on a host: files and folders by name, accounts, units, its table, its
+#: lines in files of others. What Debian's packages and the journal have is not the house's.
+OURS = r"""
+find / -xdev \( -path /proc -o -path /sys -o -path /run/log -o -path /var/log -o -path /usr/share -o -path /usr/lib \
+  -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache/apt -o -path /var/lib/systemd/timers \) -prune -o \
+  \( -name '*private-ai*' -o -name '*private_ai*' -o -name '*headscale*' -o -name '*tailscale*' -o -name '*ollama*' \
+  -o -name '*openclaw*' \) -print
+getent passwd | grep -E '^(headscale|ollama|ollama-vpn|openclaw):'
+systemctl list-units --all --plain --no-legend 'private-ai*' 'headscale*' 'tailscale*' 'ollama*' 'openclaw*'
+nft list tables 2>/dev/null | grep private_ai
+grep -s private-ai /etc/hosts /etc/ca-certificates.conf
+grep -sE '^(headscale|ollama|openclaw)' /etc/subuid /etc/subgid
+true
+"""
 _IMAGES = (
     "test ! -d /etc/openclaw || for what in 'images --quiet --no-trunc' 'ps --all --quiet'; do "
     "systemd-run --quiet --user --machine=openclaw@ --pipe --wait --collect podman $what | sort -u | wc -l; done"
