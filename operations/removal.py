@@ -22,7 +22,7 @@ from operations.engine.shell import into_place
 from operations.firewall import BEFORE, ROLLBACK, confirmed, try_rules, undo
 from plan.base.profile import LAST_RUN
 from plan.devices.vpn_nodes import Tidy
-from plan.engine.claims import CLAIMED
+from plan.engine.claims import CLAIMED, UNITS
 from plan.engine.difference import Change
 from plan.engine.want import Block
 from plan.firewall.rules import TABLE, TRIED, UNCONFIRMED
@@ -133,7 +133,8 @@ def stop_timer() -> str:
 def _closed() -> list[str]:
     """The unit, without an error when its table has gone before it."""
     return [
-        f"if {_known(FIREWALL_UNIT)}; then systemctl disable --quiet {FIREWALL_UNIT}",
+        _disabled(FIREWALL_UNIT),
+        f"if {_known(FIREWALL_UNIT)}; then",
         f"nft 'table inet {TABLE} {{ }}'; systemctl stop {FIREWALL_UNIT}; fi",
         f"nft 'table inet {TABLE}; delete table inet {TABLE}'",
         f"rm -f {UNCONFIRMED} {BEFORE} {BEFORE}.new {TRIED}",
@@ -159,7 +160,7 @@ def stopped(part: PartLeaving) -> str:
     lines = ["set -e"]
     units = part.units if part.part != LAST else ()
     for unit in units:
-        lines.append(f"if {_known(unit)}; then systemctl disable --now --quiet {shlex.quote(unit)}; fi")
+        lines.append(f"if {_known(unit)}; then systemctl stop {shlex.quote(unit)}; fi; {_disabled(unit)}")
     lines += [ended(name) for name in (*part.accounts, *part.idle)]
     return "\n".join(lines)
 
@@ -167,6 +168,12 @@ def stopped(part: PartLeaving) -> str:
 def _known(unit: str) -> str:
     """A test that succeeds when systemd knows a unit: of another one it would not say that it is off."""
     return f'[ "$(systemctl show --property=LoadState --value {shlex.quote(unit)})" != not-found ]'
+
+
+def _disabled(unit: str) -> str:
+    """Take away the links by which a unit starts. Of a unit whose file has gone, as after a removal that was cut off,
+    systemctl has none and would fail."""
+    return f"[ ! -e {shlex.quote(f'{UNITS}/{unit}')} ] || systemctl disable --quiet {shlex.quote(unit)}"
 
 
 def ended(account: str) -> str:

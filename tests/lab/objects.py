@@ -29,7 +29,8 @@ _PARTS = {
     "units": "systemctl list-unit-files --no-legend | awk '{ print $1 \"|\" $2 }' | grep -v '^session-' | sort",
     "running": "systemctl list-units --type=service,socket,timer,path --state=active,failed --plain --no-legend "
     "| awk '{ print $1 \"|\" $3 }' "
-    "| grep -vE '^(user@|user-runtime-dir@|apt-daily|systemd-(tmpfiles-clean|timedated|hostnamed)|run-)' "
+    # Those that a call starts, and that end by themselves when nobody calls.
+    "| grep -vE '^(user@|user-runtime-dir@|apt-daily|systemd-(tmpfiles-clean|timedated|hostnamed)|netavark-|run-)' "
     "| sort",
     "accounts": 'for f in passwd group shadow gshadow subuid subgid; do [ ! -e /etc/$f ] || sed "s,^,$f:," /etc/$f; '
     "done; ls /var/lib/systemd/linger",

@@ -17,10 +17,10 @@ from facts.ca import CaCertificate
 from facts.removal import RemovalFound, parse_found
 from operations.engine.component import install_block, install_packages
 from operations.engine.run import begin_run
-from operations.removal import ended, gone, stopped, try_without
+from operations.removal import _closed, ended, gone, stopped, try_without
 from plan.base.profile import Listener
 from plan.devices.vpn_nodes import Minted, node_of
-from plan.engine.claims import ACCOUNTS, CLAIMED, CLAIMS, claim_file
+from plan.engine.claims import ACCOUNTS, CLAIMED, CLAIMS, UNITS, claim_file
 from plan.engine.errors import SettingError
 from plan.engine.want import Block
 from plan.house.host_data import hides_the_address
@@ -282,6 +282,34 @@ def test_the_script_removes_what_it_names_and_follows_no_link(tmp_path: Path) ->
     assert done.returncode == 0 and not folder.exists() and (other / "file").exists()
     # Again, as after a run that was cut off.
     assert script_runs(gone(replace(part, paths=(str(folder),), emptied=()), found)).returncode == 0
+
+
+#: systemd, as it answers for a unit whose file was removed while it was loaded. It knows the unit until it is told
+#: to look again, and has nothing to disable.
+FORGETFUL = """#!/bin/sh
+for unit; do :; done
+case "$*" in
+    show*) echo loaded ;;
+    disable*) [ -e "{units}/$unit" ] || {{ echo "Failed to disable unit: Unit $unit does not exist" >&2; exit 1; }} ;;
+esac
+echo "$*" >>{told}
+"""
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_unit_whose_file_has_gone_before_it_is_stopped_all_the_same(tmp_path: Path, there: bool) -> None:
+    (stub := tmp_path / "systemctl").write_text(FORGETFUL.format(units=tmp_path, told=tmp_path / "told"))
+    stub.chmod(0o755)
+    found = plan(single(), "laptop")
+    part = next(part for part in found.parts if part.part.name == "Tailscale")
+    if there:
+        (tmp_path / "tailscaled.service").write_text("[Service]")
+    for script in (stopped(part), "\n".join(["set -e", "nft() { :; }", *_closed()])):
+        done = script_runs(f"PATH={tmp_path}:$PATH\n{script.replace(UNITS, str(tmp_path))}")
+        assert done.returncode == 0, done.stderr
+    told = (tmp_path / "told").read_text()
+    assert "stop tailscaled.service" in told and "stop private-ai-firewall.service" in told
+    assert ("disable --quiet tailscaled.service" in told) is there
 
 
 def test_scripts_are_understood_by_the_shell() -> None:

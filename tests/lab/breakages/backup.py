@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plan.backup.places import KEPT, SERVICE, TIMER, WORK
 from plan.backup.schedule import ON
-from tests.lab.breakages.breakage import Breakage, Caught, Repair
+from tests.lab.breakages.breakage import Breakage, Caught, Repair, Round
 
 #: Has the host make a backup now, and goes into its folder.
 NEWEST = f"systemctl start {SERVICE}; cd {KEPT}/{ON}$(hostname)/house-*Z"
@@ -19,7 +19,7 @@ BREAKAGES = (
         (),
         ("Backup | Timer",),
         topologies=("single", "split"),
-        sample="split",
+        sample=Round("split", 1),
     ),
     Breakage(
         "backup.not-encrypted",
