@@ -31,7 +31,9 @@ def look(target: Host, now: bool) -> Answer:
         return Answer(target.connected, why=str(error).removeprefix(f"{target.name}: "))
 
 
-def look_script(now: bool, folder: str = FOLDER, changed: Sequence[str] = (STAMPS, PATH, DONE, KEPT_AT, RESTORED)) -> str:
+def look_script(
+    now: bool, folder: str = FOLDER, changed: Sequence[str] = (STAMPS, PATH, DONE, KEPT_AT, RESTORED)
+) -> str:
     """A script that prints the host's time in seconds since 1970, the house's programs, then its state. If a run has
     changed something on the host since the last look, or has made a backup, that state is out of date, and the host
     makes a new look first."""
