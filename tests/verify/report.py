@@ -28,6 +28,7 @@ MODULES = {
     "ca": "Certificates",
     "ollama": "Ollama: model files and settings",
     "openclaw": "OpenClaw: the cage and its settings",
+    "backup": "Backups that hosts keep",
     "restore": "Restores that have not ended",
     "message": "A message from end to end",
 }
