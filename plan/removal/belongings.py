@@ -150,6 +150,8 @@ PARTS = (
             KEPT_AT,
             BACKUP_PROGRAM,
             PROGRAM_SETTINGS,
+            # systemd notes here when the timer has elapsed, so that a host that was off makes up for it.
+            f"/var/lib/systemd/timers/stamp-{BACKUP_TIMER}",
         ),
         folders=(HEALTH, INCOMING, BACKUP),
         data=(Data(KEPT, "encrypted backups that the host has made"),),

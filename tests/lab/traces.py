@@ -24,9 +24,9 @@ done
 #: A script that prints whatever of a house is on a host: files and folders by name, accounts, units, its table, its
 #: lines in files of others. What Debian's packages and the journal have is not the house's.
 OURS = r"""
-find / -xdev \( -path /proc -o -path /sys -o -path /run/log -o -path /var/log -o -path /usr/share -o -path /usr/lib \
-  -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache/apt -o -path /var/lib/systemd/timers \) -prune -o \
-  \( -name '*private-ai*' -o -name '*private_ai*' -o -name '*headscale*' -o -name '*tailscale*' -o -name '*ollama*' \
+find / /run -xdev \( -path /proc -o -path /sys -o -path /run/log -o -path /run/systemd -o -path /var/log \
+  -o -path /usr/share -o -path /usr/lib -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache/apt \) -prune \
+  -o \( -name '*private-ai*' -o -name '*private_ai*' -o -name '*headscale*' -o -name '*tailscale*' -o -name '*ollama*' \
   -o -name '*openclaw*' \) -print
 getent passwd | grep -E '^(headscale|ollama|ollama-vpn|openclaw):'
 systemctl list-units --all --plain --no-legend 'private-ai*' 'headscale*' 'tailscale*' 'ollama*' 'openclaw*'

@@ -121,6 +121,18 @@ def test_all_that_a_deployment_wants_on_a_host_goes_with_it(house: House) -> Non
         assert found.names and found.table and not found.stays and not found.note
 
 
+def test_what_systemd_notes_of_a_timer_that_makes_up_for_lost_time_goes_with_it() -> None:
+    units = {name for part in PARTS for name in part.units}
+    files = {path for part in PARTS for path in part.all_files}
+    lasting = [
+        file.name.removesuffix(".j2")
+        for file in (Path(__file__).parents[2] / "templates").glob("*/*.timer.j2")
+        if "Persistent=yes" in file.read_text()
+    ]
+    assert lasting and set(lasting) <= units
+    assert all(f"/var/lib/systemd/timers/stamp-{timer}" in files for timer in lasting)
+
+
 def test_every_claim_and_account_belongs_to_a_part() -> None:
     for claim in CLAIMS:
         part = next(part for part in PARTS if part.claim == claim.name)
