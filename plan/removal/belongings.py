@@ -10,11 +10,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from plan.backup.places import DONE as BACKED_UP
-from plan.backup.places import KEPT, KEPT_AT, PROGRAM_SETTINGS
+from plan.backup.places import KEPT, KEPT_AT, PROGRAM_SETTINGS, STAGE
 from plan.backup.places import PROGRAM as BACKUP_PROGRAM
 from plan.backup.places import SERVICE as BACKUP_SERVICE
 from plan.backup.places import TIMER as BACKUP_TIMER
 from plan.backup.places import WORK as BACKUP
+from plan.backup.restoring import RESTORED
 from plan.engine.claims import CLAIMED, CLAIMS, PACKAGE, UNITS, Claim
 from plan.engine.stamp import PATH as STAMP
 from plan.engine.upload_folder import INCOMING
@@ -150,10 +151,11 @@ PARTS = (
             KEPT_AT,
             BACKUP_PROGRAM,
             PROGRAM_SETTINGS,
+            RESTORED,
             # systemd notes here when the timer has elapsed, so that a host that was off makes up for it.
             f"/var/lib/systemd/timers/stamp-{BACKUP_TIMER}",
         ),
-        folders=(HEALTH, INCOMING, BACKUP),
+        folders=(HEALTH, INCOMING, BACKUP, STAGE),
         data=(Data(KEPT, "encrypted backups that the host has made"),),
     ),
     Part(

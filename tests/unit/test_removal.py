@@ -18,6 +18,7 @@ from facts.removal import RemovalFound, parse_found
 from operations.engine.component import install_block, install_packages
 from operations.engine.run import begin_run
 from operations.removal import _closed, ended, gone, stopped, try_without
+from plan.backup import places, restoring
 from plan.base.profile import Listener
 from plan.devices.vpn_nodes import Minted, node_of
 from plan.engine.claims import ACCOUNTS, CLAIMED, CLAIMS, UNITS, claim_file
@@ -131,6 +132,13 @@ def test_what_systemd_notes_of_a_timer_that_makes_up_for_lost_time_goes_with_it(
     ]
     assert lasting and set(lasting) <= units
     assert all(f"/var/lib/systemd/timers/stamp-{timer}" in files for timer in lasting)
+
+
+def test_whatever_a_backup_or_a_restore_names_in_the_houses_folders_goes_or_is_data() -> None:
+    paths = {path for part in PARTS for path in (*part.all_files, *part.folders, *(data.path for data in part.data))}
+    named = {value for module in (places, restoring) for value in vars(module).values() if isinstance(value, str)}
+    own = {each for each in named if each.startswith((*(f"{folder}/" for folder in EMPTY_AT_LAST), "/usr/local/"))}
+    assert len(own) > 5 and not [each for each in own if not covered(each, paths)]
 
 
 def test_every_claim_and_account_belongs_to_a_part() -> None:
