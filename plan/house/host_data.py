@@ -23,6 +23,12 @@ SSH_TYPES: dict[str, type] = {
 USUAL = ("ssh_hostname", "ssh_port", "ssh_user", "ssh_password", "ssh_key")
 TYPES = {str: "a text in quotation marks", bool: "True or False", int: "a number", float: "a number", dict: "a mapping"}
 PORTS = "a number from 1 to 65535, without quotation marks"
+#: The forms in which people write where a host is: `ssh://anna@nas:22/`, `anna@192.0.2.5`, `[2001:db8::5]:2222`.
+_DESTINATION = re.compile(
+    r"(?:ssh://)?(?:(?P<user>[\w.-]{1,32})@)?(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?P<host>[\w.-]{1,253}))"
+    r"(?::(?P<port>[0-9]{1,5}))?/?",
+    re.ASCII,
+)
 #: Other names that people write, also from Ansible and from OpenSSH's configuration, without _ -> our name for it.
 MEANT = {
     **dict.fromkeys(("host", "hostname", "address", "ip", "ipaddress", "addr", "sshhost", "sship"), "ssh_hostname"),
@@ -58,8 +64,24 @@ def _is_name(key: object) -> bool:
 
 
 def hides_the_address(data: Mapping[str, Any]) -> bool:
-    """Whether somebody has written the host's address under a wrong name. Then another error reports the name."""
-    return any(meant(key) in ("ssh_hostname", "lan_addresses") for key in data if key not in SSH_TYPES)
+    """Whether somebody has written the host's address under a wrong name or in a wrong form. Then another error reports
+    that."""
+    return bool(destination(data.get("ssh_hostname"))) or any(
+        meant(key) in ("ssh_hostname", "lan_addresses") for key in data if key not in SSH_TYPES
+    )
+
+
+def destination(value: object) -> dict[str, object]:
+    """The data that say the same as an `ssh_hostname` with more in it than an address or a name: a user, a port,
+    brackets, blanks. Empty when there is no more in it, or when it cannot be read."""
+    found = _DESTINATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    host = found and (found["v6"] or found["host"])
+    if not found or host == value:
+        return {}
+    said: dict[str, object] = {"ssh_hostname": host}
+    if found["port"] and 0 < int(found["port"]) < 65536:
+        said["ssh_port"] = int(found["port"])
+    return said | ({"ssh_user": found["user"]} if found["user"] else {})
 
 
 def meant(key: object) -> str:
@@ -88,6 +110,10 @@ def _unknown(where: str, key: object, value: object, settings: Collection[str]) 
 
 def _wrong_type(where: str, key: str, value: object) -> Iterator[SettingError]:
     kind = SSH_TYPES[key]
+    plain = destination(value) if key == "ssh_hostname" else {}
+    if plain:
+        words = ", ".join(f"{name!r}: {each!r}" for name, each in plain.items())
+        yield SettingError(f"{where}: {key}", value, "an address or a name and nothing else", f"write {words}")
     taken = isinstance(value, (int, float) if kind is float else kind)
     if isinstance(value, bool) and kind is not bool:
         taken = False

@@ -14,7 +14,7 @@ from plan.engine.as_root import WAYS
 from plan.engine.errors import SettingError
 from plan.house.access_table import ROLES
 from plan.house.groups import wrong_forms
-from plan.house.host_data import MEANT, SSH_TYPES
+from plan.house.host_data import MEANT, SSH_TYPES, destination
 from plan.house.inventory import build_house
 from plan.house.settings import SETTINGS
 from tasks.engine.inventory import checked
@@ -147,6 +147,31 @@ def test_every_meant_name_is_one_that_somebody_reads() -> None:
 def test_a_word_for_ssh_of_another_type_names_its_host(word: str, value: Any, step: str) -> None:
     (error,) = refused(houses.entry("home", *SERVERS, **{word: value}))
     assert error.setting == f"host home or group_data: {word}" and error.found == value and error.next_step == step
+
+
+@pytest.mark.parametrize(
+    ("value", "step"),
+    [
+        ("192.168.1.10:2222", "write 'ssh_hostname': '192.168.1.10', 'ssh_port': 2222"),
+        ("anna@192.168.1.10", "write 'ssh_hostname': '192.168.1.10', 'ssh_user': 'anna'"),
+        ("ssh://anna@nas:22/", "write 'ssh_hostname': 'nas', 'ssh_port': 22, 'ssh_user': 'anna'"),
+        ("[fd00::10]", "write 'ssh_hostname': 'fd00::10'"),
+        ("[fd00::10]:2222", "write 'ssh_hostname': 'fd00::10', 'ssh_port': 2222"),
+        ("192.168.1.10 ", "write 'ssh_hostname': '192.168.1.10'"),
+        ("192.168.1.10:99999", "write 'ssh_hostname': '192.168.1.10'"),
+    ],
+)
+@pytest.mark.parametrize("lan", [None, ["192.168.1.10"]])
+def test_an_address_with_more_in_it_is_told_in_parts(value: str, step: str, lan: list[str] | None) -> None:
+    (error,) = refused(houses.entry("home", *SERVERS, ssh_hostname=value, lan_addresses=lan))
+    assert error.setting == "host home or group_data: ssh_hostname" and error.next_step == step
+
+
+@pytest.mark.parametrize(
+    "value", ["nas", "nas.lan", "nas_2", "192.168.1.10", "fd00::10", "fe80::1%eth0", "a b", "@", "", 7]
+)
+def test_an_address_alone_is_no_other_form(value: object) -> None:
+    assert destination(value) == {}
 
 
 def test_what_all_hosts_have_is_told_once() -> None:
