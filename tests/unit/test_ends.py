@@ -27,7 +27,7 @@ from facts.tailscale import Tailscale, TailscaleState
 from operations.ca import _issue
 from operations.devices.nodes import _remove
 from operations.engine.answers import NotYet
-from operations.engine.component import start_unit
+from operations.engine.component import make_account, start_unit
 from operations.engine.run import this_run
 from operations.engine.run_on_host import RemoteError, run_on
 from operations.engine.upload import receive
@@ -36,7 +36,7 @@ from operations.ollama import answers
 from operations.tailscale import _join
 from plan.devices.vpn_nodes import Tidy
 from plan.engine.errors import SettingError
-from plan.engine.want import Component, File, Have, Unit
+from plan.engine.want import Account, Component, File, Have, Unit
 from tasks import base, ca, ollama_model, openclaw
 from tasks.devices import named_device, ready
 from tasks.engine import hosts, programs, questions, unforeseen_errors
@@ -276,6 +276,19 @@ def script(lines: str, stdin: bytes = b"") -> str:
     )
     assert done.returncode != 0
     return done.stderr.decode()
+
+
+def test_an_account_without_a_systemd_of_its_own_is_told() -> None:
+    tools = "\n".join(
+        f"{name}() {{ :; }}" for name in ("getent", "usermod", "touch", "grep", "install", "loginctl", "sleep")
+    )
+    tools += "\nid() { echo nobody; }"
+    shows = 'systemctl() { [ "$1" = status ] && echo "PAM failed: Permission denied"; }'
+    make = make_account(Account("openclaw", "/var/lib/openclaw", runs_containers=True))
+    said = script(f"{tools}\n{shows}\n{make}")
+    assert said == "the systemd of the account openclaw did not start\nPAM failed: Permission denied\n"
+    # If something else has failed, that is the reason.
+    assert script(f"{tools}\nloginctl() {{ echo no bus >&2; false; }}\n{make}") == "no bus\n"
 
 
 def test_a_unit_that_does_not_get_ready_is_told() -> None:
