@@ -14,6 +14,9 @@ from plan.ollama.recorded_choice import RECORD
 #: The next step when a host's answer lacks something that the basic programs print.
 TOOLS = "Next: on the host: apt-get install iproute2 procps; then run this again"
 
+#: The file in which dpkg keeps the state of each package.
+DPKG_STATUS = "/var/lib/dpkg/status"
+
 _SWITCHES = "user/max_user_namespaces kernel/unprivileged_userns_clone kernel/apparmor_restrict_unprivileged_userns"
 
 # Sections of the script in facts/base/profile.py; its function `f` prints a file.
@@ -22,6 +25,8 @@ _SWITCHES = "user/max_user_namespaces kernel/unprivileged_userns_clone kernel/ap
 # tun: in a container the device may exist and still refuse to open, because the container's host decides.
 # sandbox: tries what systemd does to isolate a unit, in a namespace that ends with the command. It binds the whole root
 # (--rbind), because a container may not bind only a part of its mounts.
+# packages: an interrupted apt leaves packages that are not set up, and the next run sets them up. This only tries
+# whether dpkg could. If apt is at work there now, dpkg has other words.
 SECTIONS = rf"""s memory
 while read -r l; do case $l in MemTotal:* | MemAvailable:*) echo "$l" ;; Buffers:*) break ;; esac; done </proc/meminfo
 echo "limit $(f /sys/fs/cgroup/memory.max)"
@@ -38,6 +43,8 @@ s ids; f /proc/self/uid_map
 s switches; cd /proc/sys && grep -Hs . {_SWITCHES}
 s masked; for u in {" ".join(MANAGERS)}; do for d in /etc/systemd/system /run/systemd/system; do
 [ "$d/$u" -ef /dev/null ] && echo "$u"; done; done
+s packages; if grep -qE '^Status: [a-z]+ (reinstreq|ok (half-|unpacked))' {DPKG_STATUS}; then
+w=$(dpkg --no-act --configure -a 2>&1) || case $w in *"dependency problems"*) echo "$w" ;; esac; fi
 s podman-store; [ ! -e {STORE} ] || grep -E '^[[:space:]]*rootless_storage_path' {STORE}
 s machine-id; f /etc/machine-id
 s boot; f /proc/sys/kernel/random/boot_id; f /proc/1/stat
@@ -67,6 +74,7 @@ def parse_machine(sections: Mapping[str, list[str]]) -> Machine:
             name.replace("/", "."): int(value) for name, value in (line.split(":") for line in sections["switches"])
         },
         masked=tuple(sections["masked"]),
+        package_trouble=" ".join(sections["packages"][:3]),
         podman_store=" ".join(sections["podman-store"]),
         model_record="\n".join(sections["model"]),
     )

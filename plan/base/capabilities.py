@@ -49,8 +49,9 @@ class Machine:
     `tun_trouble` why the tunnel device cannot be opened, `sandbox_trouble` why systemd cannot give a service its own
     view of the file systems. `ids`: the user numbers that exist here. `switches`: the kernel's settings about user
     namespaces; a setting that this kernel does not have is missing. `masked`: the units of MANAGERS that somebody has
-    masked. `podman_store`: the line of STORE that gives accounts another folder for images, or "". `model_record`: the
-    text of the record of an earlier run's model choice (plan/ollama/recorded_choice.py), or "".
+    masked. `package_trouble`: why dpkg cannot set up packages that are installed by half, or "". `podman_store`: the
+    line of STORE that gives accounts another folder for images, or "". `model_record`: the text of the record of an
+    earlier run's model choice (plan/ollama/recorded_choice.py), or "".
     """
 
     boot: str = ""
@@ -64,6 +65,7 @@ class Machine:
     ids: tuple[Ids, ...] = ((0, 2**32 - 2),)
     switches: dict[str, int] = field(default_factory=dict)
     masked: tuple[str, ...] = ()
+    package_trouble: str = ""
     podman_store: str = ""
     model_record: str = ""
 

@@ -105,6 +105,15 @@ def check_host(
             "from the controller confirmed them in time. The rules from before are in force; this run tries again."
         )
 
+    if profile.machine.package_trouble and not profile.beside.claimed:
+        # Later runs have no package to install, most often.
+        problem(
+            "packages",
+            line(profile.machine.package_trouble),
+            "packages that dpkg can set up: else apt installs no others",
+            "on the host: apt-get --fix-broken install. It may remove the package that the message names",
+        )
+
     if abs(profile.clock_skew_s) > CLOCK_LIMIT_S:
         problem(
             "clock",

@@ -107,6 +107,10 @@ def test_a_good_host_passes_silently() -> None:
             machine(podman_store='rootless_storage_path = "/data/$USER"'),
             ["/etc/containers/storage.conf", "/data/$USER", "~/.config/containers/storage.conf"],
         ),
+        (
+            machine(package_trouble="dpkg: dependency problems prevent configuration of x: x depends on y; however:"),
+            ["host home: packages is 'dpkg: dependency problems", "x depends on y", "--fix-broken install"],
+        ),
         (machine(masked=("systemd-logind.service",)), ["masked units", "systemctl unmask systemd-logind.service"]),
         ({"clock_skew_s": 61.0}, ["clock", "+61 s"]),
         ({"clock_skew_s": -3600.0}, ["clock", "-3600 s"]),

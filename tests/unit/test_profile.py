@@ -117,6 +117,7 @@ there
 @@ switches
 user/max_user_namespaces:94117
 @@ masked
+@@ packages
 @@ podman-store
 @@ machine-id
 00112233445566778899aabbccddeeff

@@ -217,8 +217,51 @@ def test_the_mounts_are_those_that_df_names() -> None:
 def test_a_masked_unit_is_seen(tmp_path: Path) -> None:
     (tmp_path / "systemd-logind.service").symlink_to("/dev/null")
     (tmp_path / "dbus.service").write_text("[Unit]\n")
-    script = capabilities.SECTIONS[capabilities.SECTIONS.index("s masked") :].split("s podman-store")[0]
+    script = capabilities.SECTIONS[capabilities.SECTIONS.index("s masked") :].split("s packages")[0]
     assert asked(script.replace("/etc/systemd/system", str(tmp_path))) == {"masked": ["systemd-logind.service"]}
+
+
+#: What dpkg 1.22 says when it cannot set up a package, here one that somebody has installed with `dpkg -i`.
+BROKEN = """\
+dpkg: dependency problems prevent configuration of brokenthing:
+ brokenthing depends on nosuchpackage; however:
+  Package nosuchpackage is not installed.
+
+dpkg: error processing package brokenthing (--configure):
+ dependency problems - leaving unconfigured
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "dpkg", "trouble"),
+    [
+        ("install ok installed", "exit 9", ""),
+        ("hold ok triggers-awaited", "exit 9", ""),
+        # An interrupted run leaves these. The next run sets them up.
+        ("install ok unpacked", "echo 'Setting up hello (2.10-5) ...'", ""),
+        (
+            "install ok half-configured",
+            "echo 'dpkg: error: dpkg frontend lock was locked by another process'; exit 2",
+            "",
+        ),
+        ("install reinstreq half-installed", f"cat <<end >&2; exit 1\n{BROKEN}end", BROKEN),
+        ("install ok unpacked", f"cat <<end >&2; exit 1\n{BROKEN}end", BROKEN),
+    ],
+)
+def test_packages_that_dpkg_cannot_set_up_are_seen(tmp_path: Path, status: str, dpkg: str, trouble: str) -> None:
+    (tmp_path / "dpkg").write_text(f"#!/bin/sh\n{dpkg}\n")
+    (tmp_path / "dpkg").chmod(0o755)
+    (tmp_path / "status").write_text(f"Package: hello\nStatus: {status}\n")
+    script = capabilities.SECTIONS[capabilities.SECTIONS.index("s packages") :].split("s podman-store")[0]
+    found = asked(f"PATH={tmp_path}:$PATH; {script.replace(capabilities.DPKG_STATUS, str(tmp_path / 'status'))}")
+    assert [each.strip() for each in found["packages"]] == [each.strip() for each in trouble.splitlines() if each]
+    told = parse(with_section("packages", "\n".join(found["packages"]))).machine.package_trouble
+    assert told == (" ".join(each.strip() for each in BROKEN.splitlines()[:3]) if trouble else "")
+
+
+def test_a_deployed_host_is_not_refused_for_its_packages() -> None:
+    changed: dict[str, Any] = {"machine": replace(GOOD.machine, package_trouble="dpkg: dependency problems")}
+    assert check(**changed)[0] and check(**changed, beside=replace(GOOD.beside, claimed=frozenset({"/opt/x"})))[0] == []
 
 
 @pytest.mark.parametrize("works", [True, False])
