@@ -20,7 +20,14 @@ SSH_TYPES: dict[str, type] = {
     "ssh_paramiko_connect_kwargs": dict,
 }
 #: The names that most inventories use.
-USUAL = ("ssh_hostname", "ssh_port", "ssh_user", "ssh_password", "ssh_key")
+USUAL = ("ssh_hostname", "ssh_port", "ssh_user", "ssh_key")
+#: Names for passwords that pyinfra would read, and what to do instead. The verification logs in with `ssh`, which takes
+#: no password from a file, and an inventory often becomes part of a backup or of a repository.
+PASSWORDS = {
+    "ssh_password": "remove it, and give the host your key: ssh-copy-id USER@HOST asks for the password once",
+    "ssh_key_password": "remove it, and give the key to your SSH agent: ssh-add PATH asks for the password once",
+}
+KEY_LOGIN = "a login with an SSH key, without a password in the inventory"
 TYPES = {str: "a text in quotation marks", bool: "True or False", int: "a number", float: "a number", dict: "a mapping"}
 PORTS = "a number from 1 to 65535, without quotation marks"
 #: The forms in which people write where a host is: `ssh://anna@nas:22/`, `anna@192.0.2.5`, `[2001:db8::5]:2222`.
@@ -94,11 +101,13 @@ def meant(key: object) -> str:
 def _unknown(where: str, key: object, value: object, settings: Collection[str]) -> SettingError:
     plain = _is_name(key)
     right = meant(key)
-    names = (*settings, *SSH_TYPES, *WAYS)
+    if right in PASSWORDS:
+        return SettingError(f"{where}: {key}", "something", KEY_LOGIN, PASSWORDS[right])
+    names = (*settings, *(name for name in SSH_TYPES if name not in PASSWORDS), *WAYS)
     if right:
         names = (*USUAL, *WAYS) if right in (*USUAL, *WAYS) else (*settings,)
     elif plain and str(key).startswith("ssh"):
-        names = (*SSH_TYPES,)
+        names = (*(name for name in SSH_TYPES if name not in PASSWORDS),)
     return SettingError(
         f"{where}: {key if plain else shown(key)}",
         # The value may be a password, so the message does not show it.
@@ -109,6 +118,10 @@ def _unknown(where: str, key: object, value: object, settings: Collection[str]) 
 
 
 def _wrong_type(where: str, key: str, value: object) -> Iterator[SettingError]:
+    if key in PASSWORDS:
+        if value is not None:
+            yield SettingError(f"{where}: {key}", "something", KEY_LOGIN, PASSWORDS[key])
+        return
     kind = SSH_TYPES[key]
     plain = destination(value) if key == "ssh_hostname" else {}
     if plain:
@@ -123,5 +136,4 @@ def _wrong_type(where: str, key: str, value: object) -> Iterator[SettingError]:
             good = text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536
             yield SettingError(f"{where}: {key}", value, PORTS, f"write 'ssh_port': {int(text) if good else 22}")
     elif not taken:
-        found = "something" if "pass" in key else value
-        yield SettingError(f"{where}: {key}", found, TYPES[kind], "correct it, or leave it out")
+        yield SettingError(f"{where}: {key}", value, TYPES[kind], "correct it, or leave it out")

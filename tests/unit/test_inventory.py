@@ -110,7 +110,6 @@ def refused(*entries: Any) -> list[SettingError]:
         ("ip", "ssh_hostname"),
         ("key", "ssh_key"),
         ("identity_file", "ssh_key"),
-        ("password", "ssh_password"),
         ("sudo", "_sudo"),
         ("become", "_sudo"),
         ("ansible_host", "ssh_hostname"),
@@ -123,7 +122,24 @@ def test_a_near_name_in_a_hosts_data_is_told_with_the_right_one(word: str, right
     (error,) = refused(houses.entry("home", *SERVERS, **{word: "geheim"}))
     assert error.setting == f"host home or group_data: {word}" and error.next_step == f"write {right!r} instead"
     assert right in error.accepted and len(str(error)) < 400
-    assert ("geheim" in str(error)) is (word != "password")
+    assert "geheim" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("word", "step"),
+    [
+        ("ssh_password", "ssh-copy-id USER@HOST"),
+        ("password", "ssh-copy-id USER@HOST"),
+        ("ansible_password", "ssh-copy-id USER@HOST"),
+        ("ssh_key_password", "ssh-add PATH"),
+    ],
+)
+@pytest.mark.parametrize("value", ["geheim", 1234])
+def test_a_login_with_a_password_is_refused_without_showing_it(word: str, step: str, value: object) -> None:
+    (error,) = refused(houses.entry("home", *SERVERS, **{word: value}))
+    assert error.setting == f"host home or group_data: {word}" and step in error.next_step
+    assert error.accepted == "a login with an SSH key, without a password in the inventory"
+    assert str(value) not in str(error)
 
 
 def test_every_meant_name_is_one_that_somebody_reads() -> None:
