@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from plan.base.memory_and_disks import (
@@ -117,10 +118,10 @@ def check_host(
     if abs(profile.clock_skew_s) > CLOCK_LIMIT_S:
         problem(
             "clock",
-            f"{profile.clock_skew_s:+.0f} s from this computer's",
+            f"{_date(profile.clock)}, {profile.clock_skew_s:+.0f} s from this computer's",
             f"within {CLOCK_LIMIT_S:.0f} s",
             "switch on time synchronisation on both computers: timedatectl set-ntp true (if that is not supported, "
-            "first: apt install systemd-timesyncd)",
+            "first: apt install systemd-timesyncd). A container has the clock of its machine",
         )
 
     if "model_hosts" in roles:
@@ -186,6 +187,14 @@ def idle_ssh_rows(house: House, member: Member, profile: Profile) -> list[str]:
         for row in rows
         if at and row.port not in at and (row.id == "ssh" or row.id.startswith("ssh-"))
     ]
+
+
+def _date(seconds: float) -> str:
+    """A time of a host's clock (seconds since 1970), in words."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+    except (OverflowError, ValueError, OSError):
+        return "no date"
 
 
 def _too_small(roles: Collection[str], profile: Profile) -> Iterator[tuple[str, str, str, str]]:

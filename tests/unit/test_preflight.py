@@ -114,6 +114,12 @@ def test_a_good_host_passes_silently() -> None:
         (machine(masked=("systemd-logind.service",)), ["masked units", "systemctl unmask systemd-logind.service"]),
         ({"clock_skew_s": 61.0}, ["clock", "+61 s"]),
         ({"clock_skew_s": -3600.0}, ["clock", "-3600 s"]),
+        # A machine without a battery begins in 1970. There, no certificate and no list of apt would be valid yet.
+        (
+            {"clock": 200.0, "clock_skew_s": -1.8e9},
+            ['clock is "1970-01-01 00:03 UTC, -1800000000 s from this', "set-ntp true"],
+        ),
+        ({"clock": 1e300, "clock_skew_s": 1e300}, ['clock is "no date, ']),
         ({"ram_mib": 1800}, ["RAM", "1800 MiB"]),
         (
             disks(11_199),
