@@ -3,7 +3,9 @@ the run connects to any host."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import shlex
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +42,9 @@ def check_first(file: str, code: Iterable[str]) -> None:
     def make_inventory(*arguments: Any, **named: Any) -> Inventory:
         made: Inventory = make(*arguments, **named)
         if house and len(made):
-            checked(lambda: build_house(entries_of(made, file), groups_of(made, file)))
+            entries = entries_of(made, file)
+            checked(lambda: refuse(list(open_keys(entries))))
+            checked(lambda: build_house(entries, groups_of(made, file)))
         return made
 
     READ_FILE.put(exec_file)
@@ -55,6 +59,28 @@ def checked(check: Callable[[], T]) -> T:
         if len(error.problems) > 1:
             raise PyinfraError(f"nothing was changed:\n    {error}") from error
         raise PyinfraError(f"{error} (nothing was changed)") from error
+
+
+def open_keys(entries: Iterable[HostEntry]) -> Iterator[SettingError]:
+    """Errors for keys of the inventory that `ssh` does not use, because others may read them. pyinfra would use them,
+    so the deployment would work, and then each check of the verification would fail."""
+    told: set[Path] = set()
+    for entry in entries:
+        key = entry.data.get("ssh_key")
+        try:
+            path = Path(key).expanduser() if isinstance(key, str) else None
+            seen = path.stat() if path and path.is_file() else None
+        except (OSError, RuntimeError, ValueError):
+            continue  # pyinfra reports a key that it cannot read
+        # The same rule as in OpenSSH (sshkey_perm_ok): it looks only at its user's own files.
+        if path and seen and seen.st_uid == os.getuid() and seen.st_mode & 0o077 and path not in told:
+            told.add(path)
+            yield SettingError(
+                f"host {entry.name} or group_data: ssh_key",
+                f"{path}, mode {seen.st_mode & 0o7777:04o}",
+                "a private key that only you may read; ssh uses no other",
+                f"chmod 600 {shlex.quote(str(path))}",
+            )
 
 
 def entries_of(found: Iterable[Host], file: str) -> list[HostEntry]:

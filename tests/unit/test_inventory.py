@@ -4,6 +4,7 @@ reported together, each with the right form."""
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from plan.house.groups import wrong_forms
 from plan.house.host_data import MEANT, SSH_TYPES, destination
 from plan.house.inventory import build_house
 from plan.house.settings import SETTINGS
-from tasks.engine.inventory import checked
+from tasks.engine.inventory import checked, open_keys
 from tests.unit import houses
 from tests.unit.hostile import values
 
@@ -188,6 +189,23 @@ def test_an_address_with_more_in_it_is_told_in_parts(value: str, step: str, lan:
 )
 def test_an_address_alone_is_no_other_form(value: object) -> None:
     assert destination(value) == {}
+
+
+def test_a_key_that_others_may_read_is_refused_as_ssh_would(tmp_path: Path) -> None:
+    key = tmp_path / "my key"
+    key.touch()
+    key.chmod(0o644)
+    entries = [houses.entry(name, "clients", ssh_key=str(key)) for name in ("laptop", "desk")]
+    (error,) = open_keys(entries)
+    assert error.setting == "host laptop or group_data: ssh_key" and error.found == f"{key}, mode 0644"
+    assert error.next_step == f"chmod 600 '{key}'"
+    key.chmod(0o600)
+    assert list(open_keys(entries)) == []
+
+
+@pytest.mark.parametrize("key", [None, 7, "", "/nowhere/key", "~nobody-of-this-name/key", "a\0b"])
+def test_a_key_that_is_not_there_is_reported_elsewhere(key: object) -> None:
+    assert list(open_keys([houses.entry("laptop", "clients", ssh_key=key)])) == []
 
 
 def test_what_all_hosts_have_is_told_once() -> None:
