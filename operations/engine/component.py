@@ -132,10 +132,10 @@ def make_account(account: Account) -> str:
         lines += [add_subids(name, kind) for kind in ("uid", "gid")]
         bus = f'test -S "/run/user/$(id -u {name})/bus"'
         # Its programs are started through PAM, and a host may allow only some accounts there (pam_access).
-        said = shlex.quote(f"the systemd of the account {account.name} did not start")
         lines.append(
             f"install -d -o {name} -g {name} -m 0750 {home} && loginctl enable-linger {name} && "
-            f"{{ for i in $(seq 50); do {bus} && break; sleep 0.2; done; {bus} || {{ echo {said} >&2; "
+            f"{{ for i in $(seq 50); do {bus} && break; sleep 0.2; done; {bus} || {{ "
+            f"echo the systemd of the account {name} did not start >&2; "
             f'systemctl status --no-pager --lines=10 "user@$(id -u {name}).service" >&2; false; }}; }}'
         )
     return " && ".join(lines)

@@ -97,23 +97,39 @@ def open_session(transport: Transport, *arguments: Any, **named: Any) -> Channel
         gevent.sleep(ASK_AGAIN)
 
 
+def next_step(said: str, command: str) -> str:
+    """What to do about a connection that failed with these words. `command`: the `ssh` command to try by hand."""
+    step = f"see that `{command}` works from here, with the same key"
+    if "Administratively prohibited" in said:
+        # sshd's words when it does not open the connection to the next host.
+        return (
+            "the jump host connects nobody to other hosts: write AllowTcpForwarding yes into its /etc/ssh/sshd_config, "
+            f"systemctl reload ssh, and {step}"
+        )
+    # These are paramiko's words when sshd has ended the connection while paramiko tried the keys of the SSH agent
+    # (paramiko/paramiko#1390). Key files come after the agent's keys, so they were not tried. PAM ends a connection in
+    # the same way. If the connection ends before paramiko notices, pyinfra says "EOF error". The words are the same
+    # when sshd asks for a second factor after the key, and nobody is there to answer.
+    if any(words in said for words in ("No existing session", "transport shut down or saw EOF", "EOF error")):
+        return (
+            "perhaps the SSH agent has more keys than sshd allows in one login (MaxAuthTries), and sshd accepts none "
+            "of the first ones: name the right key in the host's data, 'ssh_key': '~/.ssh/id_ed25519'. Or the key is "
+            "right, but the account may not log in now: there is a file /etc/nologin on the host, or the account has "
+            "expired. Or sshd asks for a password or a code after the key (AuthenticationMethods): let it take the key "
+            f"alone from this computer (Match Address in sshd_config). Then {step}"
+        )
+    if "SSH protocol banner" in said:
+        # OpenSSH 9.8 and newer closes connections of a computer from which logins have failed.
+        step += ". If logins from here have just failed: sshd may refuse this computer for some minutes, so wait"
+    return step
+
+
 def connect(connector: SSHConnector) -> None:
     """Connect, and watch the connection from then on."""
     try:
         _connect(connector)
     except PyinfraError as error:
-        step = f"see that `{by_hand(connector.host.name, connector.host.data)}` works from here, with the same key"
-        # These are paramiko's words when sshd has ended the connection while paramiko tried the keys of the SSH agent
-        # (paramiko/paramiko#1390). Key files come after the agent's keys, so they were not tried. PAM ends a connection
-        # in the same way. If the connection ends before paramiko notices, pyinfra says "EOF error".
-        put_out = ("No existing session", "transport shut down or saw EOF", "EOF error")
-        if any(words in str(error) for words in put_out):
-            step = (
-                "perhaps the SSH agent has more keys than sshd allows in one login (MaxAuthTries), and sshd accepts "
-                "none of the first ones: name the right key in the host's data, 'ssh_key': '~/.ssh/id_ed25519'. Or the "
-                "key is right, but the account may not log in now: there is a file /etc/nologin on the host, or the "
-                f"account has expired. Then {step}"
-            )
+        step = next_step(str(error), by_hand(connector.host.name, connector.host.data))
         # Python's error numbers do not help people.
         said = re.sub(r"\[Errno (-?\d+|None)\] ", "", str(error))
         raise type(error)(f"{said}. Next: {step}") from error

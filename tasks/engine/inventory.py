@@ -3,7 +3,9 @@ the run connects to any host."""
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -43,7 +45,7 @@ def check_first(file: str, code: Iterable[str]) -> None:
         made: Inventory = make(*arguments, **named)
         if house and len(made):
             entries = entries_of(made, file)
-            checked(lambda: refuse(list(open_keys(entries))))
+            checked(lambda: refuse(list(unused_keys(entries))))
             checked(lambda: build_house(entries, groups_of(made, file)))
         return made
 
@@ -61,26 +63,49 @@ def checked(check: Callable[[], T]) -> T:
         raise PyinfraError(f"{error} (nothing was changed)") from error
 
 
-def open_keys(entries: Iterable[HostEntry]) -> Iterator[SettingError]:
-    """Errors for keys of the inventory that `ssh` does not use, because others may read them. pyinfra would use them,
-    so the deployment would work, and then each check of the verification would fail."""
+def unused_keys(entries: Iterable[HostEntry]) -> Iterator[SettingError]:
+    """Errors for keys of the inventory that the verification could not use: those that others may read, because `ssh`
+    does not use them, and those with a passphrase, because it has nobody to ask. pyinfra would use them, or ask."""
     told: set[Path] = set()
     for entry in entries:
         key = entry.data.get("ssh_key")
         try:
             path = Path(key).expanduser() if isinstance(key, str) else None
-            seen = path.stat() if path and path.is_file() else None
+            if path is None or path in told or not path.is_file():
+                continue
+            seen, content = path.stat(), path.read_bytes()
         except (OSError, RuntimeError, ValueError):
             continue  # pyinfra reports a key that it cannot read
+        told.add(path)
+        where, quoted = f"host {entry.name} or group_data: ssh_key", shlex.quote(str(path))
         # The same rule as in OpenSSH (sshkey_perm_ok): it looks only at its user's own files.
-        if path and seen and seen.st_uid == os.getuid() and seen.st_mode & 0o077 and path not in told:
-            told.add(path)
+        if seen.st_uid == os.getuid() and seen.st_mode & 0o077:
             yield SettingError(
-                f"host {entry.name} or group_data: ssh_key",
+                where,
                 f"{path}, mode {seen.st_mode & 0o7777:04o}",
                 "a private key that only you may read; ssh uses no other",
-                f"chmod 600 {shlex.quote(str(path))}",
+                f"chmod 600 {quoted}",
             )
+        if has_passphrase(content):
+            yield SettingError(
+                where,
+                f"{path}, which has a passphrase",
+                "a key without one; a key with a passphrase only in your SSH agent",
+                f"remove ssh_key from the inventory, and run: ssh-add {quoted}",
+            )
+
+
+def has_passphrase(key: bytes) -> bool:
+    """Whether a private key is encrypted, in OpenSSH's own form or in PEM."""
+    own = re.search(rb"BEGIN OPENSSH PRIVATE KEY-----([A-Za-z0-9+/=\s]+)-----END", key)
+    if own is None:
+        return b"PRIVATE KEY" in key and b"ENCRYPTED" in key
+    try:
+        data = base64.b64decode(own[1])
+    except ValueError:
+        return False
+    # PROTOCOL.key of OpenSSH: a magic word, then the name of the cipher with its length.
+    return data.startswith(b"openssh-key-v1\0") and not data.startswith(b"openssh-key-v1\0\0\0\0\x04none")
 
 
 def entries_of(found: Iterable[Host], file: str) -> list[HostEntry]:

@@ -4,6 +4,7 @@ reported together, each with the right form."""
 from __future__ import annotations
 
 import ast
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from plan.house.groups import wrong_forms
 from plan.house.host_data import MEANT, SSH_TYPES, destination
 from plan.house.inventory import build_house
 from plan.house.settings import SETTINGS
-from tasks.engine.inventory import checked, open_keys
+from tasks.engine.inventory import checked, unused_keys
 from tests.unit import houses
 from tests.unit.hostile import values
 
@@ -196,16 +197,26 @@ def test_a_key_that_others_may_read_is_refused_as_ssh_would(tmp_path: Path) -> N
     key.touch()
     key.chmod(0o644)
     entries = [houses.entry(name, "clients", ssh_key=str(key)) for name in ("laptop", "desk")]
-    (error,) = open_keys(entries)
+    (error,) = unused_keys(entries)
     assert error.setting == "host laptop or group_data: ssh_key" and error.found == f"{key}, mode 0644"
     assert error.next_step == f"chmod 600 '{key}'"
     key.chmod(0o600)
-    assert list(open_keys(entries)) == []
+    assert list(unused_keys(entries)) == []
+
+
+@pytest.mark.parametrize("form", ["RFC4716", "PEM", "PKCS8"])
+@pytest.mark.parametrize("words", ["", "geheim"])
+def test_a_key_with_a_passphrase_is_for_the_agent(tmp_path: Path, form: str, words: str) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-m", form, "-N", words, "-f", key], check=True)
+    found = list(unused_keys([houses.entry("laptop", "clients", ssh_key=str(key))]))
+    assert [each.found for each in found] == ([f"{key}, which has a passphrase"] if words else [])
+    assert not words or f"ssh-add {key}" in found[0].next_step
 
 
 @pytest.mark.parametrize("key", [None, 7, "", "/nowhere/key", "~nobody-of-this-name/key", "a\0b"])
 def test_a_key_that_is_not_there_is_reported_elsewhere(key: object) -> None:
-    assert list(open_keys([houses.entry("laptop", "clients", ssh_key=key)])) == []
+    assert list(unused_keys([houses.entry("laptop", "clients", ssh_key=key)])) == []
 
 
 def test_what_all_hosts_have_is_told_once() -> None:

@@ -18,7 +18,7 @@ from pyinfra.api import Config, Inventory, State
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 
-from tasks.engine.connection import by_hand, connect
+from tasks.engine.connection import by_hand, connect, next_step
 from tasks.engine.unforeseen_errors import failed
 from tests.unit.test_artifacts_fetch import closed_port
 
@@ -116,6 +116,21 @@ def test_more_keys_in_the_agent_than_sshd_lets_one_try(many_keys: None, refusing
     assert "'ssh_key': '~/.ssh/id_ed25519'. Or" in said and "Then see that `ssh -p" in said
 
 
+def test_a_jump_host_that_connects_nobody_to_others() -> None:
+    # pyinfra's words for an sshd with `AllowTcpForwarding no`.
+    said = next_step("SSH error (ChannelException(1, 'Administratively prohibited'))", "ssh admin@10.0.0.1")
+    assert said.startswith("the jump host connects nobody to other hosts: write AllowTcpForwarding yes into its")
+    assert said.endswith("and see that `ssh admin@10.0.0.1` works from here, with the same key")
+
+
+def test_an_sshd_that_asks_for_more_than_a_key() -> None:
+    # The words for an sshd with `AuthenticationMethods publickey,keyboard-interactive`.
+    said = next_step(
+        "Authentication error (username=root) (Authentication failed: transport shut down or saw EOF)", "x"
+    )
+    assert "Or sshd asks for a password or a code after the key (AuthenticationMethods)" in said
+
+
 def test_a_host_with_another_key_than_is_known(refusing: int, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     other = paramiko.ECDSAKey.generate()
@@ -134,6 +149,14 @@ def test_something_that_is_no_sshd() -> None:
         threading.Thread(target=hang_up, daemon=True).start()
         said = refusal(connector(ssh_port=listening.getsockname()[1]))
     assert said.startswith("SSH error (") and "Next: see that `ssh -p" in said
+
+
+def test_an_sshd_that_hangs_up_before_it_says_anything() -> None:
+    """OpenSSH does so for some minutes with a computer from which logins have failed (PerSourcePenalties)."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=lambda: listening.accept()[0].close(), daemon=True).start()
+        said = refusal(connector(ssh_port=listening.getsockname()[1]))
+    assert said.endswith("sshd may refuse this computer for some minutes, so wait")
 
 
 def test_a_file_that_is_no_key(tmp_path: Path) -> None:
