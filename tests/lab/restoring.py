@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.conftest import TestLab
+from tests.lab.held import inside
 from tests.lab.inventories import write_inventory
 
 #: Where OpenClaw keeps conversations.
@@ -102,9 +103,11 @@ class Backed:
 
     def nodes(self, coordinator: str) -> dict[str, tuple[int, str]]:
         """Name in the VPN -> number of the node and its key, as the control server has them."""
-        found = json.loads(self.lab.ssh(coordinator, "headscale nodes list -o json"))
+        found = json.loads(inside(self.lab, coordinator, "headscale nodes list -o json"))
         return {each["given_name"]: (each["id"], each["node_key"]) for each in found}
 
     def events(self, gateway: str) -> int:
         """How much OpenClaw has kept of conversations. The gateway needs the package sqlite3."""
-        return int(self.lab.ssh(gateway, f"sqlite3 -readonly {TRANSCRIPTS} 'SELECT count(*) FROM transcript_events'"))
+        return int(
+            inside(self.lab, gateway, f"sqlite3 -readonly {TRANSCRIPTS} 'SELECT count(*) FROM transcript_events'")
+        )
