@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from pyinfra import host, inventory
 
 from artifacts import pins
 from facts.restore import RestorePlaces
-from operations.backup.alive import answering, ask_hosts
+from operations.backup.alive import answering, ask_hosts, key_of
 from operations.backup.check import BadPart
-from operations.backup.opened import Bundle, bundle
+from operations.backup.folder import Kept
+from operations.backup.opened import Bundle, authority_of, bundle
 from operations.backup.put_back import put_back
 from operations.backup.wanted import Wanted, wanted_restore
 from operations.engine.answers import ask
@@ -31,6 +33,7 @@ from tasks.engine.house import WrongInput, entries
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _OPENING = threading.Lock()
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,13 @@ def _plan(house: House) -> Plan:
 
 def _open(wanted: Wanted, host: str) -> Bundle:
     kept, pieces = wanted.chosen.kept, wanted.targets.pieces[host]
+    return _read(kept, lambda: bundle(kept.folder, kept.manifest.about, wanted.chosen.identity, pieces))
+
+
+def _read(kept: Kept, read: Callable[[], T]) -> T:
+    """What `read` finds in a backup. Raises SettingError when the backup is of no use."""
     try:
-        return bundle(kept.folder, kept.manifest.about, wanted.chosen.identity, pieces)
+        return read()
     except BadPart as error:
         step = "use an older backup: --data from=FOLDER; `make backup-check` tries one without asking any host"
         raise SettingError(f"backup {kept.folder}", str(error), "a backup that is whole and good", step) from error
@@ -123,15 +131,16 @@ def _look_for_the_house(house: House, wanted: Wanted, bundles: Mapping[str, Bund
     made = f"{about.made:%Y-%m-%d %H:%M} UTC"
     coordinator = house.coordinator.name
     if coordinator not in wanted.hosts or "coordinator" not in wanted.targets.roles(coordinator):
-        _same_house(house, about.authority)
+        _same_house(house, wanted)
         return
     mine = bundles[coordinator]
+    key = key_of(mine.authority)
     # In a lab, where restores are rehearsed, the real house is alive and nobody's business.
     before = near(house, mine.addresses) if _virtual() else mine.addresses
     places = list(dict.fromkeys((*house.coordinator.addresses, *before)))
     others = [inventory.get_host(each.name) for each in house.members if each.name not in wanted.hosts]
     heard, silent = ask_hosts(house, others)
-    strangers = [each.host for each in heard if each.trusts not in ("", about.authority)]
+    strangers = [each.host for each in heard if each.trusts and key not in each.trusts]
     if strangers:
         raise SettingError(
             f"host {', '.join(strangers)}",
@@ -169,13 +178,15 @@ def _virtual() -> bool:
     return all(str(entry.data.get("ssh_config_file", "")).startswith(lab) for entry in entries())
 
 
-def _same_house(house: House, authority: str) -> None:
+def _same_house(house: House, wanted: Wanted) -> None:
     """Refuse to restore a gateway into a house of another authority. Raises SettingError."""
+    kept = wanted.chosen.kept
+    key = key_of(_read(kept, lambda: authority_of(kept.folder, kept.manifest, wanted.chosen.identity)))
     heard, _ = ask_hosts(house, [inventory.get_host(house.coordinator.name)])
-    if not heard or heard[0].trusts != authority:
+    if not heard or key not in heard[0].trusts:
         raise SettingError(
             f"host {house.coordinator.name}",
             "another house's coordinator" if heard and heard[0].trusts else "no coordinator that is deployed",
-            f"the coordinator of the house whose authority is {authority[:16]}...",
+            f"the coordinator of the house whose authority is {kept.manifest.about.authority[:16]}...",
             "restore the coordinator too: leave --data role out; or use a backup of this house",
         )

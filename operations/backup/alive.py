@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import socket
 import ssl
@@ -9,6 +10,8 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pyinfra.api import Host
 from pyinfra.api.exceptions import ConnectError
 
@@ -22,11 +25,11 @@ PATIENCE = 4
 
 @dataclass(frozen=True)
 class Heard:
-    """What one host says. `trusts`: SHA-256 of the authority of this name that it trusts, "" for none. `alive`: whether
-    it hears the control server."""
+    """What one host says. `trusts`: SHA-256 of the public keys of the authorities of this name that it trusts. `alive`:
+    whether it hears the control server."""
 
     host: str
-    trusts: str
+    trusts: frozenset[str]
     alive: bool
 
 
@@ -51,21 +54,29 @@ def _ask(house: House, target: Host) -> Heard | None:
         said = run_on(target, ask_script(house)).split()
     except RemoteError:
         return None
-    return Heard(str(target.name), next((word[3:] for word in said if word.startswith("ca=")), ""), "alive" in said)
+    keys = frozenset(word.removeprefix("key=") for word in said if word.startswith("key="))
+    return Heard(str(target.name), keys, "alive" in said)
 
 
 def ask_script(house: House) -> str:
-    """A script that prints the digest of the authority that the host trusts, and whether the control server answers."""
-    # The coordinator's own comes first: on a host that was just restored, nothing trusts it yet.
-    certificates = f"{CA_FOLDER}/ca.crt /usr/local/share/ca-certificates/private-ai-{house.name}.crt"
+    """A script that prints the digests of the keys of the authorities that the host trusts, and whether the control
+    server answers. An authority that was renewed has the same key."""
+    # The coordinator's own as well: on a host that was just restored, nothing trusts it yet.
+    certificates = f"{CA_FOLDER}/ca.crt /usr/local/share/ca-certificates/private-ai-{house.name}*.crt"
     url = shlex.quote(f"https://{house.headscale_name}:{house.port('headscale')}/health")
+    key = "openssl x509 -in $c -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum"
     return "\n".join(
         [
-            f"for c in {certificates}; do [ -s $c ] || continue",
-            "d=$(openssl x509 -in $c -outform DER | sha256sum); echo ca=${d%% *}; break; done",
+            f"for c in {certificates}; do [ ! -s $c ] || {{ d=$({key}); echo key=${{d%% *}}; }}; done",
             f"curl --disable --noproxy '*' --silent --max-time {PATIENCE} {url} | grep -q pass && echo alive || :",
         ]
     )
+
+
+def key_of(authority: str) -> str:
+    """SHA-256 of the public key of an authority (PEM), as `ask_script` prints it."""
+    public = x509.load_pem_x509_certificate(authority.encode()).public_key()
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def answering(house: House, addresses: Sequence[str], authority: str) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from operations.backup.check import MEMORY, BadPart, compare, decrypt, private_folder, unpack, whole_file
-from plan.backup.manifest import About
+from plan.backup.manifest import About, Manifest
 from plan.backup.places import HEADSCALE_KEYS
 from plan.backup.restoring import Piece
 from plan.engine.errors import STRANGE
@@ -75,6 +75,15 @@ def bundle(folder: Path, about: About, identity: Path, pieces: Iterable[Piece]) 
         digest.update(data)
         size += len(data)
     return Bundle(packed, size, digest.hexdigest(), tuple(told), authority, addresses)
+
+
+def authority_of(folder: Path, manifest: Manifest, identity: Path) -> str:
+    """The CA's certificate (PEM) in a backup, from its coordinator's part. Raises BadPart."""
+    part = next((each for each in manifest.parts if "coordinator" in each.roles), None)
+    if part is None:
+        raise BadPart("there is no part of a coordinator")
+    with _opened(folder, manifest.about, identity, Piece(part, ("coordinator",)), []) as files:
+        return (files / "ca/ca.crt").read_text(encoding="ascii")
 
 
 @contextlib.contextmanager

@@ -17,10 +17,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from pyinfra.api import State
 
 from operations.backup import check, ended
-from operations.backup.alive import answering, ask_script
+from operations.backup.alive import answering, ask_script, key_of
 from operations.backup.check import BadPart
 from operations.backup.opened import PAYLOAD, _gateway, endpoints
 from operations.backup.put_back import place_script
@@ -282,10 +287,25 @@ def test_nothing_secret_is_an_argument_and_an_old_wal_goes_before_the_database_c
     assert "headscale" not in place_script(replace(NOTE, roles=("gateway",)), "c" * 64)
 
 
-def test_a_host_is_asked_for_its_authority_and_whether_it_hears_the_control_server() -> None:
+def test_a_host_is_asked_for_its_authorities_and_whether_it_hears_the_control_server(tmp_path: Path) -> None:
+    """Run by a shell: a renewed authority has the same key, another one does not."""
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    files = {"private-ai-house.crt": authority(key, 1), "private-ai-house-new.crt": authority(other, 2)}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     script = ask_script(houses.single())
-    subprocess.run(["sh", "-n", "-c", script], check=True)
     assert "https://headscale.house.internal:443/health" in script
+    here = script.replace("/usr/local/share/ca-certificates", str(tmp_path)).replace("curl ", "false ")
+    said = subprocess.run(["sh", "-c", here], capture_output=True, text=True, check=True).stdout.split()
+    keys = {f"key={key_of(text)}" for text in files.values()}
+    assert set(said) == keys and len(keys) == 2
+    assert key_of(authority(key, 3)) == key_of(files["private-ai-house.crt"])
+
+
+def authority(key: ec.EllipticCurvePrivateKey, number: int) -> str:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), number, NOW, NOW.replace(year=2036))
+    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
 def test_nobody_answers_where_nobody_is() -> None:
