@@ -95,6 +95,9 @@ restores: prepare  ## lose hosts of houses in several ways, and see that they co
 	@lab/prepare --browser
 	@$(PYTEST) tests/lab/test_restores.py -s
 
+renewal: prepare  ## three years without a person, and new keys for all, with messages sent all the time
+	@$(PYTEST) tests/lab/test_renewal.py tests/lab/test_rotation.py -s
+
 lived-in: prepare  ## the quick start on hosts as households have them, five times in each of two topologies
 	@$(PYTEST) tests/lab/test_lived_in.py --households 5 -s
 
@@ -115,4 +118,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help deploy diff verify status backup backup-key backup-check restore rehearse chat demo lab down why prepare check lint unit test fuzz beside removal restores lived-in interruptions breakages bench lock
+.PHONY: help deploy diff verify status backup backup-key backup-check restore rehearse chat demo lab down why prepare check lint unit test fuzz beside removal renewal restores lived-in interruptions breakages bench lock

@@ -5,7 +5,7 @@ done on every host before any step below it begins.
 """
 
 from operations.engine.barrier import barrier
-from tasks import backup, base, ca, devices, drift, firewall, headscale, health, ollama, openclaw, tailscale
+from tasks import backup, base, ca, devices, drift, firewall, headscale, health, ollama, openclaw, renewal, tailscale
 from tasks.engine.hosts import this
 from tasks.engine.house import check_reached
 
@@ -46,6 +46,7 @@ barrier(name="Models answer")
 if here.has("gateway"):
     openclaw.deploy(here)
 
+renewal.deploy(here)
 backup.deploy(here)
 backup.end_restore(here)
 

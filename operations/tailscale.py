@@ -47,7 +47,7 @@ def joined(
         why = unknown(seen, known) or owned_by_another(seen, known, "" if tags else user)
     if why:
         differs(Change("the host", "joined to the VPN", why))
-        yield FunctionCommand(_join, (server, control, tuple(tags), user, accept_dns, seen.joined), {})
+        yield FunctionCommand(join, (server, control, tuple(tags), user, accept_dns, seen.joined), {})
         return
     asked = {
         f"--hostname={shlex.quote(hostname)}": seen.hostname == hostname,
@@ -90,7 +90,7 @@ def owned_by_another(seen: TailscaleState, known: HeadscaleState, user: str) -> 
     return f"its node belongs to {', '.join(sorted(found))}" if user and found and found != {user} else ""
 
 
-def _join(
+def join(
     state: State,
     host: Host,
     coordinator: Host,

@@ -1,8 +1,9 @@
-"""Checks that the house's domain and name are still those for which its certificate authority was made."""
+"""The house's certificate authority: whether it is still that of this domain and name, and when successors begin."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -11,6 +12,10 @@ from plan.base.profile import Profile
 from plan.engine.errors import SettingError
 from plan.house.house import House
 
+#: A successor begins so many days before the end of the certificate that it follows. A host that has no authority puts
+#: it into its place when fewer than SWAP_DAYS are left.
+OVERLAP_DAYS = 60
+SWAP_DAYS = 30
 NEXT = "set it back. A deployed house cannot have another one, see docs/ca.md"
 
 
@@ -30,6 +35,17 @@ def begins_anew(house: House, authority: str, others: Mapping[str, Profile]) -> 
         "house: every device and browser has to join again. If you have a backup, end this run before it changes "
         "anything, and restore it first: docs/restore.md"
     )
+
+
+def half_over(authority: str, now: datetime) -> bool:
+    """Whether half of the life of the authority's certificate (PEM) is over. False for one that cannot be read: the
+    step that uses it reports that."""
+    try:
+        certificate = x509.load_pem_x509_certificate(authority.encode())
+    except ValueError:
+        return False
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return now > certificate.not_valid_before_utc + life / 2
 
 
 def other_house(house: House, authority: str) -> SettingError | None:

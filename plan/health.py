@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from plan.backup.retention import OLD_DAYS
+from plan.ca import SWAP_DAYS
 from plan.engine.terminal_text import plain
 from plan.house.access_table import ROLES
 from plan.house.house import Member
@@ -27,10 +28,12 @@ EVERY_MINUTES = 15
 OLD_MINUTES = 40
 #: Seconds after which a host repeats a look whose state got worse.
 AGAIN_S = 30
-#: A server's certificate that is valid for fewer days is a warning, or a failure. Every run renews it long before that
-#: (facts/ca.py), so nobody has made a run for two years.
+#: A server's certificate that is valid for fewer days is a warning, or a failure. The host renews it long before that
+#: (facts/ca.py). A host that has no authority does so later, see SUCCESSOR_WARN_DAYS.
 CERTIFICATE_WARN_DAYS = 90
 CERTIFICATE_FAIL_DAYS = 7
+#: The same for a certificate whose successor takes its place when fewer than SWAP_DAYS are left.
+SUCCESSOR_WARN_DAYS = SWAP_DAYS // 2
 #: An authority that is valid for fewer days is a warning. It is early, because people have to bring a new authority to
 #: every device.
 AUTHORITY_WARN_DAYS = 180

@@ -12,6 +12,7 @@ from plan.base.profile import Listener
 from plan.firewall.rules import service_egress
 from plan.house.access_table import Row
 from plan.house.house import House, Member, leads_to
+from plan.renewal import gateway_keys
 
 Protocol = Literal["tcp", "udp"]
 Witness = Literal["outside", "controller", "listener"]
@@ -83,9 +84,8 @@ def tls_name(house: House, row: Row, member: Member) -> str:
 
 def service_of(house: House, member: Member, port: int) -> str:
     """A TCP port of a host in words: "HOST/ROW" when a row of the table leads to this port, else "HOST PORT/tcp"."""
-    return next((f"{member.name}/{row.id}" for row in rows_at(house, member) if row.port == port), "") or (
-        f"{member.name} {port}/tcp"
-    )
+    found = next((row.id for row in rows_at(house, member) if row.port == port), "")
+    return f"{member.name}/{found}" if found else f"{member.name} {port}/tcp"
 
 
 def closed_over_vpn(house: House, source: Member, target: Member, listeners: Iterable[Listener]) -> frozenset[int]:
@@ -220,8 +220,8 @@ def secret_files(member: Member, *, folders: bool = False) -> tuple[SecretFile, 
         own = {"/etc/headscale/tls/key.pem": "0400", **{f"/var/lib/headscale/{name}": "0600" for name in keys}}
         found += [SecretFile(path, "headscale", "headscale", mode) for path, mode in own.items()]
     if "gateway" in member.roles:
-        own = {"/etc/openclaw/token": "0400", "/etc/openclaw/tls/key.pem": "0400"}
-        # While a backup is made, all conversations are in this folder.
+        own = {"/etc/openclaw/token": "0400", **dict.fromkeys(gateway_keys(member), "0400")}
+        # While a backup is made, it holds all conversations.
         own |= {ARCHIVES: "0700"} if folders else {}
         found += [SecretFile(path, "openclaw", "openclaw", mode) for path, mode in own.items()]
     return tuple(found)

@@ -7,7 +7,7 @@ import ipaddress
 from pyinfra import inventory
 
 from facts.ca import CaCertificate
-from operations.ca import authority
+from operations.ca.authority import authority
 from operations.engine.answers import NotYet, ask
 from operations.engine.component import component
 from plan.ca import authority_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from operations.ca import server_certificate
+from operations.ca.server import server_certificate
 from operations.engine.component import component
 from operations.headscale.users import users
 from plan.engine.want import Component, Directory, File, Unit

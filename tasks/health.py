@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 
+from facts.ca import RENEW_DAYS, next_of
 from facts.engine.component_state import STAMPS, inputs_digest, through_manager, unit_call
 from facts.ollama import STORE
-from operations.engine.answers import NotYet
 from operations.engine.component import component
 from plan.engine.claims import UNITS
 from plan.engine.want import Component, Directory, File, Unit
@@ -22,10 +22,13 @@ from plan.health import (
     FOLDER,
     KEY_WARN_DAYS,
     SERVICE,
+    SUCCESSOR_WARN_DAYS,
     TIMER,
 )
 from plan.other_programs import drop_ins
-from tasks import backup, base, ca, firewall, headscale, ollama, openclaw, tailscale
+from plan.renewal import ROLES
+from plan.renewal import SERVICE as RENEWAL
+from tasks import backup, base, ca, firewall, ollama, renewal, tailscale
 from tasks.engine.hosts import This, vpn_of
 from tasks.engine.texts import render
 from tasks.ollama_model import choice_of
@@ -88,24 +91,23 @@ def calls(this: This) -> list[Call]:
     """The list of what the program checks on a host. Raises NotYet before the gateway's account is made."""
     house, days = this.house, str(CERTIFICATE_FAIL_DAYS)
     units = [base.names_kept(), firewall.service(), tailscale.service()]
-    certificates = [ca.certificate_path(house)]
+    found: list[Call] = [("certificate", ca.certificate_path(house), str(AUTHORITY_WARN_DAYS), days)]
     models: list[Call] = []
-    if this.has("coordinator"):
-        units.append(headscale.service(house))
-        certificates.append(f"{headscale.TLS}/cert.pem")
     if this.has("model_hosts"):
         units += [ollama.service(house), ollama.forwarder(this)]
         name = choice_of(this.member).entry.name
         models.append(("model", name, f"{STORE}/manifests/{ollama.manifest_path(name)}"))
-    if this.has("gateway"):
-        number = openclaw.account_number()
-        if number is None:
-            raise NotYet("the gateway's account is made first")
-        units.append(openclaw.service(house, this.member, number))
-        certificates.append(f"{openclaw.TLS}/cert.pem")
+    if ROLES.intersection(this.member.roles):
+        served = renewal.served(this)
+        units += [*(each.unit for each in served), renewal.timer_unit()]
+        warn = CERTIFICATE_WARN_DAYS if this.has("coordinator") else SUCCESSOR_WARN_DAYS
+        files = [f"{each.folder}/cert.pem" for each in served]
+        found += [("certificate", file, str(warn), days) for file in files]
+        if not this.has("coordinator"):
+            found += [("successor", file, next_of(file), str(RENEW_DAYS)) for file in files]
+        found.append(("renewal", RENEWAL))
     if backup.makes_its_own(this):
         units.append(backup.timer())
-    authority, *servers = certificates
     # Servers cannot resolve names of the VPN.
     assistant = "" if this.member.is_server else house.vpn_name(house.gateway_of(this.member.user))
     too_new = tailscale.too_new()
@@ -114,8 +116,7 @@ def calls(this: This) -> list[Call]:
         ("drop_ins", drop_ins.script(this.member.roles)),
         *models,
         *backup.look(this),
-        ("certificate", authority, str(AUTHORITY_WARN_DAYS), days),
-        *(("certificate", server, str(CERTIFICATE_WARN_DAYS), days) for server in servers),
+        *found,
         ("disks", str(DISK_WARN_MIB), str(DISK_FAIL_MIB), "/var/lib", "/opt"),
         ("vpn", str(KEY_WARN_DAYS), assistant),
         *((("clients", *too_new.split(".")),) if too_new else ()),

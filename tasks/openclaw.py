@@ -9,8 +9,9 @@ from pathlib import Path
 from pyinfra import host
 
 from artifacts.store import Program
+from facts.ca import NEXT
 from facts.engine.component_state import ComponentState, unit_call
-from operations.ca import server_certificate
+from operations.ca.server import server_certificate
 from operations.engine.answers import NotYet, ask
 from operations.engine.component import component
 from operations.engine.run import once_a_run
@@ -76,6 +77,8 @@ def deploy(this: This) -> None:
         directories=(
             Directory("/etc/openclaw", group=ACCOUNT, mode="0750"),
             Directory(TLS, group=ACCOUNT, mode="0750"),
+            # Of the certificate's successor, on a host that has no authority.
+            *(() if this.has("coordinator") else (Directory(f"{TLS}/{NEXT}", mode="0700"),)),
             Directory(places.STATE, ACCOUNT, ACCOUNT, "0700"),
             Directory(places.ARCHIVES, ACCOUNT, ACCOUNT, "0700"),
         ),

@@ -6,12 +6,12 @@ import base64
 import io
 import shlex
 import tarfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand, OperationError, StringCommand, operation
 
-from facts.engine.component_state import STAMPS, inputs_digest, left_over, unit_call
+from facts.engine.component_state import STAMPS, inputs_digest, left_over, looking, unit_call
 from operations.engine.announced_changes import differs, not_yet
 from operations.engine.answers import NotYet, Want, have_of, is_wanted
 from operations.engine.shell import below, into_place
@@ -252,8 +252,11 @@ def install_block(block: Block, gone: bool = False) -> str:
     )
 
 
-def start_unit(unit: Unit) -> str:
-    """A script that starts or restarts a unit, waits until it is ready, then stores the digest of its inputs."""
+def start_unit(unit: Unit, as_account: Callable[[str, str], str] = looking) -> str:
+    """A script that starts or restarts a unit, waits until it is ready, then stores the digest of its inputs.
+
+    `as_account`: as for `inputs_digest`.
+    """
     name, stamp = shlex.quote(unit.name), shlex.quote(f"{STAMPS}/{unit.name}")
     lines = ["set -e", unit_call(unit.user, "daemon-reload")]
     if unit.enable:
@@ -287,7 +290,7 @@ def start_unit(unit: Unit) -> str:
     lines.append(unit_call(unit.user, f"is-active --quiet {name}"))
     if unit.then:
         lines.append(f"{unit.then} || :")
-    lines.append(f"install -d -m 0755 {STAMPS}; {{ {inputs_digest(unit)}; }} > {stamp}")
+    lines.append(f"install -d -m 0755 {STAMPS}; {{ {inputs_digest(unit, as_account)}; }} > {stamp}")
     return "\n".join(lines)
 
 

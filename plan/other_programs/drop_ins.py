@@ -47,6 +47,8 @@ SYSTEM_UNITS = {
         "private-ai-health.timer",
         "private-ai-names.path",
         "private-ai-names.service",
+        "private-ai-renew.service",
+        "private-ai-renew.timer",
         "tailscaled.service",
     ),
     "coordinator": ("headscale.service", BACKUP_SERVICE, BACKUP_TIMER),

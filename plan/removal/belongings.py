@@ -25,6 +25,9 @@ from plan.health import SERVICE as HEALTH_SERVICE
 from plan.health import TIMER as HEALTH_TIMER
 from plan.house.house import Member
 from plan.openclaw.configuration import IMAGE_RECORD
+from plan.renewal import PROGRAM as RENEW
+from plan.renewal import SERVICE as RENEW_SERVICE
+from plan.renewal import TIMER as RENEW_TIMER
 
 #: The house's own folders, which hold other people's files too, such as a health hook: only what is named here goes,
 #: and the folder itself when nothing is left in it.
@@ -138,6 +141,8 @@ PARTS = (
         units=(
             BACKUP_TIMER,
             BACKUP_SERVICE,
+            RENEW_TIMER,
+            RENEW_SERVICE,
             HEALTH_TIMER,
             HEALTH_SERVICE,
             "private-ai-names.path",
@@ -147,13 +152,14 @@ PARTS = (
             f"{UNITS}/private-ai-health-notify@.service",
             "/usr/local/sbin/private-ai-health",
             "/usr/local/sbin/private-ai-names",
+            RENEW,
             BACKED_UP,
             KEPT_AT,
             BACKUP_PROGRAM,
             PROGRAM_SETTINGS,
             RESTORED,
             # systemd notes here when the timer has elapsed, so that a host that was off makes up for it.
-            f"/var/lib/systemd/timers/stamp-{BACKUP_TIMER}",
+            *(f"/var/lib/systemd/timers/stamp-{timer}" for timer in (BACKUP_TIMER, RENEW_TIMER)),
         ),
         folders=(HEALTH, INCOMING, BACKUP, STAGE),
         data=(Data(KEPT, "encrypted backups that the host has made"),),

@@ -44,6 +44,9 @@ WHERE = {
     "device_add.py": ("coordinator",),
     "device_list.py": ("coordinator",),
     "device_remove.py": ("coordinator",),
+    "node_key_rotate.py": ("coordinator",),
+    "relay_key_rotate.py": ("coordinator",),
+    "server_keys_rotate.py": ("coordinator", "gateway"),
     "token_rotate.py": ("gateway",),
 }
 #: The playbook whose hosts follow from what it is asked to remove.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from facts.ca import CA_FOLDER
-from operations import ca
+from operations.ca import authority as ca
 from plan.devices.declared import Kind
 from plan.devices.enrolment_page import Enrolment
 

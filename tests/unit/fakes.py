@@ -25,7 +25,7 @@ from facts.engine.component_state import ComponentState
 from facts.headscale import Headscale, HeadscaleState
 from facts.ollama import ModelStores, Ollama, OllamaModels, Stores
 from facts.tailscale import Tailscale, TailscaleState
-from operations import ca as certificates
+from operations.ca import server as certificates
 from operations.engine.component import brought
 from operations.engine.upload import uploaded
 from operations.firewall import guarded

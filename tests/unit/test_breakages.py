@@ -23,7 +23,7 @@ from tests.lab.breakages.breakage import (
 from tests.lab.breakages.shell import until
 
 ROOT = Path(__file__).parents[2]
-COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "ollama", "openclaw", "backup", "health")
+COMPONENTS = ("base", "firewall", "ca", "headscale", "tailscale", "ollama", "openclaw", "backup", "renewal", "health")
 BROKEN = Breakage(
     id="firewall.lost",
     at="client",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import getpass
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
-from facts.ca import CA_FOLDER, RENEW_DAYS, CertificateState
-from operations import ca
-from operations.ca import CA_DAYS, SERVER_DAYS
+from facts.ca import CA_FOLDER, RENEW_DAYS, SUCCESSOR, CertificateState
+from operations.ca import server as ca
+from operations.ca.authority import CA_DAYS, authority_script
+from operations.ca.server import SERVER_DAYS
+from plan.ca import OVERLAP_DAYS, SWAP_DAYS, half_over
 
 NAMES = "DNS:gate.vpn.house.internal"
 
@@ -31,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 def authority_of(folder: Path, days: int) -> None:
     """Make a CA for house.internal that is valid for `days`."""
-    script = ca.authority_script("Test CA", ("DNS:house.internal", "IP:100.64.0.0/255.192.0.0"))
+    script = authority_script("Test CA", ("DNS:house.internal", "IP:100.64.0.0/255.192.0.0"))
     done = sh(script.replace(f"-days {CA_DAYS}", f"-days {days}"), folder)
     assert done.returncode == 0, done.stderr
 
@@ -54,10 +58,44 @@ def issue(folder: Path, names: str, sign: str = "") -> tuple[str, str]:
     return f"{tls}/cert.pem", f"{tls}/key.pem"
 
 
-def state(folder: Path, names: str) -> str:
+def state(folder: Path, names: str, **more: Any) -> str:
     ca, tls = str(folder / "ca" / "ca.crt"), folder / "tls"
-    script = CertificateState().command(f"{tls}/cert.pem", f"{tls}/key.pem", getpass.getuser(), names, ca)
+    script = CertificateState().command(f"{tls}/cert.pem", f"{tls}/key.pem", getpass.getuser(), names, ca, **more)
     return sh(script, folder).stdout.strip()
+
+
+def succeed(folder: Path, names: str = NAMES) -> None:
+    """Make the successor of the certificate, in the same way as for a gateway on another host."""
+    tls, owner = folder / "tls", getpass.getuser()
+    request = sh(ca.request_script(f"{tls}/next", owner, names), folder).stdout
+    signed = sh(ca.sign_script(names, successor=True), folder, f"{(tls / 'cert.pem').read_text()}\n{request}")
+    assert signed.returncode == 0, signed.stderr
+    if signed.stdout:
+        installed = sh(ca.install_script(f"{tls}/next", owner), folder, signed.stdout)
+        assert installed.returncode == 0, installed.stderr
+
+
+def aged(folder: Path, days: int) -> None:
+    """Let days pass: sign the certificate, and its successor, again for their keys, with dates that lie in the past."""
+    for place in (folder / "tls", folder / "tls/next"):
+        file = place / "cert.pem"
+        if not file.exists():
+            continue
+        found = x509.load_pem_x509_certificates(file.read_bytes())[0]
+        key = serialization.load_pem_private_key((folder / "ca/ca.key").read_bytes(), None)
+        moved = x509.CertificateBuilder(
+            x509.load_pem_x509_certificate((folder / "ca/ca.crt").read_bytes()).subject,
+            found.subject,
+            found.public_key(),
+            found.serial_number,
+            found.not_valid_before_utc - timedelta(days=days),
+            found.not_valid_after_utc - timedelta(days=days),
+            list(found.extensions),
+        ).sign(key, hashes.SHA256())  # type: ignore[arg-type]
+        text = moved.public_bytes(serialization.Encoding.PEM).decode() + (folder / "ca/ca.crt").read_text()
+        file.chmod(0o600)
+        file.write_text(text)
+        file.chmod(0o440)
 
 
 def test_a_certificate_for_the_house_is_good_and_others_are_not(folder: Path) -> None:
@@ -155,7 +193,11 @@ def test_no_certificate_outlives_its_authority_and_none_is_made_again_and_again_
     # Whole days, so that it ends within the authority's last one.
     assert days - 1.1 < days_left(tmp_path) < days
     assert state(tmp_path, NAMES) == "good"
-    issue(tmp_path, NAMES, sign=ca.sign_script(NAMES).replace("-days $days", f"-days {days - 1} -text"))
+    issue(
+        tmp_path,
+        NAMES,
+        sign=ca.sign_script(NAMES).replace("if [ $days -lt 1 ]", f"days={days - 1}; if [ $days -lt 1 ]"),
+    )
     assert state(tmp_path, NAMES) == "good"
 
 
@@ -164,3 +206,131 @@ def test_an_authority_that_is_about_to_end_signs_nothing(tmp_path: Path) -> None
     request = sh(ca.request_script(str(tmp_path / "tls"), getpass.getuser(), NAMES), tmp_path)
     signed = sh(ca.sign_script(NAMES), tmp_path, request.stdout)
     assert signed.returncode == 1 and "the authority of the house has no day left" in signed.stderr
+
+
+def test_a_successor_is_signed_in_advance_and_begins_before_the_certificate_ends(folder: Path) -> None:
+    issue(folder, NAMES)
+    assert state(folder, NAMES) == "good"
+    assert state(folder, NAMES, successor=True) == "it has no successor"
+    succeed(folder)
+    assert state(folder, NAMES, successor=True) == "good"
+    tls = folder / "tls"
+    first, following = (
+        x509.load_pem_x509_certificate((each / "cert.pem").read_bytes()) for each in (tls, tls / "next")
+    )
+    assert first.not_valid_after_utc - following.not_valid_before_utc == timedelta(days=OVERLAP_DAYS)
+    assert following.not_valid_after_utc - following.not_valid_before_utc == timedelta(days=SERVER_DAYS)
+    assert first.public_key() != following.public_key()
+    assert (tls / "next").stat().st_mode & 0o777 == 0o700
+    # Nobody can use it before it begins.
+    assert "not yet valid" in sh(f"openssl verify -CAfile {folder}/ca/ca.crt {tls}/next/cert.pem", folder).stderr
+
+
+def test_a_successor_that_does_not_fit_is_noticed(folder: Path) -> None:
+    issue(folder, NAMES)
+    succeed(folder, "DNS:other.vpn.house.internal")
+    assert state(folder, NAMES, successor=True) == "its successor has other names"
+    succeed(folder)
+    key = folder / "tls/next/key.pem"
+    key.chmod(0o444)
+    assert state(folder, NAMES, successor=True) == "its successor's key is not private"
+    succeed(folder)
+    key.unlink()
+    assert state(folder, NAMES, successor=True) == "it has no successor"
+    key.write_bytes((folder / "tls/key.pem").read_bytes())
+    key.chmod(0o400)
+    assert state(folder, NAMES, successor=True) == "its successor's key does not match"
+    # A run has renewed the certificate, and was cut off before it made a new successor.
+    succeed(folder)
+    aged(folder, 500)
+    issue(folder, NAMES)
+    assert state(folder, NAMES, successor=True) == "its successor is for an earlier certificate"
+    succeed(folder)
+    assert state(folder, NAMES, successor=True) == "good"
+    # Each of these reasons lets the certificate itself stay as it is.
+    assert all(why.startswith(SUCCESSOR) for why in ("it has no successor", "its successor's key does not match"))
+
+
+@pytest.mark.parametrize("days", [SERVER_DAYS + OVERLAP_DAYS + 2, SERVER_DAYS + OVERLAP_DAYS - 2, 400])
+def test_a_successor_ends_with_its_authority(tmp_path: Path, days: int) -> None:
+    authority_of(tmp_path, days)
+    issue(tmp_path, NAMES)
+    succeed(tmp_path)
+    assert (tmp_path / "tls/next/cert.pem").exists() == (days > SERVER_DAYS + OVERLAP_DAYS)
+    assert state(tmp_path, NAMES, successor=True) == "good"
+
+
+def swap(folder: Path) -> subprocess.CompletedProcess[str]:
+    return sh(ca.successor_script(str(folder / "tls"), str(folder / "ca/ca.crt")), folder)
+
+
+def test_a_successor_takes_the_place_of_its_certificate_when_it_has_begun(folder: Path) -> None:
+    issue(folder, NAMES)
+    tls = folder / "tls"
+    before = (tls / "key.pem").read_text()
+    said = swap(folder)
+    assert (
+        said.returncode == 1
+        and said.stderr == f"the successor of {tls}/cert.pem is missing. Next: run the deployment\n"
+    )
+    succeed(folder)
+    said = swap(folder)
+    assert said.returncode == 1 and "is not valid now" in said.stderr
+    assert (tls / "key.pem").read_text() == before and state(folder, NAMES, successor=True) == "good"
+    aged(folder, SERVER_DAYS - SWAP_DAYS + 1)
+    assert state(folder, NAMES, days=SWAP_DAYS) == f"fewer than {SWAP_DAYS} days left"
+    said = swap(folder)
+    assert said.returncode == 0, said.stderr
+    assert state(folder, NAMES) == "good" and (tls / "key.pem").read_text() != before
+    assert days_left(folder) > SERVER_DAYS - OVERLAP_DAYS
+    assert state(folder, NAMES, successor=True) == "it has no successor"
+
+
+@pytest.mark.parametrize("late", [1, 400])
+def test_a_swap_that_was_cut_off_is_finished_by_the_next_also_after_the_end(folder: Path, late: int) -> None:
+    issue(folder, NAMES)
+    succeed(folder)
+    aged(folder, SERVER_DAYS - SWAP_DAYS + late)
+    assert state(folder, NAMES, days=SWAP_DAYS) in (f"fewer than {SWAP_DAYS} days left", "it has expired")
+    (folder / "tls/next/key.pem").rename(folder / "tls/key.pem")
+    assert state(folder, NAMES, days=SWAP_DAYS) == "the key does not match"
+    assert swap(folder).returncode == 0
+    assert state(folder, NAMES, days=SWAP_DAYS) == "good"
+
+
+def test_the_host_with_the_authority_signs_for_itself(folder: Path) -> None:
+    issue(folder, NAMES)
+    tls, authority = str(folder / "tls"), str(folder / "ca/ca.crt")
+    before = (folder / "tls/key.pem").read_text()
+    aged(folder, SERVER_DAYS + 100)
+    assert state(folder, NAMES) == "it has expired"
+    script = ca.signed_here_script(tls, getpass.getuser(), NAMES, authority)
+    done = sh(script, folder)
+    assert done.returncode == 0, done.stderr
+    assert state(folder, NAMES) == "good" and (folder / "tls/key.pem").read_text() != before
+    # With another authority than the one that the house trusts, the certificate that is in use stays.
+    kept = (folder / "tls/cert.pem").read_text()
+    other = folder / "other"
+    other.mkdir()
+    authority_of(other, CA_DAYS)
+    script = ca.signed_here_script(tls, getpass.getuser(), NAMES, str(other / "ca/ca.crt"))
+    assert sh(script, folder).returncode != 0
+    assert (folder / "tls/cert.pem").read_text() == kept and state(folder, NAMES) == "good"
+
+
+def test_a_new_certificate_of_the_authority_needs_no_change_on_devices(folder: Path) -> None:
+    issue(folder, NAMES)
+    old = (folder / "ca/ca.crt").read_text()
+    key = (folder / "ca/ca.key").read_text()
+    assert not half_over(old, datetime.now(UTC) + timedelta(days=CA_DAYS // 2 - 1))
+    assert half_over(old, datetime.now(UTC) + timedelta(days=CA_DAYS // 2 + 1))
+    assert not half_over("no certificate", datetime.now(UTC))
+    script = authority_script("Test CA", ("DNS:house.internal", "IP:100.64.0.0/255.192.0.0"), renewed=True)
+    assert sh(script, folder).returncode == 0
+    new = (folder / "ca/ca.crt").read_text()
+    assert new != old and (folder / "ca/ca.key").read_text() == key
+    # A certificate of before, with the new one of the authority; then one of now, with the old one.
+    assert state(folder, NAMES) == "good"
+    issue(folder, NAMES)
+    (folder / "ca/ca.crt").write_text(old)
+    assert state(folder, NAMES) == "good"

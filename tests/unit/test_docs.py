@@ -16,7 +16,9 @@ import pytest
 from facts.ca import RENEW_DAYS
 from facts.ollama import OTHER_STORES
 from lab.topology import HABITS
-from operations.ca import CA_DAYS, SERVER_DAYS
+from operations.ca.authority import CA_DAYS
+from operations.ca.server import SERVER_DAYS
+from plan.ca import OVERLAP_DAYS, SWAP_DAYS
 from plan.drift import Found, HostDrift, as_json, content_diff, report
 from plan.engine.claims import ACCOUNTS, CLAIMS
 from plan.engine.difference import Change, difference
@@ -34,6 +36,7 @@ from plan.health import (
     FOLDER,
     KEY_WARN_DAYS,
     OLD_MINUTES,
+    SUCCESSOR_WARN_DAYS,
 )
 from plan.house.access_table import Row, parse_access
 from plan.house.inventory import HostEntry, build_house
@@ -42,6 +45,7 @@ from plan.house.settings import SETTINGS
 from plan.other_programs.check import ENGINES
 from tasks import health
 from tasks.engine.begin import NO_ANSWER
+from tasks.renewal import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,6 +59,7 @@ COMPONENTS = (
     "devices",
     "ollama",
     "openclaw",
+    "renewal",
     "backup",
     "health",
     "drift",
@@ -211,7 +216,10 @@ def test_the_limits_of_the_health_page_are_those_of_the_code() -> None:
     page = ROOT / "docs/health.md"
     rows = {row[0]: row[1:] for row in table_rows(page, "What it does")}
     failed = f"fewer than {CERTIFICATE_FAIL_DAYS}, or expired"
-    assert rows["certificates of servers"] == [f"fewer than {CERTIFICATE_WARN_DAYS} days left", failed]
+    warned = (
+        f"fewer than {CERTIFICATE_WARN_DAYS} days left; {SUCCESSOR_WARN_DAYS} where a [successor](renewal.md) follows"
+    )
+    assert rows["certificates of servers"] == [warned, failed]
     assert rows["the authority's certificate"] == [f"fewer than {AUTHORITY_WARN_DAYS} days left", failed]
     assert rows["free at `/var/lib` and `/opt`"] == [f"below {DISK_WARN_MIB} MiB", f"below {DISK_FAIL_MIB} MiB"]
     assert rows["VPN"][0].endswith(f"the node's key ends within {KEY_WARN_DAYS} days")
@@ -233,6 +241,16 @@ def test_the_lifetimes_of_certificates_on_their_page_are_those_of_the_code() -> 
         in page
     )
     assert f"by a run, when fewer than {RENEW_DAYS} days remain (half of its life)" in page
+    renewal = text_of(ROOT / "docs/renewal.md")
+    for words in (
+        f"when fewer than {RENEW_DAYS} days are left",
+        f"when fewer than {SWAP_DAYS} days are left",
+        f"It begins {OVERLAP_DAYS} days before the end",
+        f"| {2 * SERVER_DAYS - OVERLAP_DAYS} days after its certificate was made; "
+        f"{RENEW_DAYS + SERVER_DAYS - OVERLAP_DAYS} days at least after any run |",
+        f"waits for it for {PATIENCE // 60} minutes",
+    ):
+        assert words in renewal, words
     for other in ("docs/ca.md", "docs/quick-start.md", "docs/verification.md", "CHANGELOG.md"):
         assert not re.search(r"\b397 days|fewer than 30 days", text_of(ROOT / other)), other
 

@@ -24,7 +24,7 @@ from facts.engine.component_state import ComponentState
 from facts.headscale import Headscale, HeadscaleState
 from facts.ollama import Stores
 from facts.tailscale import Tailscale, TailscaleState
-from operations.ca import _issue
+from operations.ca.server import issue
 from operations.devices.nodes import _remove
 from operations.engine.answers import NotYet
 from operations.engine.component import make_account, start_unit
@@ -33,7 +33,7 @@ from operations.engine.run_on_host import RemoteError, run_on
 from operations.engine.upload import receive
 from operations.firewall import keep_rules
 from operations.ollama import answers
-from operations.tailscale import _join
+from operations.tailscale import join
 from plan.devices.vpn_nodes import Tidy
 from plan.engine.errors import SettingError
 from plan.engine.want import Account, Component, File, Have, Unit
@@ -174,14 +174,15 @@ def logged(caplog: pytest.LogCaptureFixture) -> str:
 
 def test_a_certificate_that_nobody_signs_is_told(caplog: pytest.LogCaptureFixture, nobody_answers: Any) -> None:
     here: Any = Fake("laptop", bare("100.64.0.1"))
-    assert not _issue(None, here, "/etc/x/tls", "x", "DNS:home.vpn.house.internal", nobody_answers)  # type: ignore[arg-type]
+    question = {"owner": "x", "names": "DNS:home.vpn.house.internal", "successor": False}
+    assert not issue(None, here, "/etc/x/tls", question, nobody_answers)  # type: ignore[arg-type]
     assert "no certificate for DNS:home.vpn.house.internal: home could not be reached over SSH" in logged(caplog)
 
 
 def test_a_host_that_gets_no_key_is_told(caplog: pytest.LogCaptureFixture, nobody_answers: Any) -> None:
     here: Any = Fake("laptop", bare("100.64.0.1"))
     control = "https://headscale.house.internal:443"
-    assert not _join(None, here, nobody_answers, control, ("tag:gateway",), "", False, False)  # type: ignore[arg-type]
+    assert not join(None, here, nobody_answers, control, ("tag:gateway",), "", False, False)  # type: ignore[arg-type]
     assert "could not join the VPN: home could not be reached over SSH" in logged(caplog)
 
 

@@ -18,12 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from facts.ca import RENEW_DAYS
 from facts.engine.component_state import STAMPS
 from operations.engine.answers import NotYet
 from plan.backup.places import DONE, KEPT_AT, SERVICE, TIMER
 from plan.backup.restoring import RESTORED
 from plan.backup.retention import OLD_DAYS
-from plan.health import Look, look_of
+from plan.health import SUCCESSOR_WARN_DAYS, Look, look_of
 from plan.house.house import House
 from tasks import health, openclaw
 from tasks.engine.hosts import This
@@ -261,7 +262,7 @@ def test_a_client_that_does_not_find_the_house_s_names_says_why(tmp_path: Path) 
 
 def test_a_host_on_which_all_is_well_says_so(world: World) -> None:
     look = world.look()
-    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 17
+    assert look.state == "ok" and bad(look) == {} and len(look.checks) == 19
     assert abs(look.time - datetime.now(UTC).timestamp()) < 60 and look.since == look.time
     days = {each.check: each.days for each in look.checks if each.days is not None}
     assert days.pop("VPN") > 100_000
@@ -383,6 +384,12 @@ CASES: list[tuple[Callable[[World], None], str, str, str]] = [
         f"is joined and cannot use the house's names: {NO_NAMES}. {TOLD}",
     ),
     (with_end(SOON), "warning", "VPN", "has a key that ends in 13 days"),
+    (
+        lambda world: world.write("/units/private-ai-renew.service", "failed"),
+        "warning",
+        "renewal of certificates",
+        "has failed, see: systemctl status private-ai-renew.service. Next: run the deployment",
+    ),
     (lambda world: world.write("/clock", "no"), "warning", "clock", "is not synchronised"),
     (lambda world: world.write("/run/reboot-required", ""), "warning", "reboot", "is pending"),
 ]
@@ -452,12 +459,22 @@ def test_the_worst_counts_and_all_is_told(world: World) -> None:
     assert look.state == "failed"
     assert bad(look).keys() == {"ollama.service", "clock", "reboot"}
     said = (world.root / "var/lib/private-ai/health/state.txt").read_text().splitlines()
-    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 17 checks")
+    assert said[0].startswith("home is failed since 20") and said[0].endswith(", 19 checks")
     assert said[1:] == [
         "failed: ollama.service is failed (loaded)",
         "warning: clock is not synchronised",
         "warning: reboot is pending",
     ]
+
+
+def test_a_successor_that_is_due_and_missing_is_told(short: World) -> None:
+    file, following = CERTIFICATES[2], "/etc/openclaw/tls/next/cert.pem"
+    short.program = health.program("gate", [("successor", file, following, str(RENEW_DAYS))], again=0)
+    missing = {f"successor of {file}": ("warning", "is missing. Next: run the deployment")}
+    for days, there, wanted in ((RENEW_DAYS + 1, "", {}), (RENEW_DAYS - 1, "", missing), (20, "a successor", {})):
+        short.write(file, certificate(days))
+        short.write(following, there)
+        assert bad(short.look()) == wanted, days
 
 
 @pytest.fixture
@@ -581,13 +598,19 @@ def test_each_host_looks_at_its_own_part() -> None:
     }
     every = {"private-ai-names.path", "private-ai-firewall.service", "tailscaled.service"}
     assert units == {
-        "hub": every | {"headscale.service"},
-        "gate": every | {"openclaw.service"},
+        "hub": every | {"headscale.service", "private-ai-renew.timer"},
+        "gate": every | {"openclaw.service", "private-ai-renew.timer"},
         "brain": every | {"ollama.service", "ollama-vpn.socket"},
         "laptop": every,
     }
     assert [call[1] for call in calls(house, "laptop") if call[0] == "certificate"] == [AUTHORITY]
     assert not [call for call in calls(house, "hub") if call[0] == "model"]
+    assert [call[0] for call in calls(house, "hub")].count("renewal") == 1
+    # A host without an authority has a successor, which takes the place of its certificate late.
+    certificate = ("certificate", CERTIFICATES[2], str(SUCCESSOR_WARN_DAYS), "7")
+    successor = ("successor", CERTIFICATES[2], "/etc/openclaw/tls/next/cert.pem", str(RENEW_DAYS))
+    assert {certificate, successor} <= set(calls(house, "gate"))
+    assert not {"successor", "renewal"} & {call[0] for call in calls(house, "laptop")}
 
 
 def test_before_the_account_is_made_the_gateway_s_look_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from cryptography import x509
 from hypothesis import given
 
 from facts.ca import CA_FOLDER, CertificateState
-from operations import ca
+from operations.ca import server as ca
 from plan.house.house import House
 from plan.house.setting_values import DOMAIN_MOST
 from tests.unit.hostile import fewer

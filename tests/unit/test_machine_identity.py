@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from operations.ca import authority_script
+from operations.ca.authority import authority_script
 from plan.base.profile import Profile
 from plan.ca import authority_name, other_house
 from plan.engine.errors import SettingError

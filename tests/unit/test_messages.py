@@ -35,6 +35,7 @@ WRITTEN = {
     "the key of the authority is not that of its certificate": "tests/unit/test_backup.py",
     "the systemd of the account": "tests/unit/test_ends.py",
     "has no day left": "tests/unit/test_ca.py",
+    "the successor of": "tests/unit/test_ca.py",
     "is for another key": "tests/unit/test_ca.py",
     "Ollama does not answer with": "tests/unit/test_ends.py",
     "it has not answered": "tests/unit/test_ends.py",

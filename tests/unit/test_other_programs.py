@@ -169,11 +169,17 @@ def test_changes_are_found_wherever_systemd_and_podman_look(tmp_path: Path) -> N
     }
     both = {path: [unit] for path, unit in found.items()}
     # Of both roles that have it, and once.
-    both["usr/local/lib/systemd/system/private-.timer.d/x.conf"].append("private-ai-backup.timer")
+    both["usr/local/lib/systemd/system/private-.timer.d/x.conf"].extend(
+        ("private-ai-backup.timer", "private-ai-renew.timer")
+    )
     told = sorted(f"{unit} {path}" for path, units in both.items() for unit in units)
     assert drop_ins_in(tmp_path, *found) == told
     client = drop_ins_in(tmp_path, roles=("clients",))
-    assert {line.split()[0] for line in client} == {"tailscaled.service", "private-ai-health.timer"}
+    assert {line.split()[0] for line in client} == {
+        "tailscaled.service",
+        "private-ai-health.timer",
+        "private-ai-renew.timer",
+    }
 
 
 def test_a_name_that_would_look_like_another_line_is_not_told(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pyinfra.api import FunctionCommand, StringCommand
 
 from facts.ollama import Ollama, OllamaModels
 from operations import ollama
-from operations.ca import install_script, request_script
+from operations.ca.server import install_script, request_script
 from operations.engine.component import install_files, pack
 from operations.engine.shell import below, inside, into_place
 from plan.engine.want import Directory

@@ -11,6 +11,7 @@ from typing import Any
 
 from facts.base.profile import SCRIPT as PROFILE
 from facts.base.profile import parse_profile
+from facts.ca import CertificateState
 from facts.engine.component_state import STAMPS, through_manager
 from plan.backup.places import ARCHIVES, KEPT_AT, SERVICE, TIMER, WORK
 from plan.backup.schedule import ON
@@ -146,6 +147,7 @@ def script(house: House, member: Member) -> str:
         # `headscale policy get` only prints the file. This prints the rules that the server uses now.
         parts["policy served"] = _debug("filter")
         parts["certificate headscale"] = _certificate(house, house.headscale_name, house.port("headscale"))
+        parts["renewal headscale"] = _renewal(house, member, "headscale", house.headscale_name)
     if "model_hosts" in member.roles:
         url = f"http://127.0.0.1:{house.port('ollama')}/api"
         parts["models"] = f"curl --disable --silent --fail --max-time 10 {url}/tags"
@@ -166,6 +168,7 @@ def script(house: House, member: Member) -> str:
         parts["image"] = f"cat {IMAGE_RECORD}"
         parts["routers"] = "ip route show default; ip -6 route show default"
         parts["certificate gateway"] = _certificate(house, house.vpn_name(member), house.port("openclaw"))
+        parts["renewal gateway"] = _renewal(house, member, ACCOUNT, house.vpn_name(member))
     return sections_script(parts)
 
 
@@ -224,6 +227,19 @@ def _certificate(house: House, name: str, port: int) -> str:
         # The exit status is 1 also when the server closes the connection first. So only the printed return code counts.
         'printf "%s\\n" "$said" | grep -i -E "verify return code|errno" | sed "s/^ *//" | sort -u; '
         'printf "%s\\n" "$said" | openssl x509 -noout -enddate -subject -issuer 2>/dev/null'
+    )
+
+
+def _renewal(house: House, member: Member, owner: str, name: str) -> str:
+    """The deployment's own question whether a certificate, and its successor where it has one, is good."""
+    folder = f"/etc/{owner}/tls"
+    return CertificateState().command(
+        f"{folder}/cert.pem",
+        f"{folder}/key.pem",
+        owner,
+        f"DNS:{name}",
+        authority_path(house),
+        successor="coordinator" not in member.roles,
     )
 
 

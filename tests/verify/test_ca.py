@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from facts.ca import RENEW_DAYS
 from plan.health import CERTIFICATE_WARN_DAYS
 from plan.house.house import House, Member
+from plan.renewal import SERVICE
 from tests.verify.ledger import Check
 from tests.verify.printed import certificate_end
 from tests.verify.probing import Probing
@@ -87,6 +89,22 @@ def test_server(server: tuple[Member, str], probing: Probing, check: Check) -> N
         expected=f"{service}'s certificate: chain to the house's CA, right name, {FEWEST_DAYS} days left",
         observed=("no certificate" if days is None else f"{days} days left") + f"; {' / '.join(seen.splitlines())}",
         remedy="run the deployment again: it makes a new certificate if this one does not fit or ends too soon",
+    )
+
+
+def test_renewal(server: tuple[Member, str], probing: Probing, check: Check) -> None:
+    """A server has a certificate for years without a run: more than half of its life is left. If its host has no
+    authority, it has a successor that begins before the certificate ends."""
+    member, service = server
+    seen = probing.state(member.name)[f"renewal {service}"].text
+    more = "" if "coordinator" in member.roles else ", with a successor signed in advance"
+    check(
+        seen == "good",
+        source=member.name,
+        target="itself",
+        expected=f"{service}'s certificate: more than {RENEW_DAYS} days left{more}",
+        observed=seen,
+        remedy=f"run the deployment again: it makes new ones; on {member.name}: systemctl status {SERVICE}",
     )
 
 

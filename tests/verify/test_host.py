@@ -11,21 +11,14 @@ from plan.firewall.rules import service_egress
 from plan.house.house import Member
 from plan.other_programs.drop_ins import in_force, removal, units_of
 from plan.removal.belongings import claims_left_over, command
-from plan.verification import (
-    declared,
-    is_loopback,
-    misplaced,
-    missing,
-    program_units,
-    secret_files,
-    unit_accounts,
-)
+from plan.renewal import TIMER
+from plan.verification import declared, is_loopback, misplaced, missing, program_units, secret_files, unit_accounts
 from plan.verification import units_of as allowed_units
 from tests.verify.ledger import Check, Way
 from tests.verify.printed import fragments
 from tests.verify.probing import Probing
 
-UNITS = {"coordinator": ("headscale",), "model_hosts": ("ollama",)}
+UNITS = {"coordinator": ("headscale", TIMER), "gateway": (TIMER,), "model_hosts": ("ollama",)}
 EVERYWHERE = ("private-ai-firewall", "private-ai-health.timer", "private-ai-names.path", "tailscaled")
 #: Units of the house that have sockets in addition to those of the access table's rows.
 OURS = frozenset({"headscale.service", "ollama.service", "tailscaled.service", "openclaw.service"})
@@ -51,7 +44,7 @@ def test_services(member: Member, probing: Probing, check: Check) -> None:
 
 def test_units(member: Member, machine: testinfra.host.Host, probing: Probing, check: Check) -> None:
     """The services of a host run, and will start again after a reboot."""
-    units = [*EVERYWHERE, *(unit for role in sorted(member.roles) for unit in UNITS.get(role, ()))]
+    units = [*EVERYWHERE, *dict.fromkeys(unit for role in sorted(member.roles) for unit in UNITS.get(role, ()))]
     if "model_hosts" in member.roles and probing.house.served_elsewhere(probing.house.row("ollama"), member):
         units.append("ollama-vpn.socket")
     bad = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakages import backup, base, ca, firewall, headscale, health, ollama, openclaw, tailscale
+from tests.lab.breakages import backup, base, ca, firewall, headscale, health, ollama, openclaw, renewal, tailscale
 from tests.lab.breakages.breakage import Breakage
 
 BREAKAGES: tuple[Breakage, ...] = (
@@ -14,5 +14,6 @@ BREAKAGES: tuple[Breakage, ...] = (
     *ollama.BREAKAGES,
     *openclaw.BREAKAGES,
     *backup.BREAKAGES,
+    *renewal.BREAKAGES,
     *health.BREAKAGES,
 )

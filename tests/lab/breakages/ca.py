@@ -17,8 +17,9 @@ CONTROL_UNTRUSTED = (
     "headscale.nodes[*]",
     "headscale.policy*",
     "tailscale.relay[*]",
+    "ca.renewal[HOST-headscale]",
 )
-GATEWAY_UNTRUSTED = ("host.services[HOST]", "openclaw.*[HOST]")
+GATEWAY_UNTRUSTED = ("host.services[HOST]", "openclaw.*[HOST]", "ca.renewal[HOST-gateway]")
 REPAIR_HEADSCALE = ("Headscale | Certificate", "Headscale | Configuration, policy, service")
 REPAIR_OPENCLAW = ("OpenClaw | Certificate", "OpenClaw | Configuration, container")
 
@@ -77,7 +78,10 @@ BREAKAGES = (
         "coordinator",
         "The control server's certificate is valid for three more days only: no deployment has run for a long time.",
         f"{signed(HEADSCALE, CONTROL, '-days 3')}; {RESTART_HEADSCALE}",
-        (Caught("ca.server[COORDINATOR-headscale]", r"\b[23] days"),),
+        (
+            Caught("ca.server[COORDINATOR-headscale]", r"\b[23] days"),
+            Caught("ca.renewal[COORDINATOR-headscale]", "fewer than"),
+        ),
         (),
         REPAIR_HEADSCALE,
     ),
@@ -105,7 +109,7 @@ BREAKAGES = (
         "Every account that can enter its folder can read the control server's private key.",
         f"chmod 0644 {HEADSCALE}/key.pem",
         (Caught("host.secret_files[HOST]", "key.pem"),),
-        (),
+        ("ca.renewal[HOST-headscale]",),
         ("Headscale | Certificate",),
     ),
     Breakage(
