@@ -38,6 +38,29 @@ class CaCertificate(FactBase[str]):
         return f"{pem}\n" if pem else ""
 
 
+@dataclass(frozen=True)
+class OtherAuthority:
+    """The second authority of a house that is getting a new one. `pem` is its certificate. `stage`: "" there is none;
+    "new" hosts trust it, and the first one signs; "switching" a run was cut off while the new one took its place; "old"
+    the new one signs, and this one is still trusted."""
+
+    stage: str = ""
+    pem: str = ""
+
+
+class CaOther(FactBase[OtherAuthority]):
+    """The second authority on the coordinator. Cost: one remote command."""
+
+    def command(self) -> str:
+        names = f"for name in new old; do if test -s {CA_FOLDER}/$name.crt; then echo $name; fi; done"
+        return f"{names}; cat {CA_FOLDER}/new.crt 2>/dev/null || cat {CA_FOLDER}/old.crt 2>/dev/null; echo end"
+
+    def process(self, output: list[str]) -> OtherAuthority:
+        names = [line for line in output[:2] if line in ("new", "old")]
+        stage = "switching" if len(names) == 2 else "".join(names)
+        return OtherAuthority(stage, "".join(f"{line}\n" for line in output[len(names) : -1]))
+
+
 class CaKeyAccess(FactBase[str]):
     """Owner, group and mode of the CA's key on the coordinator, as in "root root 600". Cost: one remote command."""
 

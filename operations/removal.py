@@ -229,16 +229,20 @@ def gone(part: PartLeaving, wanted: Leaving, names: Block | None = None, authori
 
 
 def distrusted(certificate: str, link: str) -> str:
-    """Take a certificate out of the system's store. Debian's program leaves the link of one that is gone, and tells
-    programs with stores of their own, such as Java, only of one that its configuration takes away."""
+    """Take a certificate out of the system's store, and with it the second one of a house that is getting a new
+    authority. Debian's program leaves the link of one that is gone, and tells programs with stores of their own, such
+    as Java, only of one that its configuration takes away."""
     folder, _, name = link.rpartition("/")
-    taken_away = shlex.quote(f"!{certificate.rpartition('/')[2]}")
+    file, stem = certificate.rpartition("/")[2], name.removesuffix(".pem")
+    certificates = (certificate, certificate.removesuffix(".crt") + ".other.crt")
+    taken_away = " ".join(shlex.quote(f"!{each}") for each in (file, file.removesuffix(".crt") + ".other.crt"))
+    links = f"-lname {shlex.quote(name)} -o -lname {shlex.quote(f'{stem}.other.pem')}"
     return "\n".join(
         [
-            f"rm -f {shlex.quote(certificate)}; c=$(mktemp -p /run)",
-            f"{{ cat /etc/ca-certificates.conf; echo {taken_away}; }} > $c",
+            f"rm -f {shlex.join(certificates)}; c=$(mktemp -p /run)",
+            f"{{ cat /etc/ca-certificates.conf; printf '%s\\n' {taken_away}; }} > $c",
             "update-ca-certificates --certsconf $c >/dev/null; rm -f $c",
-            f"find {folder} -xdev -maxdepth 1 -type l -lname {shlex.quote(name)} -delete",
+            f"find {folder} -xdev -maxdepth 1 -type l '(' {links} ')' -delete",
         ]
     )
 

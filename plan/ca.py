@@ -37,6 +37,22 @@ def begins_anew(house: House, authority: str, others: Mapping[str, Profile]) -> 
     )
 
 
+def name_of(authority: str) -> str:
+    """The name of an authority (PEM); "" for one that cannot be read."""
+    try:
+        subject = x509.load_pem_x509_certificate(authority.encode()).subject
+    except ValueError:
+        return ""
+    return " ".join(str(each.value) for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME))
+
+
+def next_name(house: House, authority: str) -> str:
+    """The name of the authority that follows this one (PEM): it has the next number."""
+    first = authority_name(house)
+    number = name_of(authority).removeprefix(first).strip()
+    return f"{first} {int(number) + 1 if number.isdecimal() else 2}"
+
+
 def half_over(authority: str, now: datetime) -> bool:
     """Whether half of the life of the authority's certificate (PEM) is over. False for one that cannot be read: the
     step that uses it reports that."""
@@ -66,12 +82,13 @@ def other_house(house: House, authority: str) -> SettingError | None:
             f"{', '.join(domains)}, for which the house's authority on {house.coordinator.name} was made",
             NEXT,
         )
-    names = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    if names and names != [authority_name(house)]:
+    name = name_of(authority)
+    number = name.removeprefix(f"{authority_name(house)} ")
+    if name and name != authority_name(house) and not number.isdecimal():
         return SettingError(
             "group_data/all.py: house_name",
             house.name,
-            f"the name for which the house's authority {', '.join(names)!r} on {house.coordinator.name} was made",
+            f"the name for which the house's authority {name!r} on {house.coordinator.name} was made",
             NEXT,
         )
     return None

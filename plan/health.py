@@ -4,8 +4,8 @@ hosts."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -13,13 +13,15 @@ from plan.backup.retention import OLD_DAYS
 from plan.ca import SWAP_DAYS
 from plan.engine.terminal_text import plain
 from plan.house.access_table import ROLES
-from plan.house.house import Member
+from plan.house.house import House, Member
 from plan.upgrade.versions import Installed
 
 State = Literal["ok", "warning", "failed"]
 
 #: The folder on a host with the result of its last look: state.json for programs, state.txt for people.
 FOLDER = "/var/lib/private-ai/health"
+#: The certificates of the house's authorities that a host trusts; there are two while the house gets a new one.
+TRUSTED = "/usr/local/share/ca-certificates/private-ai-*.crt"
 SERVICE = "private-ai-health.service"
 TIMER = "private-ai-health.timer"
 #: Minutes between two looks.
@@ -103,6 +105,8 @@ class Answer:
     now: int = 0
     why: str = ""
     installed: tuple[Installed, ...] = ()
+    #: Path -> digest, of the house's authorities that the host trusts, and on the coordinator of those that there are.
+    certificates: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -200,3 +204,24 @@ def _row(each: Line) -> tuple[str, ...]:
             if days is not None
         ),
     )
+
+
+def new_authority(house: House, answers: Mapping[str, Answer]) -> list[str]:
+    """Who has the new authority, in words, while the house is getting one; else nothing. `answers`: of hosts, by name.
+
+    Nobody knows it of devices: they are not asked.
+    """
+    known = answers.get(house.coordinator.name, Answer(False)).certificates
+    there = {path.rpartition("/")[2]: digest for path, digest in known.items() if "/ca-certificates/" not in path}
+    if not there.keys() & {"new.crt", "old.crt"}:
+        return []
+    wanted = there.get("new.crt", there.get("ca.crt"))
+    have, lack, unknown = list[str](), list[str](), list[str]()
+    for member in house.members:
+        answer = answers.get(member.name, Answer(False))
+        trusted = {digest for path, digest in answer.certificates.items() if "/ca-certificates/" in path}
+        (have if wanted in trusted else lack if answer.look else unknown).append(member.name)
+    unknown += [f"{device.name} (a device)" for device in house.devices]
+    lines = ["the house is getting a new authority, see docs/rotation.md; trusted by: " + (", ".join(have) or "nobody")]
+    lines += [f"not trusted by: {', '.join(lack)}. Next: run the deployment"] if lack else []
+    return [*lines, *([f"not known of: {', '.join(unknown)}"] if unknown else [])]

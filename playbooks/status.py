@@ -21,7 +21,7 @@ from operations.backup.folder import newest_here
 from operations.health import look
 from plan.engine.errors import SettingError
 from plan.engine.terminal_text import plain
-from plan.health import backup_here, line, table_rows
+from plan.health import backup_here, line, new_authority, table_rows
 from plan.upgrade.advisories import age_line, hole_line
 from tasks.devices import refuse
 from tasks.engine.begin import leave
@@ -57,6 +57,9 @@ else:
         table.add_row(*map(escape, row), style="red" if each.bad else "yellow" if each.state != "ok" else "")
     # If the output goes to a file, the table is wide, so that programs can search its lines.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+    said_by = {member.name: answer for (member, _), answer in zip(hosts, answers, strict=True)}
+    for words in new_authority(house, said_by):
+        click.echo(words, err=True)
     if house.backup_recipients:
         said, warns = backup_here(here, datetime.now(UTC))
         click.echo(click.style(said, fg="yellow" if warns else None), err=warns)

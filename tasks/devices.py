@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from pyinfra import host, inventory, logger
 
-from facts.ca import CaCertificate
+from facts.ca import CaCertificate, CaOther
 from facts.headscale import Headscale
 from operations.devices.nodes import nodes, untidy
 from operations.engine.answers import ask
@@ -73,6 +73,9 @@ def ready(house: House, device: Device, token: str) -> None:
     missing = ""
     if not host.get_fact(CaCertificate):
         missing = "the house has no CA"
+    elif host.get_fact(CaOther).stage == "new":
+        step = "go on with playbooks/ca_rotate.py, see docs/rotation.md, then run this again"
+        refuse(SettingError(f"device {device.name}", "the house is getting a new CA", "one CA on the page", step))
     elif device.owner not in known.users:
         missing = f"Headscale has no user {device.owner}" if known.answers else "Headscale does not answer"
     else:

@@ -32,7 +32,7 @@ HOST_SETTINGS = frozenset(
 )
 #: The names that playbooks read with `--data`. They are not settings.
 PLAYBOOK_DATA = frozenset(
-    {"message", "device", "hours", "json", "now", "request", "pairings", "show"}
+    {"message", "device", "hours", "json", "now", "request", "pairings", "show", "missing"}
     | {"everything", "dead", "role", "on", "data"}
     | {"to", "from", "identity"}
 )

@@ -19,7 +19,7 @@ def wrong_host(
     """
     problems = []
     own = f"private-ai-{house.name}"
-    others = [name for name in found.authorities if name != own]
+    others = [name for name in found.authorities if name not in (own, f"{own}.other")]
     foreign = found.authority and authority and found.authority.split() != authority.split()
     if foreign or (others and own not in found.authorities and found.claimed):
         problems.append(

@@ -9,7 +9,7 @@ from pyinfra import host, inventory, state
 from pyinfra.api import FactBase
 
 from facts.base.profile import HostProfile
-from facts.ca import CaCertificate, CaKeyAccess
+from facts.ca import CaCertificate, CaKeyAccess, CaOther
 from facts.engine.ask_together import Question, question
 from facts.engine.component_state import ComponentState
 from facts.headscale import Headscale
@@ -82,7 +82,7 @@ def authority_seen(house: House) -> str:
 def _at_first(member: Member) -> list[Question]:
     facts: list[type[FactBase[Any]]] = [HostProfile, Tailscale]
     if "coordinator" in member.roles:
-        facts += [CaCertificate, CaKeyAccess, Headscale]
+        facts += [CaCertificate, CaOther, CaKeyAccess, Headscale]
     if "model_hosts" in member.roles:
         facts.append(ModelStores)
     questions = [question(fact, {}) for fact in facts]

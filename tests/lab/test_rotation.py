@@ -114,6 +114,80 @@ def test_a_run_that_is_cut_off_is_finished_by_the_next(house: TestLab, name: str
     unchanged(house)
 
 
+OTHER = "/usr/local/share/ca-certificates/private-ai-house.other.crt"
+OWN = OTHER.replace(".other", "")
+
+
+def trusted(lab: TestLab, host: str) -> set[str]:
+    """Names of the authorities of the house in the system's store of a host, from which programs read."""
+    said = lab.ssh(
+        host,
+        "openssl crl2pkcs7 -nocrl -certfile /etc/ssl/certs/ca-certificates.crt | openssl pkcs7 -print_certs -noout | "
+        "sed -n 's/^subject=CN *= *\\(Private AI .*\\)/\\1/p'",
+    )
+    return set(said.splitlines())
+
+
+def issuers(lab: TestLab) -> set[str]:
+    """The names of those that have signed what the servers really serve to the laptop."""
+    ask = "openssl s_client -connect {0}:{1} -verify_return_error -verify_hostname {0} </dev/null 2>/dev/null"
+    ask += " | openssl x509 -noout -issuer | sed 's/^issuer=CN *= *//'"
+    servers = (("headscale.house.internal", 443), ("gate.vpn.house.internal", 18789))
+    return {lab.ssh("laptop", ask.format(*server)) for server in servers}
+
+
+def status(lab: TestLab) -> str:
+    return playbook(lab, "status").stderr
+
+
+def test_a_new_authority_comes_in_three_steps_and_every_message_is_answered(house: TestLab) -> None:
+    first, second = "Private AI house CA", "Private AI house CA 2"
+    if first not in issuers(house):
+        pytest.fail(f"the house has had a new authority already: {issuers(house)}")
+    assert "new authority" not in status(house)
+
+    dry = playbook(house, "ca_rotate", "--dry")
+    assert "Step 1 of 3" in dry.stderr and trusted(house, "laptop") == {first}
+    with talking(house) as talk:
+        talk.message()
+        playbook(house, "ca_rotate")
+    print(f"step 1: {talk}", flush=True)
+    assert all(trusted(house, host) == {first, second} for host in house.hosts)
+    assert issuers(house) == {first}
+    unchanged(house)
+
+    # A host that has lost it again is named, and the next step is refused.
+    house.ssh("brain", f"mv {OTHER} /root/other; update-ca-certificates --fresh >/dev/null 2>&1")
+    assert "not trusted by: brain" in " ".join(status(house).split())
+    refused = playbook(house, "ca_rotate", good=False)
+    assert "brain: it does not trust the new authority" in refused.stderr and "nothing was changed" in refused.stderr
+    house.ssh("brain", f"mv /root/other {OTHER}; update-ca-certificates >/dev/null 2>&1")
+    house.deploy()
+
+    with talking(house) as talk:
+        talk.message()
+        # The controller dies in the middle; then the same call does the rest.
+        cut = ("-m", "lab.interrupt", "1", "after", "-y", house.inventory, "playbooks/ca_rotate.py")
+        assert house.run(sys.executable, *cut).returncode == -9
+        talk.message()
+        house.deploy()
+    print(f"step 2, cut off and finished by a deployment: {talk}", flush=True)
+    assert issuers(house) == {second}
+    assert all(trusted(house, host) == {first, second} for host in house.hosts)
+    unchanged(house)
+    assert "trusted by: brain, gate, hub, laptop" in status(house)
+
+    with talking(house) as talk:
+        talk.message()
+        done = playbook(house, "ca_rotate")
+    print(f"step 3: {talk}", flush=True)
+    assert "Step 3 of 3" in done.stderr
+    assert all(trusted(house, host) == {second} for host in house.hosts)
+    assert house.ssh("hub", "ls /var/lib/private-ai/ca") == "ca.crt\nca.key"
+    assert "new authority" not in status(house)
+    unchanged(house)
+
+
 def test_wrong_input_changes_nothing(house: TestLab) -> None:
     before = keys(house)
     done = playbook(house, "node_key_rotate", "--data", "on=lapptop", good=False)

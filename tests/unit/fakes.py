@@ -19,7 +19,7 @@ from pyinfra.context import ctx_host, ctx_inventory, ctx_state
 
 from artifacts.store import Blob, Model, ProgramFile
 from artifacts.store import Program as Obtained
-from facts.ca import CaCertificate, CaKeyAccess, CertificateState, ServerCertificate
+from facts.ca import CaCertificate, CaKeyAccess, CaOther, CertificateState, OtherAuthority, ServerCertificate
 from facts.engine.ask_together import Together, question
 from facts.engine.component_state import ComponentState
 from facts.headscale import Headscale, HeadscaleState
@@ -150,6 +150,7 @@ def bare(address: str) -> dict[type, object]:
     return {
         ComponentState: Have(accounts={"openclaw": 992}),
         CaCertificate: "",
+        CaOther: OtherAuthority(),
         CaKeyAccess: "none",
         CertificateState: ServerCertificate(False, "missing"),
         Headscale: HeadscaleState(True, {}, (), (), {}),

@@ -19,7 +19,7 @@ from pyinfra.api.state import StateStage
 from pyinfra.connectors.util import CommandOutput, OutputLine
 from pyinfra.context import ctx_inventory, ctx_state
 
-from facts.ca import CaCertificate
+from facts.ca import CaCertificate, CaOther, OtherAuthority
 from facts.engine.component_state import ComponentState
 from facts.headscale import Headscale, HeadscaleState
 from facts.ollama import Stores
@@ -134,7 +134,7 @@ def test_a_device_whose_way_in_is_not_there_is_refused_before_anybody_is_asked(
     facts: dict[type, object], says: str | None, said: str, nobody_answers: Any
 ) -> None:
     house = houses.pair(headscale_devices=[{"name": "phone", "owner": "ben", "kind": "ios"}])
-    home = Fake("home", {Headscale: KNOWN, CaCertificate: "PEM", **facts})
+    home = Fake("home", {Headscale: KNOWN, CaCertificate: "PEM", CaOther: OtherAuthority(), **facts})
     gate: Any = nobody_answers if says is None else Fake("gate", says={"test -s /token": says})
     if says is None:
         gate.name = "gate"
