@@ -23,9 +23,10 @@ except SettingError as error:
     refuse(error)
 backup, identity = given.kept, given.identity
 about = backup.manifest.about
+alone = f", of the host {backup.manifest.alone} alone" if backup.manifest.alone else ""
 click.echo(
     plain(
-        f"\n    {backup.folder}\n    of {about.house} ({about.domain}), made {about.made:%Y-%m-%d %H:%M} UTC, "
+        f"\n    {backup.folder}\n    of {about.house} ({about.domain}){alone}, made {about.made:%Y-%m-%d %H:%M} UTC, "
         f"{ago(int((datetime.now(UTC) - about.made).total_seconds()))}, at revision {about.revision}\n"
         f"    the CA's fingerprint (SHA-256) is {about.authority}"
     )

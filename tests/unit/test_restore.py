@@ -338,3 +338,11 @@ def test_a_deployment_that_begins_a_new_house_warns_where_there_was_one() -> Non
     # A first deployment that was cut off has left no stamp.
     assert begins_anew(house, "", {"home": stamped, "laptop": PROFILE}) is None
     assert begins_anew(house, "-----BEGIN", {"home": PROFILE, "laptop": stamped}) is None
+
+
+def test_what_a_host_has_backed_up_by_itself_is_restored_for_its_own_roles_alone() -> None:
+    made = Manifest(ABOUT, (), (part("gate", "gateway"),), "gate")
+    found = targets(made, houses.split(), ("gateway",))
+    assert set(found.pieces) == {"gate"} and found.roles("gate") == ("gateway",)
+    with pytest.raises(SettingError, match="backup: parts of a coordinator is 'none'"):
+        targets(made, houses.split(), ROLES)
