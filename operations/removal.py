@@ -104,10 +104,11 @@ def opened(wanted: Leaving, part: PartLeaving) -> Generator[StringCommand | Func
 
 
 @operation()
-def unheld() -> Generator[StringCommand, None, None]:
-    """Own the absence of this run's own note, where the run has held the host (operations/engine/one_run.py)."""
-    if not this_run().holds.held:
-        host.noop("this run holds no host")
+def unheld(last_run: str) -> Generator[StringCommand, None, None]:
+    """Own the absence of the note of runs (operations/engine/one_run.py): of this one, if it has held the host, and of
+    an earlier one that was cut off, whose text is `last_run`."""
+    if not (last_run or this_run().holds.held):
+        host.noop("no run has left a note")
         return
     hold()
     yield StringCommand(f"rm -rf {LAST_RUN.rpartition('/')[0]}")

@@ -53,7 +53,7 @@ def remove(house: House, asked: Request) -> None:
     if mine in plans and mine == coordinator:
         _host(house, plans[mine])
     if mine in plans and asked.kind != "role":
-        unheld(name="Removal | Note of this run")
+        unheld(name="Removal | Note of runs", last_run=profile_of(mine).last_run)
     if mine == coordinator or asked.kind == "role":
         _afterwards(house, asked)
 

@@ -17,7 +17,7 @@ from facts.ca import CaCertificate
 from facts.removal import RemovalFound, parse_found
 from operations.engine.component import install_block, install_packages
 from operations.engine.run import begin_run
-from operations.removal import _closed, ended, gone, stopped, try_without
+from operations.removal import _closed, ended, gone, stopped, try_without, unheld
 from plan.backup import places, restoring
 from plan.base.profile import Listener
 from plan.devices.vpn_nodes import Minted, node_of
@@ -330,6 +330,15 @@ def test_a_unit_whose_file_has_gone_before_it_is_stopped_all_the_same(tmp_path: 
     told = (tmp_path / "told").read_text()
     assert "stop tailscaled.service" in told and "stop private-ai-firewall.service" in told
     assert ("disable --quiet tailscaled.service" in told) is there
+
+
+def test_the_note_of_a_run_that_was_cut_off_goes_too() -> None:
+    host = Fake("home", {})
+    with context(host, {"home": host}):
+        host.do(unheld, last_run="")
+        assert host.commands == []
+        host.do(unheld, last_run="anna@notebook from 192.168.1.2 since 2026-11-28 13:20:20 UTC\n")
+    assert host.commands == ["rm -rf /run/private-ai"]
 
 
 def test_scripts_are_understood_by_the_shell() -> None:
