@@ -98,6 +98,12 @@ def answers(model_name: str, manifest: str, context: int, port: int) -> Generato
         return
     why = f"it is loaded with a context of {loaded}, not {context}" if loaded else "it is not in memory"
     differs(Change(f"model {model_name}", "asked for a token", why))
+    yield StringCommand(token(model_name, context, str(port)))
+
+
+def token(model_name: str, context: int, port: str) -> str:
+    """A script that has the model generate one token, and fails if it does not. `port`: a number, or a variable of the
+    shell."""
     asked = {
         "model": model_name,
         "prompt": "Hello",
@@ -108,7 +114,7 @@ def answers(model_name: str, manifest: str, context: int, port: int) -> Generato
         "shift": False,
         "options": {"num_ctx": context, "num_predict": 1},
     }
-    yield StringCommand(
+    return (
         f"said=$(curl --disable --silent --show-error --max-time {time_limits.TOKEN} "
         f"http://127.0.0.1:{port}/api/generate -d {shlex.quote(json.dumps(asked))}); "
         # eval_count is the number of tokens that the model has generated.

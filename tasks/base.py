@@ -29,13 +29,14 @@ from plan.house.machine_identity import another_name, foreign_addresses, left_be
 from plan.other_programs.check import check_beside
 from plan.removal.belongings import left_over
 from plan.verification import OWNERS
-from tasks import backup, upgrade
+from tasks import backup
 from tasks.engine.connection import through_another
 from tasks.engine.hosts import This, authority_seen, known_profiles, profile_of
 from tasks.engine.house import WrongInput, left_out
 from tasks.engine.programs import program
 from tasks.engine.texts import render
 from tasks.ollama_model import choice_of, model_of, room_for
+from tasks.upgrade import check as upgrade
 
 #: For every host: packages for the firewall, for checks, and for downloads over HTTPS.
 PACKAGES = ("ca-certificates", "curl", "nftables", "openssl", "python3-minimal")
@@ -124,6 +125,7 @@ def _say(problems: Sequence[SettingError], warnings: Sequence[str]) -> None:
 def deploy(this: This) -> None:
     """First the note on the host about the places that the house claims, before the run puts anything there. Then
     packages, the control server's name, and the accounts that the firewall's rules name."""
+    upgrade.recover(this)
     known = this.profile.beside.claimed
     claimed(name="Base | Places taken", places=claim_file(this.member.roles, known), known=known)
     packages = PACKAGES + (GATEWAY_PACKAGES if this.has("gateway") else ())

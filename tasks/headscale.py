@@ -7,6 +7,7 @@ import json
 from operations.ca.server import server_certificate
 from operations.engine.component import component
 from operations.headscale.users import users
+from operations.upgrade.way import Way
 from plan.engine.want import Component, Directory, File, Unit
 from plan.headscale.policy import policy
 from plan.house.house import House
@@ -14,6 +15,7 @@ from tasks.ca import certificate_path
 from tasks.engine.hosts import This
 from tasks.engine.programs import program, program_want, running_program
 from tasks.engine.texts import render
+from tasks.upgrade.check import step_of
 
 CONFIG = "/etc/headscale/config.yaml"
 POLICY = "/etc/headscale/policy.json"
@@ -24,6 +26,12 @@ BINARY = "/usr/local/bin/headscale"
 #: If Headscale runs, it checks the new policy with its users and nodes. If it does not run yet, it checks the policy
 #: when it starts.
 POLICY_CHECK = "if systemctl is-active --quiet headscale; then headscale policy check --file {} >/dev/null; fi"
+
+#: Prints the nodes: the keys of their machines, and their addresses in the VPN.
+NODES = (
+    "said=$(timeout 20 headscale nodes list -o json) || exit 1; echo nodes; "
+    'printf %s "$said" | grep -oE \'mkey:[0-9a-f]+|"(100[.][0-9.]+|fd7a:[0-9a-f:]+)"\' | sort'
+)
 
 
 def deploy(this: This) -> None:
@@ -45,11 +53,10 @@ def deploy(this: This) -> None:
         expiry=house.node_expiry,
         addresses=sorted(addresses.items()),
     )
-    program_only = Component(
-        programs=(found,),
+    folders = Component(
         directories=tuple(Directory(folder, group="headscale", mode="0750") for folder in ("/etc/headscale", TLS)),
     )
-    component(name="Headscale | Program", want=lambda: program_only)
+    component(name="Headscale | Folders", want=lambda: folders)
     server_certificate(
         name="Headscale | Certificate",
         folder=TLS,
@@ -59,6 +66,7 @@ def deploy(this: This) -> None:
         authority_file=certificate_path(house),
     )
     wanted = Component(
+        programs=(found,),
         files=(
             File(CONFIG, config, group="headscale", mode="0640"),
             File(
@@ -73,8 +81,15 @@ def deploy(this: This) -> None:
         ),
         units=(service(house),),
     )
-    component(name="Headscale | Configuration, policy, service", want=lambda: wanted)
+    component(name="Headscale | Configuration, policy, service", want=lambda: wanted, instead=way(this))
     users(name="Headscale | Users", names=house.users)
+
+
+def way(this: This) -> Way | None:
+    """How Headscale is upgraded: afterwards it has the same nodes. None if its version stays."""
+    step = step_of(this, "headscale")
+    # It has read its nodes when it is ready.
+    return Way(step, NODES, ("headscale.service",), tries=15) if step else None
 
 
 def service(house: House) -> Unit:

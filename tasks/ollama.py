@@ -6,17 +6,19 @@ from __future__ import annotations
 import json
 
 from operations.engine.component import component
-from operations.ollama import answers, asks
+from operations.ollama import answers, asks, token
 from operations.ollama import model as lay_down
+from operations.upgrade.way import Way
 from plan.engine.want import Component, Directory, File, Unit
 from plan.house.house import House
-from plan.ollama.recorded_choice import RECORD, record
+from plan.ollama.recorded_choice import RECORD, record, recorded_model
 from plan.openclaw import time_limits
 from plan.verification import is_vpn
 from tasks.engine.hosts import This, vpn_of
 from tasks.engine.programs import program, program_want, running_program
 from tasks.engine.texts import render
 from tasks.ollama_model import choice_of, memory_of, model_of
+from tasks.upgrade.check import step_of
 
 UNIT = "/etc/systemd/system/ollama.service"
 VPN_SOCKET = "ollama-vpn.socket"
@@ -51,7 +53,7 @@ def deploy(this: This) -> None:
         ),
         units=(*_out_of_the_way(this), service(this.house)),
     )
-    component(name="Ollama | Program, service", want=lambda: wanted)
+    component(name="Ollama | Program, service", want=lambda: wanted, instead=way(this))
     asks(manifest_path(name), port)
     lay_down(
         name=f"Ollama | Model {name}",
@@ -71,6 +73,17 @@ def deploy(this: This) -> None:
         port=port,
     )
     _forward(this, port)
+
+
+def way(this: This) -> Way | None:
+    """How Ollama is upgraded: afterwards the model that was there generates a token. None if its version stays."""
+    step, model = step_of(this, "ollama"), recorded_model(this.profile.machine.model_record)
+    if step is None:
+        return None
+    # The port of the unit that is there: old and new version may have another one.
+    port = f"port=$(sed -n 's/^Environment=OLLAMA_HOST=.*://p' {UNIT})"
+    look = f"{port}; {{ {token(*model, '$port')}; }} && echo token" if model else "exit 1"
+    return Way(step, look, ("ollama.service",), tries=2)
 
 
 def _out_of_the_way(this: This) -> tuple[Unit, ...]:

@@ -10,12 +10,13 @@ from pyinfra import host
 
 from artifacts.store import Program
 from facts.ca import NEXT
-from facts.engine.component_state import ComponentState, unit_call
+from facts.engine.component_state import ComponentState, looking, unit_call
 from operations.ca.server import server_certificate
 from operations.engine.answers import NotYet, ask
 from operations.engine.component import component
 from operations.engine.run import once_a_run
 from operations.openclaw.image import Image, image, loaded
+from operations.upgrade.way import Way
 from plan.backup import places
 from plan.engine.command_environment import FOREIGN_TO_PODMAN, PODMAN
 from plan.engine.want import Component, Directory, File, Secret, Unit
@@ -42,6 +43,7 @@ from tasks.engine.hosts import This, vpn_of
 from tasks.engine.programs import program
 from tasks.engine.texts import render, static
 from tasks.ollama_model import choice_of
+from tasks.upgrade.check import step_of
 
 CONFIG = "/etc/openclaw/openclaw.json"
 TOKEN = places.TOKEN
@@ -93,7 +95,27 @@ def deploy(this: This) -> None:
         coordinator=house.coordinator.name,
         authority_file=certificate_path(house),
     )
-    component(name="OpenClaw | Configuration, container", want=lambda: _container(this, found.name, port))
+    component(
+        name="OpenClaw | Configuration, container",
+        want=lambda: _container(this, found.name, port),
+        instead=way(this),
+    )
+
+
+def way(this: This) -> Way | None:
+    """How OpenClaw is upgraded: afterwards a first message is answered, since a gateway may say that it is ready and
+    refuse all messages. None if its version stays."""
+    step, uid = step_of(this, "openclaw"), account_number()
+    if step is None or uid is None:
+        return None
+    shown = "systemctl --user show --property=InvocationID --value openclaw.service"
+    # openclaw-warm writes this file when this start of the gateway has answered.
+    look = (
+        f'now=$({looking(ACCOUNT, shown)}); test -n "$now" && '
+        f'test "$({looking(ACCOUNT, f"cat /run/user/{uid}/openclaw-warm")})" = "$now" && echo answered'
+    )
+    attempt = f"timeout {time_limits.UPGRADE_ANSWER} {SEND_FIRST_MESSAGE}"
+    return Way(step, look, (f"user@{uid}.service",), attempt=attempt, tries=3, pause=5, keeps=(IMAGE_RECORD,))
 
 
 def _image(this: This) -> Image:

@@ -6,6 +6,7 @@ from artifacts import pins
 from operations.engine.component import component
 from operations.headscale.policy_in_force import policy_heard
 from operations.tailscale import joined
+from operations.upgrade.way import Way
 from plan.engine.want import Component, File, Unit
 from plan.house.house import House
 from plan.tailscale.client_versions import cut_off_from
@@ -13,6 +14,7 @@ from tasks import ca
 from tasks.engine.hosts import This
 from tasks.engine.programs import program, program_want, running_program
 from tasks.engine.texts import render
+from tasks.upgrade.check import step_of
 
 DEFAULTS = "/etc/default/tailscaled"
 UNIT = "/etc/systemd/system/tailscaled.service"
@@ -27,6 +29,13 @@ HEARD = (
     "for i in $(seq 60); do said=$(tailscale status --json --peers=false) || break; "
     """case $said in *'"BackendState": "NeedsLogin"'* | *'"BackendState": "Running"'*'"Online": true'*) break ;; """
     "esac; sleep 0.5; done"
+)
+
+#: Prints the node's addresses, when it is in the VPN and hears the control server.
+IN_THE_VPN = (
+    "said=$(timeout 10 tailscale status --json --peers=false) || exit 1; "
+    """case $said in *'"BackendState": "Running"'*'"Online": true'*) ;; *) exit 1 ;; esac; """
+    """printf %s "$said" | tr -d ' \\n\\t' | grep -o '"TailscaleIPs":[[][^]]*[]]' | sort -u"""
 )
 
 
@@ -45,7 +54,7 @@ def deploy(this: This) -> None:
         ),
         units=(service(),),
     )
-    component(name="Tailscale | Program, service", want=lambda: wanted)
+    component(name="Tailscale | Program, service", want=lambda: wanted, instead=way(this))
     port = house.port("headscale")
     joined(
         name="Tailscale | Join the house",
@@ -55,6 +64,13 @@ def deploy(this: This) -> None:
         user=this.member.user,
         accept_dns=not this.member.is_server,
     )
+
+
+def way(this: This) -> Way | None:
+    """How Tailscale is upgraded: afterwards the node is in the VPN with its addresses. None if its version stays."""
+    step = step_of(this, "tailscale")
+    # Headscale may just have been restarted, so the node may need a moment before, too.
+    return Way(step, IN_THE_VPN, ("tailscaled.service",), tries=60, looks=30) if step else None
 
 
 def wait(this: This) -> None:

@@ -79,7 +79,8 @@ s restored; f RESTORED
 s stamp; [ "$(stat -c '%F %u %a' STAMP)" = 'regular file 0 644' ] && head -c 4096 STAMP; echo
 s programs; INSTALLED
 s upgrades; for n in NOTES; do [ -e "$n" ] || continue; f "$n"; u=${n%/note}
-systemctl --quiet is-active "AT_WORK-${u##*/}" && echo at work; done
+u=${u##*/}
+systemctl is-active "AT_WORK-$u" "AT_WORK-boot-$u" | grep -qx 'active\|activating' && echo at work; done
 """.replace("TRIED", TRIED)
     .replace("$NAMES", CONTROL_NAMES.begin)
     .replace("UNCONFIRMED", UNCONFIRMED)

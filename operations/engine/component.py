@@ -23,26 +23,29 @@ from plan.engine.difference import Difference, difference
 from plan.engine.upload_folder import INCOMING
 from plan.engine.want import Account, Block, Directory, File, Program, Secret, Unit
 
+Instead = Callable[[Difference], Generator[StringCommand | FunctionCommand, None, None]]
 
-def component(name: str, want: Want) -> None:
+
+def component(name: str, want: Want, instead: Instead | None = None) -> None:
     """Make one host have what `want()` says. Registers the want of the operation `brought`, then calls the
     operation."""
     is_wanted(host, want)
-    brought(name=name, want=want)
+    brought(name=name, want=want, instead=instead)
 
 
 @operation()
-def brought(want: Want) -> Generator[StringCommand | FunctionCommand, None, None]:
+def brought(want: Want, instead: Instead | None = None) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Own the named packages (that they are installed), accounts, program folders, links, files, the owner and mode of
     directories, and units.
 
     `want` is called when the operation runs, so it may use facts about what earlier operations did. While planning it
-    may raise `NotYet`. A second run changes nothing.
+    may raise `NotYet`. A second run changes nothing. `instead` makes the changes in another way, see
+    operations/upgrade/way.py.
     Raises OperationError when `want` still raises `NotYet` while executing.
     """
     todo = yield from compared(want)
     if todo:
-        yield from _commands(todo)
+        yield from (instead or commands)(todo)
 
 
 def compared(want: Want) -> Generator[StringCommand, None, Difference | None]:
@@ -63,7 +66,8 @@ def compared(want: Want) -> Generator[StringCommand, None, Difference | None]:
     return todo
 
 
-def _commands(todo: Difference) -> Generator[StringCommand | FunctionCommand, None, None]:
+def commands(todo: Difference) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """The commands that make all the changes."""
     if todo.packages:
         yield StringCommand(install_packages(todo.packages))
     for account in todo.accounts:

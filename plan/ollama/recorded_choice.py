@@ -58,6 +58,15 @@ def memory_to_count(text: str, now_mib: tuple[int, int]) -> tuple[int, int]:
     return then if alike else now_mib
 
 
+def recorded_model(text: str) -> tuple[str, int] | None:
+    """Name and context of the model of a record; None when there is no record, or when it cannot be read."""
+    try:
+        found = json.loads(text)
+        return str(found["model"]), int(found["context"])
+    except STRANGE:
+        return None
+
+
 def recorded_place(text: str) -> str:
     """Where the model of a record runs: "VRAM" or "RAM"; "" when there is no record, or when it cannot be read."""
     try:

@@ -54,6 +54,10 @@ FIRST_ANSWER = MODEL + 60
 """The first message that the gateway sends by itself, and the message of the verification. Each is one request to the
 model, which may have to be loaded first."""
 
+UPGRADE_ANSWER = 600
+"""The first message to a new version. A model that is loaded has to read the prompt, 2400 tokens: at 5 tokens a second
+this takes 480 s. After this time the old version comes back."""
+
 SILENT_SERVER = 60
 """The message of the verification when a model server does not even list its models. Then the answer would not come."""
 

@@ -28,6 +28,9 @@ from plan.openclaw.configuration import IMAGE_RECORD
 from plan.renewal import PROGRAM as RENEW
 from plan.renewal import SERVICE as RENEW_SERVICE
 from plan.renewal import TIMER as RENEW_TIMER
+from plan.upgrade.notes import FOLDER as UPGRADES
+from plan.upgrade.notes import at_boot
+from plan.upgrade.versions import PROGRAMS as VERSIONED
 
 #: The house's own folders, which hold other people's files too, such as a health hook: only what is named here goes,
 #: and the folder itself when nothing is left in it.
@@ -92,7 +95,7 @@ PARTS = (
             f"{STAMPS}/openclaw-warm.timer",
             IMAGE_RECORD,
         ),
-        folders=("/etc/openclaw", "/var/lib/openclaw"),
+        folders=("/etc/openclaw", "/var/lib/openclaw", f"{UPGRADES}/openclaw"),
         accounts=("openclaw",),
         data=(Data("/var/lib/openclaw/state", "conversations, approved browsers", "openclaw"),),
     ),
@@ -102,7 +105,7 @@ PARTS = (
         "Ollama",
         units=("ollama-vpn.socket", "ollama-vpn.service", "ollama.service"),
         files=("/usr/local/bin/ollama", f"{SETTINGS}/model.json"),
-        folders=("/var/lib/ollama",),
+        folders=("/var/lib/ollama", f"{UPGRADES}/ollama"),
         accounts=("ollama", "ollama-vpn"),
         programs=("ollama",),
         data=(Data("/var/lib/ollama/models", "models", "ollama"),),
@@ -113,7 +116,7 @@ PARTS = (
         "Headscale",
         units=("headscale.service",),
         files=("/usr/local/bin/headscale",),
-        folders=("/etc/headscale", "/var/lib/headscale"),
+        folders=("/etc/headscale", "/var/lib/headscale", f"{UPGRADES}/headscale"),
         accounts=("headscale",),
         programs=("headscale",),
         data=(Data("/var/lib/headscale", "users, nodes and keys of the control server", "headscale"),),
@@ -132,7 +135,7 @@ PARTS = (
         "Tailscale",
         units=("tailscaled.service",),
         files=("/etc/default/tailscaled", "/usr/local/bin/tailscale", "/usr/local/sbin/tailscaled"),
-        folders=("/var/lib/tailscale", "/var/cache/tailscale"),
+        folders=("/var/lib/tailscale", "/var/cache/tailscale", f"{UPGRADES}/tailscale"),
         programs=("tailscale",),
     ),
     Part(
@@ -160,8 +163,10 @@ PARTS = (
             RESTORED,
             # systemd notes here when the timer has elapsed, so that a host that was off makes up for it.
             *(f"/var/lib/systemd/timers/stamp-{timer}" for timer in (BACKUP_TIMER, RENEW_TIMER)),
+            # Of an upgrade that is cut off.
+            *(f"{UNITS}/{link}{at_boot(name)}" for name in VERSIONED for link in ("", "multi-user.target.wants/")),
         ),
-        folders=(HEALTH, INCOMING, BACKUP, STAGE),
+        folders=(HEALTH, INCOMING, BACKUP, STAGE, UPGRADES),
         data=(Data(KEPT, "encrypted backups that the host has made"),),
     ),
     Part(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from plan.engine.errors import SettingError
 from plan.engine.terminal_text import line
-from plan.upgrade.versions import Installed, Step
+from plan.upgrade.versions import Installed, Step, order
 
 #: FOLDER/PROGRAM has all of one upgrade, for root alone: what was there before, what comes, the copy of the data.
 FOLDER = "/var/lib/private-ai/upgrade"
@@ -21,8 +21,23 @@ UNIT = "private-ai-upgrade"
 PHASES = ("ready", "look", "stop", "copy", "switch", "start", "check", "return", "done", "back", "stuck")
 SWITCHED = ("switch", "start", "check", "return")
 ENDED = ("done", "back", "stuck")
+#: What a run says when an upgrade has reached a phase.
+WORDS = {
+    "look": "what the old version does is noted",
+    "stop": "the old version stops",
+    "copy": "its data are copied",
+    "switch": "the new version is put into place",
+    "start": "it starts",
+    "check": "it has to do what the old version did",
+    "return": "the old version comes back",
+}
 
 _FIRST = re.compile(r"([a-z]+) (\S+) (\S+) ([a-z]+) (\d{1,11}) (\d{1,15})")
+
+
+def at_boot(program: str) -> str:
+    """The name of the unit that takes an upgrade back at a boot."""
+    return f"{UNIT}-boot-{program}.service"
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,11 @@ class Note:
     @property
     def ended(self) -> bool:
         return self.phase in ENDED
+
+    @property
+    def backward(self) -> bool:
+        """Whether it was a person's way back (plan/upgrade/going_back.py)."""
+        return order(self.new) < order(self.old)
 
     @property
     def at(self) -> str:
@@ -96,4 +116,9 @@ def left(host: str, notes: Iterable[Note], wanted: Iterable[Step]) -> list[str]:
         elif note.phase != "done" and again.get(note.program) == note.new:
             not_well = " The old version did not do then what it did before." if note.phase == "stuck" else ""
             found.append(f"{what} was taken back on {note.at}: {line(note.why)}.{not_well} This run tries again.")
+        elif note.phase == "done" and note.backward and again.get(note.program) == note.old:
+            found.append(
+                f"host {host}: {note.program} went back from {note.old} to {note.new} on {note.at}, as somebody asked "
+                "for. This run upgrades it again."
+            )
     return found

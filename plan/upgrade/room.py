@@ -19,7 +19,7 @@ IMAGE_MIB = 2048 + 2 * 512
 
 @dataclass(frozen=True)
 class Data:
-    """The folder of a program's data, the account whose it is, and an entry that is made anew and not copied, or ""."""
+    """The folder of a program's data, the account whose it is, "" for root, and what is made anew and not copied."""
 
     account: str
     folder: str
@@ -29,7 +29,7 @@ class Data:
 #: Ollama has none: its models are obtained again, and checked by their digests.
 DATA = {
     "headscale": Data("headscale", "/var/lib/headscale"),
-    "tailscale": Data("root", "/var/lib/tailscale"),
+    "tailscale": Data("", "/var/lib/tailscale"),
     "openclaw": Data("openclaw", "/var/lib/openclaw/state", "./cache"),
 }
 #: Which of the folders, of whose disks a host tells the free space, is on the disk of a program's data.

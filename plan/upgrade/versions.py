@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -90,12 +91,12 @@ def steps(host: str, installed: Iterable[Installed], pinned: Mapping[str, str]) 
     )
 
 
-def refusals(wanted: Iterable[Step]) -> list[SettingError]:
-    """The steps that are not allowed, before anything has changed."""
-    return [problem for step in wanted if (problem := _refusal(step))]
+def refusals(wanted: Iterable[Step], inventory: str) -> list[SettingError]:
+    """The steps that are not allowed, before anything has changed. `inventory`: the file's name, for the next step."""
+    return [problem for step in wanted if (problem := _refusal(step, inventory))]
 
 
-def _refusal(step: Step) -> SettingError | None:
+def _refusal(step: Step, inventory: str) -> SettingError | None:
     what, found = f"host {step.host}: upgrade of {step.program}", f"{step.old} -> {step.new}"
     old, new = order(step.old), order(step.new)
     if new < old:
@@ -103,7 +104,8 @@ def _refusal(step: Step) -> SettingError | None:
             what,
             found,
             f"{step.old} or newer: an older version may not be able to read the data of a newer one",
-            "take this project's revision that has the newer pin (git pull, git checkout)",
+            "take this project's revision that has the newer pin (git pull, git checkout). To have the version from "
+            f"before the last upgrade, with its data: {go_back_command(inventory, step.program, step.host)}",
         )
     if step.program in MINIMUM and new < order(MINIMUM[step.program]):
         accepted = f"{MINIMUM[step.program]} or newer, since older versions have known holes"
@@ -125,3 +127,8 @@ def _skips_a_minor(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
     """docs/setup/upgrade of Headscale; 0.29.3 refuses a database of 0.27, and names 0.28 (tried)."""
     before, after = (*old, 0)[:2], (*new, 0)[:2]
     return before[0] != after[0] or after[1] - before[1] > 1
+
+
+def go_back_command(inventory: str, program: str, host: str) -> str:
+    """The command that puts the version from before the last upgrade back, for people to copy."""
+    return f"pyinfra {shlex.quote(inventory)} playbooks/go_back.py --data program={program} --data on={host}"

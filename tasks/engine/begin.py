@@ -27,6 +27,7 @@ from plan.backup.restoring import asked_roles
 from plan.engine.as_root import ACCEPTED
 from plan.engine.errors import SettingError
 from plan.removal.request import Request, request
+from plan.upgrade.going_back import Asked, asked
 from tasks.engine.commands import alike
 from tasks.engine.connection import keep_alive
 from tasks.engine.ending import end_at_once
@@ -53,6 +54,8 @@ WHERE = {
 REMOVES = "remove.py"
 #: The playbook that runs on the hosts of the roles that it is asked for.
 RESTORES = "restore.py"
+#: The playbook that runs on the one host that it names.
+GOES_BACK = "go_back.py"
 #: Playbooks that report which hosts can be reached, or that need no host. pyinfra connects to no host for them, and
 #: runs them once.
 ASKING = frozenset({"backup_check.py", "backup_key.py", "rehearse.py", "status.py"})
@@ -124,6 +127,8 @@ def begin() -> None:
             elif names == {REMOVES}:
                 reached = asked_removal().reached(the_house())
                 pyinfra_inside.limit_to(state, [state.inventory.get_host(name) for name in reached])
+            elif names == {GOES_BACK}:
+                pyinfra_inside.limit_to(state, [state.inventory.get_host(asked_way_back().host)])
             state.add_callback_handler(Changes())
             if looks_only:
                 # Whatever -y and --fail-percent say: the run looks for changes, every host has to answer, and the run
@@ -153,6 +158,11 @@ def asked_removal() -> Request:
 def _restored() -> tuple[str, ...]:
     """The roles that `playbooks/restore.py` is asked to restore. Raises PyinfraError, before any host is reached."""
     return checked(lambda: asked_roles(this_run().command_line.data))
+
+
+def asked_way_back() -> Asked:
+    """What `playbooks/go_back.py` is asked to take back. Raises PyinfraError, before any host is reached."""
+    return checked(lambda: asked(this_run().command_line.data, the_house()))
 
 
 def _refuse_ways_to_root(given: Mapping[str, Any]) -> None:

@@ -40,6 +40,7 @@ from plan.ollama.model_fit import Hardware
 from tasks import backup, base, ca, devices, firewall, headscale, ollama, openclaw, tailscale
 from tasks.engine.hosts import This
 from tasks.ollama_model import ModelFiles
+from tasks.upgrade import check as upgrade
 
 PROFILE = Profile(
     hostname="",
@@ -213,7 +214,7 @@ def _tasks(here: Fake) -> Iterator[None]:
     }
     operations = (
         *("claimed", "component", "firewall", "authority", "certified", "users", "joined", "nodes"),
-        *("lay_down", "answers", "sent", "loaded"),
+        *("lay_down", "answers", "sent", "loaded", "recovered"),
     )
 
     carriers: dict[str, Any] = {"component": brought, "firewall": guarded}
@@ -222,7 +223,7 @@ def _tasks(here: Fake) -> Iterator[None]:
         return lambda name, **arguments: here.do(operation, **arguments)
 
     with ExitStack() as stack:
-        for module in (
+        modules = (
             backup,
             base,
             firewall,
@@ -232,9 +233,11 @@ def _tasks(here: Fake) -> Iterator[None]:
             devices,
             ollama,
             openclaw,
+            upgrade,
             certificates,
             image,
-        ):
+        )
+        for module in modules:
             found: dict[str, Any] = {
                 name: carried_out(carriers.get(name) or getattr(module, name))
                 for name in operations

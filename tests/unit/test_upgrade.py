@@ -28,14 +28,15 @@ from plan.upgrade.versions import (
     PROGRAMS,
     Installed,
     Step,
+    go_back_command,
     order,
     parse_installed,
     refusals,
     steps,
 )
-from tasks import upgrade
 from tasks.engine.hosts import This
 from tasks.engine.house import WrongInput
+from tasks.upgrade import check as upgrade
 from tests.unit import fakes, houses
 from tests.unit.test_profile import RECORDED, parse, with_section
 
@@ -101,7 +102,7 @@ def test_a_fresh_host_and_another_build_are_no_upgrade() -> None:
     ],
 )
 def test_allowed_ways(program: str, old: str, new: str) -> None:
-    assert refusals([step(program, old, new)]) == []
+    assert refusals([step(program, old, new)], "inventory.py") == []
 
 
 @pytest.mark.parametrize(
@@ -109,16 +110,22 @@ def test_allowed_ways(program: str, old: str, new: str) -> None:
     [
         ("headscale", "0.27.1", "0.29.3", "(0.28 comes next)", "artifacts/pins.yaml has Headscale 0.28.x"),
         ("headscale", "0.29.3", "1.0.0", "one minor version after the other", "deploy this project's revision"),
-        ("headscale", "0.29.3", "0.29.2", "0.29.3 or newer", "git pull, git checkout"),
-        ("openclaw", "2026.9.6", "2026.9.4", "2026.9.6 or newer", "newer pin"),
+        ("headscale", "0.29.3", "0.29.2", "0.29.3 or newer", "program=headscale --data on=home"),
+        ("openclaw", "2026.9.6", "2026.9.4", "2026.9.6 or newer", "playbooks/go_back.py"),
         ("tailscale", "1.102.3", "1.98.10", "1.102.3 or newer", "git pull"),
         ("ollama", "0.17.0", "0.20.9", "0.21 or newer", "correct the pin"),
     ],
 )
 def test_ways_that_are_not_allowed(program: str, old: str, new: str, accepted: str, following: str) -> None:
-    [problem] = refusals([step(program, old, new)])
+    [problem] = refusals([step(program, old, new)], "inventory.py")
     assert f"host home: upgrade of {program} is '{old} -> {new}'" in str(problem)
     assert accepted in problem.accepted and following in problem.next_step
+
+
+def test_the_command_for_going_back_is_quoted() -> None:
+    assert go_back_command("my house.py", "ollama", "home") == (
+        "pyinfra 'my house.py' playbooks/go_back.py --data program=ollama --data on=home"
+    )
 
 
 def test_holes_are_those_below_the_version_that_closes_them() -> None:

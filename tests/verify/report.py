@@ -22,6 +22,7 @@ MODULES = {
     "vpn": "From one node of the VPN to another",
     "host": "On each host itself",
     "firewall": "The firewall's rules",
+    "upgrade": "Upgrades of programs",
     "egress": "The way out of each service account",
     "headscale": "Headscale: nodes and policy",
     "tailscale": "Tailscale: membership and relay",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from base64 import b64encode
 from datetime import UTC, datetime
 
+from operations.upgrade.scripts import PROGRAM
 from plan.backup.restoring import RESTORED, Restored
+from plan.upgrade.notes import FOLDER
 from tests.lab.breakages.breakage import Breakage, Caught, Repair, Round
 from tests.lab.breakages.shell import listen, until
 
@@ -26,6 +29,19 @@ WITHOUT_CONTROL = (
 
 #: A host puts the control server's name back by itself. This stops the unit that does so.
 NO_KEEPER = "systemctl stop private-ai-names.path; "
+
+#: An upgrade with no files and no data, as one that was killed leaves it, with the program that takes it back.
+_JOB = (
+    "PROGRAM=ollama OLD=0.1 NEW=0.2 UNITS=/etc/systemd/system AT_BOOT=no.service "
+    "ACCOUNT= DATA= LEFT_OUT= TRIES=1 PAUSE=0"
+)
+CUT_OFF = (
+    f"install -d -m 0700 {FOLDER} {FOLDER}/ollama; cd {FOLDER}/ollama; echo '{_JOB}' >job; "
+    f"echo {b64encode(PROGRAM.read_bytes()).decode()} | base64 -d >upgrade; "
+    "tar --create --files-from=/dev/null --file=before.tar; "
+    "touch missing before look stop restart stamp journal attempt; "
+    "printf 'ollama 0.1 0.2 start %s 0\\n\\n' $(date +%s) >note"
+)
 
 BREAKAGES = (
     Breakage(
@@ -193,6 +209,15 @@ BREAKAGES = (
             "The deployment owns only a block of lines in this file; all other lines are the administrator's.",
             "sed '/ home.vpn.house.internal$/d' /etc/hosts > /run/hosts; cat /run/hosts > /etc/hosts",
         ),
+    ),
+    Breakage(
+        "base.upgrade-cut-off",
+        "model_host",
+        "An upgrade of Ollama was killed in the middle, and nothing has taken it back.",
+        CUT_OFF,
+        (Caught("upgrade.ended[HOST]", "ollama 0.1 -> 0.2: start"),),
+        (),
+        ("Upgrade | What was cut off",),
     ),
     Breakage(
         "base.account-in-group",

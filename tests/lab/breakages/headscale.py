@@ -250,7 +250,7 @@ BREAKAGES = (
         f"ln -sfn /opt/other/headscale /usr/local/bin/headscale; {RESTART_HEADSCALE}",
         (Caught("host.programs[HOST]", "/opt/other/headscale"),),
         (),
-        ("Headscale | Program", *REPAIR),
+        REPAIR,
     ),
     Breakage(
         "headscale.update-check",

@@ -8,8 +8,11 @@ from artifacts import advisories, pins
 from artifacts.errors import PinError
 from facts.upgrade import DataSizes
 from operations.engine.answers import ask
+from operations.engine.run import this_run
+from operations.upgrade.follow import recovered
 from plan.engine.errors import SettingError
 from plan.upgrade.advisories import why
+from plan.upgrade.going_back import ROLES
 from plan.upgrade.notes import busy, left
 from plan.upgrade.room import room_line, room_needs, room_problems
 from plan.upgrade.versions import Step, refusals, steps
@@ -17,9 +20,6 @@ from tasks.engine.hosts import This
 from tasks.engine.house import WrongInput
 from tasks.engine.programs import program
 from tasks.ollama_model import choice_of
-
-#: Role -> the program that its hosts have. All hosts have Tailscale.
-ROLES = {"coordinator": "headscale", "model_hosts": "ollama", "gateway": "openclaw"}
 
 
 def due(this: This) -> tuple[Step, ...]:
@@ -29,12 +29,22 @@ def due(this: This) -> tuple[Step, ...]:
     return steps(this.member.name, this.profile.installed, pinned)
 
 
+def step_of(this: This, name: str) -> Step | None:
+    """The step of one program of a host; None if its version stays."""
+    return next((step for step in due(this) if step.program == name), None)
+
+
+def recover(this: This) -> None:
+    """Put back what an upgrade has changed that was cut off."""
+    recovered(name="Upgrade | What was cut off", notes=this.profile.upgrades)
+
+
 def check_path(this: This) -> tuple[list[SettingError], list[str]]:
     """Problems and warnings about versions, before anything is obtained: ways that are not allowed, upgrades that are
     at work, and what earlier ones have left."""
     name, wanted = this.member.name, due(this)
     problems = busy(name, this.profile.upgrades)
-    problems += refusals(wanted)
+    problems += refusals(wanted, this_run().command_line.inventory or "inventory.py")
     return problems, left(name, this.profile.upgrades, wanted)
 
 
