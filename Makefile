@@ -101,6 +101,10 @@ renewal: prepare  ## three years without a person, and new keys for all, with me
 lived-in: prepare  ## the quick start on hosts as households have them, five times in each of two topologies
 	@$(PYTEST) tests/lab/test_lived_in.py --households 5 -s
 
+upgrades: prepare  ## upgrades between real versions, and broken ones that hosts take back by themselves
+	@$(PYTHON) -m tests.lab.versions
+	@$(PYTEST) tests/lab/test_upgrade.py --upgrades all -s
+
 interruptions: prepare  ## cut runs off at each of their steps, and see that the next one finishes them
 	@$(PYTEST) tests/lab/test_interruptions.py --interruptions all -s
 
@@ -118,4 +122,4 @@ lock: .venv/ready  ## write requirements*.txt anew from requirements*.in
 .venv/ready: requirements.txt requirements-dev.txt lab/bootstrap
 	@lab/bootstrap
 
-.PHONY: help deploy diff verify status backup backup-key backup-check restore rehearse chat demo lab down why prepare check lint unit test fuzz beside removal renewal restores lived-in interruptions breakages bench lock
+.PHONY: help deploy diff verify status backup backup-key backup-check restore rehearse chat demo lab down why prepare check lint unit test fuzz beside removal renewal restores lived-in upgrades interruptions breakages bench lock

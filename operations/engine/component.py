@@ -39,8 +39,7 @@ def brought(want: Want, instead: Instead | None = None) -> Generator[StringComma
     directories, and units.
 
     `want` is called when the operation runs, so it may use facts about what earlier operations did. While planning it
-    may raise `NotYet`. A second run changes nothing. `instead` makes the changes in another way, see
-    operations/upgrade/way.py.
+    may raise `NotYet`. A second run changes nothing. `instead` makes the changes (operations/upgrade/way.py).
     Raises OperationError when `want` still raises `NotYet` while executing.
     """
     todo = yield from compared(want)
@@ -74,10 +73,7 @@ def commands(todo: Difference) -> Generator[StringCommand | FunctionCommand, Non
         yield StringCommand(make_account(account))
     for program in todo.programs:
         yield StringCommand(f"install -d -m 0755 /opt/private-ai && install -d -m 0700 {INCOMING}")
-        for part in program.parts:
-            if part.link:
-                continue
-            yield upload(part.local, part.sha256, part.sha256)
+        yield from (upload(part.local, part.sha256, part.sha256) for part in program.parts if not part.link)
         yield StringCommand(install_program(program))
     for link, target in todo.links:
         yield StringCommand(f"ln -sfnT {shlex.quote(target)} {shlex.quote(link)}")

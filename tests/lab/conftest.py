@@ -42,6 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
     parser.addoption(
+        "--upgrades",
+        choices=("one", "all"),
+        default="one",
+        help="whether tests/lab/test_upgrade.py makes one upgrade of a broken version, or all upgrades",
+    )
+    parser.addoption(
         "--households",
         type=int,
         default=0,
