@@ -160,8 +160,8 @@ def wrong_ones(house: Backed, backup: Path, folder: Path) -> int:
     return len(FORGED) + len(DAMAGED) + len(uses)
 
 
-def test_a_house_on_one_machine_with_phones_and_a_browser(house: Backed, tmp_path: Path) -> None:
-    """Its disk is lost after a phone was removed. The restore itself is cut off at each of its steps."""
+def test_phones_and_a_browser_are_back_and_a_removed_phone_is_not(house: Backed) -> None:
+    """Its disk is lost after a phone was removed. The browser stays open meanwhile."""
     lab = house.lab
     kept = phone(house, KEPT, "home", device=True)
     phone(house, GONE, "home")
@@ -175,20 +175,11 @@ def test_a_house_on_one_machine_with_phones_and_a_browser(house: Backed, tmp_pat
         write(page)
         answer = ask(page)
         before, said = house.nodes("home"), house.events("home")
-        backup = house.backup()
+        house.backup()
         house.settings["headscale_devices"] = [device(KEPT)]
         lab.deploy(inventory=house.inventory)
         assert GONE not in house.nodes("home")
 
-        house.lose("home")
-        print(f"refused: {wrong_ones(house, backup, tmp_path)}")
-        words = ("--data", f"from={backup}", "--data", f"identity={house.key}")
-        cuts = walk(lab, "cut", tmp_path, *words, house.inventory, "playbooks/restore.py")
-        assert sum("Restore | State" in each for each in cuts) >= 6, cuts
-        assert '"phase": "deploy"' in lab.ssh("home", f"cat {RESTORED}")
-        # A second run changes nothing; then all at once, on a bare host.
-        again = house.restore()
-        assert again.returncode == 0 and "restored from this backup already" in again.stderr, again.stderr[-3000:]
         house.lose("home")
         house.back()
         print({step: f"{seconds:.1f} s" for step, seconds in house.took.items()})
@@ -204,6 +195,24 @@ def test_a_house_on_one_machine_with_phones_and_a_browser(house: Backed, tmp_pat
         expect(page.locator(ANSWERS).filter(has_text=answer[:20]).first).to_be_visible(timeout=PATIENCE)
     assert house.changes() == set()
     house.verify()
+
+
+def test_a_restore_is_refused_or_finished_by_the_next_one(house: Backed, tmp_path: Path) -> None:
+    """Wrong backups and uses are refused on a bare host. A restore that is cut off at each of its steps, in the middle
+    and after it, is finished by the last one."""
+    lab = house.lab
+    backup = house.backup()
+    house.lose("home")
+    print(f"refused: {wrong_ones(house, backup, tmp_path)}")
+    words = ("--data", f"from={backup}", "--data", f"identity={house.key}")
+    cuts = walk(lab, "cut", tmp_path, *words, house.inventory, "playbooks/restore.py")
+    assert sum("Restore | State" in each for each in cuts) >= 6, cuts
+    assert '"phase": "deploy"' in lab.ssh("home", f"cat {RESTORED}")
+    again = house.restore()
+    assert again.returncode == 0 and "restored from this backup already" in again.stderr, again.stderr[-3000:]
+    lab.deploy(inventory=house.inventory)
+    house.message()
+    assert lab.ssh("home", f"ls {RESTORED} 2>/dev/null || true") == "" and house.changes() == set()
 
 
 def test_the_coordinator_comes_back_at_another_address(house: Backed) -> None:
