@@ -35,13 +35,15 @@ def go_back_script(step: Step, waits: Sequence[str], before: str) -> str:
     folder = f"{FOLDER}/{step.program}"
     version = f's/\\("{step.program}": "\\)[^"]*/\\1{step.new}/'
     stamp = f"sed {shlex.quote(version)} {STAMP} >{STAMP}.new && {into_place(f'{STAMP}.new', STAMP)}"
-    same = "upgrade job paths look attempt stop restart stamp journal revision"
+    same = "upgrade job paths look attempt active stop restart stamp journal revision"
     start = f"{before}\ncd {folder}; sh ./restart && sh ./stamp && (umask 022; {stamp})\n"
     return "\n".join(
         [
             f"set -e; umask 077; cd {folder}",
             "if [ ! -e after.tar ]; then",
-            f"rm -rf {folder}.part; mkdir {folder}.part; cp -p {same} {folder}.part",
+            f"rm -rf {folder}.part; mkdir {folder}.part",
+            # The upgrade may be of an earlier revision, with a program of its own and fewer files.
+            f"for f in {same}; do [ ! -e $f ] || cp -p $f {folder}.part; done",
             f"cp before.tar {folder}.part/after.tar",
             f"if [ -e state.tar ]; then cp --reflink=auto state.tar {folder}.part/put.tar; fi",
             f"cp missing {folder}.part/gone; cp before {folder}.part/expected; cd {folder}.part",

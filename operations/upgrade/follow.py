@@ -47,7 +47,8 @@ def followed(state: State, host: Host, step: Step) -> bool:
         tell(host, step, note)
         return False
     kept = f"; its data of before ({note.size / 2**20:.1f} MiB) are kept in {FOLDER}/{step.program}"
-    click.echo(f"    {host.name}: {step}: done{kept if note.size else ''}", err=True)
+    only = f"; {line(note.why)}" if note.why else ""
+    click.echo(f"    {host.name}: {step}: done{only}{kept if note.size else ''}", err=True)
     return True
 
 

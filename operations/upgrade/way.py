@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pyinfra.api import FunctionCommand, StringCommand
 
-from facts.engine.component_state import STAMPS, inputs_digest
+from facts.engine.component_state import STAMPS, inputs_digest, unit_call
 from operations.engine.component import commands, start_unit
 from operations.upgrade.follow import followed
 from operations.upgrade.scripts import PROGRAM, archive, journal, packed, ready, restart, started, stop, unit_at_boot
@@ -83,6 +83,7 @@ def job(
         "stop": "".join(f"{stop(unit)}\n" for unit in reversed(own)),
         "start": "".join(f"{start_unit(unit)}\n" for unit in own),
         "restart": "".join(f"{restart(unit)}\n" for unit in own),
+        "active": "".join(f"{unit_call(unit.user, f'is-active {shlex.quote(unit.name)}')} || exit 1\n" for unit in own),
         "stamp": "".join(f"{{ {inputs_digest(unit)}; }} > {shlex.quote(f'{STAMPS}/{unit.name}')}\n" for unit in own),
         "journal": "".join(f"{journal(unit)}\n" for unit in own if not unit.name.endswith(".timer")),
     }

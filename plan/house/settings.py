@@ -34,6 +34,6 @@ HOST_SETTINGS = frozenset(
 PLAYBOOK_DATA = frozenset(
     {"message", "device", "hours", "json", "now", "request", "pairings", "show", "missing"}
     | {"everything", "dead", "role", "on", "data"}
-    | {"to", "from", "identity"}
+    | {"to", "from", "identity", "program"}
 )
 HOUSE_NAME = "group_data/all.py: house_name"

@@ -71,11 +71,12 @@ class Host:
             "stop": STOP,
             "start": START,
             "restart": START,
+            "active": "test -e running",
             "stamp": "echo stamped",
             "journal": "echo the journal of $(cat running)",
         }
         for name, text in {**made, **scripts}.items():
-            inside = name in ("look", "attempt", "stop", "start", "restart", "stamp", "journal")
+            inside = name in ("look", "attempt", "stop", "start", "restart", "active", "stamp", "journal")
             (self.job / name).write_text(f"cd {root}\n{text}\n" if inside else text)
         (self.job / "after.tar").write_bytes(archive(files, [(f"{root}/bin/prog", "new")]))
         shutil.copy(PROGRAM, self.job / "upgrade")
@@ -182,6 +183,13 @@ def test_why_it_did_not_start_is_the_line_that_says_so(tmp_path: Path) -> None:
 def test_an_old_version_that_did_nothing_asks_nothing_of_the_new_one(tmp_path: Path) -> None:
     host = Host(tmp_path, look="exit 1")
     assert host.upgrade("run") == 0 and host.note.phase == "done"
+    assert "only had to start" in host.note.why
+
+
+def test_a_version_of_which_nothing_is_asked_has_to_run_all_the_same(tmp_path: Path) -> None:
+    """As an OpenClaw that refuses its configuration: systemd has started it, and then it ends."""
+    host = Host(tmp_path, look="exit 1", start=f"{START}; rm running")
+    assert host.upgrade("run") == 1 and host.note.phase == "back" and host.as_before()
 
 
 def test_an_old_version_that_does_not_come_back_is_said(tmp_path: Path) -> None:

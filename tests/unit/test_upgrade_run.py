@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from operations.upgrade.way import Way, job
 from plan.engine.difference import difference
 from plan.engine.errors import SettingError
 from plan.engine.want import Component, File, Have, Program, ProgramPart, SeenPath, Unit
+from plan.house.settings import PLAYBOOK_DATA
 from plan.upgrade.going_back import LOST, Asked, Kept, asked, lacking, stay, told, way_back
 from plan.upgrade.notes import FOLDER, PHASES, WORDS, Note, at_boot, left
 from plan.upgrade.versions import PROGRAMS, Installed, Step
@@ -313,3 +315,13 @@ def test_a_person_is_told_and_refused_before_anything_changes(capsys: pytest.Cap
         with pytest.raises(WrongInput, match="nothing was changed: host home: the way back of headscale"):
             going_back.go_back(replace(this, profile=fakes.PROFILE), HEADSCALE)
     assert len(called) == 1
+
+
+def test_what_playbooks_say_that_they_read_is_accepted() -> None:
+    """A name after --data that is not known is refused, since it may be a setting with a typing error."""
+    said = {
+        name
+        for file in (Path(__file__).parents[2] / "playbooks").glob("*.py")
+        for name in re.findall(r"--data ([a-z]+)=", file.read_text(encoding="utf-8"))
+    }
+    assert "program" in said and said <= PLAYBOOK_DATA

@@ -39,7 +39,7 @@ CUT_OFF = (
     f"install -d -m 0700 {FOLDER} {FOLDER}/ollama; cd {FOLDER}/ollama; echo '{_JOB}' >job; "
     f"echo {b64encode(PROGRAM.read_bytes()).decode()} | base64 -d >upgrade; "
     "tar --create --files-from=/dev/null --file=before.tar; "
-    "touch missing before look stop restart stamp journal attempt; "
+    "touch missing before look stop restart active stamp journal attempt; "
     "printf 'ollama 0.1 0.2 start %s 0\\n\\n' $(date +%s) >note"
 )
 
