@@ -17,13 +17,15 @@ from tests.lab.inventories import GROUPS, write_inventory
 
 NETWORK = "/etc/systemd/network/10-lab.network"
 #: The operations that change something for a new address of the coordinator: its name on all hosts, the firewall's
-#: rules, its own configuration, and a restart of tailscaled, so that no connection to the old address stays.
+#: rules, its own configuration, the addresses to which its renewal may connect, and a restart of tailscaled, so that no
+#: connection to the old address stays.
 FOLLOWS = {
     "Base | Packages, accounts, names",
     "Firewall | Rules of the access table",
     "Headscale | Configuration, policy, service",
     "Tailscale | Program, service",
     "Health | Program, timer",
+    "Renewal | Program, timer",
     STAMP,
 }
 

@@ -20,7 +20,8 @@ from tests.lab.test_bare import refused
 SNAPSHOT = (
     "find /etc /opt /usr/local /usr/lib/systemd /usr/share/ollama /var/lib/headscale /var/lib/openclaw /var/lib/ollama "
     "/var/lib/tailscale/tailscaled.state -xdev -printf '%p %y %u %g %m %T@\\n' 2>/dev/null | sort; getent passwd; "
-    "getent group; nft --handle --stateless list ruleset; systemctl list-units --no-legend --plain --state=active"
+    "getent group; nft --handle --stateless list ruleset; systemctl list-units --no-legend --plain --state=active "
+    "--type=service,socket,target,device,mount,automount,swap,timer,path,slice"
 )
 UFW = """\
 table ip filter {
