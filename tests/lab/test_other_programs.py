@@ -16,7 +16,8 @@ from tests.lab import neighbours
 from tests.lab.conftest import TestLab
 from tests.lab.test_bare import refused
 
-#: A command that prints everything that the house could change, with owners, modes and times.
+#: A command that prints everything that the house could change, with owners, modes and times. Units of the type `scope`
+#: are left out: a session of SSH that has ended is one for a moment longer.
 SNAPSHOT = (
     "find /etc /opt /usr/local /usr/lib/systemd /usr/share/ollama /var/lib/headscale /var/lib/openclaw /var/lib/ollama "
     "/var/lib/tailscale/tailscaled.state -xdev -printf '%p %y %u %g %m %T@\\n' 2>/dev/null | sort; getent passwd; "
