@@ -67,15 +67,14 @@ def _locked(folder: Path) -> Iterator[None]:
 def whole_file(file: Path, part: Part) -> None:
     """Raises BadPart unless the encrypted file is there, as it was made."""
     try:
-        size, digest = file.stat().st_size, hashlib.sha256()
+        size = file.stat().st_size
         with file.open("rb") as data:
-            while piece := data.read(1 << 20):
-                digest.update(piece)
+            digest = hashlib.file_digest(data, "sha256").hexdigest()
     except OSError as error:
         raise BadPart(f"is missing, or cannot be read: {error.strerror}") from error
     if size < part.size:
         raise BadPart(f"is cut off: {size} of {part.size} bytes are there")
-    if (size, digest.hexdigest()) != (part.size, part.sha256):
+    if (size, digest) != (part.size, part.sha256):
         raise BadPart("was changed after it was made: its digest is another one")
 
 
@@ -142,26 +141,29 @@ def compare(folder: Path, about: About, part: Part) -> list[str]:
     return told or [f"{len(sums)} files"]
 
 
-def _database(file: Path) -> str:
-    """Headscale's database, looked at by SQLite. Raises BadPart."""
-    _whole(file, "database of Headscale")
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as opened:
-            (nodes,) = opened.execute("SELECT count(*) FROM nodes").fetchone()
-    except sqlite3.Error as error:
-        raise BadPart(f"has a database of Headscale that SQLite does not read: {line(error)}") from error
-    return f"Headscale's database is whole and knows {nodes} nodes"
+def read_only(file: Path) -> contextlib.closing[sqlite3.Connection]:
+    """A database that nobody writes, opened for reading: SQLite makes no file beside it. Raises sqlite3.Error."""
+    return contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True))
 
 
-def _whole(file: Path, what: str) -> None:
-    """Raises BadPart unless SQLite finds a database whole."""
+@contextlib.contextmanager
+def _whole(file: Path, what: str) -> Iterator[sqlite3.Connection]:
+    """A database that SQLite finds whole, opened for reading. Raises BadPart, also when a question to it fails."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as opened:
+        with read_only(file) as opened:
             said = [row[0] for row in opened.execute("PRAGMA integrity_check")]
+            if said != ["ok"]:
+                raise BadPart(f"has a damaged {what}: {line(said[0])}")
+            yield opened
     except sqlite3.Error as error:
         raise BadPart(f"has a {what} that SQLite does not read: {line(error)}") from error
-    if said != ["ok"]:
-        raise BadPart(f"has a damaged {what}: {line(said[0])}")
+
+
+def _database(file: Path) -> str:
+    """Headscale's database, looked at by SQLite. Raises BadPart."""
+    with _whole(file, "database of Headscale") as opened:
+        (nodes,) = opened.execute("SELECT count(*) FROM nodes").fetchone()
+    return f"Headscale's database is whole and knows {nodes} nodes"
 
 
 def _authority(folder: Path, about: About) -> str:
@@ -189,7 +191,9 @@ def _state(file: Path) -> str:
                 if data is not None:
                     with (work / "one.sqlite").open("wb") as out:
                         shutil.copyfileobj(data, out)
-                    _whole(work / "one.sqlite", f"database of OpenClaw ({line(entry.name.rpartition('/')[2])})")
+                    name = line(entry.name.rpartition("/")[2])
+                    with _whole(work / "one.sqlite", f"database of OpenClaw ({name})"):
+                        pass
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BadPart(f"has an archive of OpenClaw that cannot be read: {line(error)}") from error
     if not any(name.endswith("openclaw.sqlite") for name in names):

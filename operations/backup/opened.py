@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from operations.backup.check import MEMORY, BadPart, compare, decrypt, private_folder, unpack, whole_file
+from operations.backup.check import MEMORY, BadPart, compare, decrypt, private_folder, read_only, unpack, whole_file
 from plan.backup.manifest import About, Manifest
 from plan.backup.places import HEADSCALE_KEYS
 from plan.backup.restoring import Piece
@@ -69,12 +69,9 @@ def bundle(folder: Path, about: About, identity: Path, pieces: Iterable[Piece]) 
                     _gateway(tar, files)
                 _hooks(tar, files / "hooks")
     packed.flush()
-    digest, size = hashlib.sha256(), 0
     packed.seek(0)
-    while data := packed.read(1 << 20):
-        digest.update(data)
-        size += len(data)
-    return Bundle(packed, size, digest.hexdigest(), tuple(told), authority, addresses)
+    digest = hashlib.file_digest(packed, "sha256").hexdigest()
+    return Bundle(packed, packed.tell(), digest, tuple(told), authority, addresses)
 
 
 def authority_of(folder: Path, manifest: Manifest, identity: Path) -> str:
@@ -107,7 +104,7 @@ def _opened(folder: Path, about: About, identity: Path, piece: Piece, told: list
 def endpoints(database: Path, name: str) -> tuple[str, ...]:
     """The addresses that a node had on local networks, as Headscale's database has them. Empty when it has none."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro&immutable=1", uri=True)) as opened:
+        with read_only(database) as opened:
             rows = opened.execute("SELECT endpoints FROM nodes WHERE given_name = ?", (name,)).fetchall()
         places = [
             str(each).rpartition(":")[0].strip("[]") for (text,) in rows for each in json.loads(text or "null") or ()
